@@ -1,0 +1,55 @@
+"""Hold what a recipe's run found against its expected.json: python recipes/check.py EXPECTED.json FOLDER
+
+Each entry of EXPECTED.json says what the number is, which JSON file of the folder and which key hold it, the
+number a run should reach, how much worse it may be, and whether more or less is better. Better passes.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+
+def check(expected: Path, folder: Path) -> list[tuple[str, float, float, bool]]:
+    """What, expected number, found number and whether it passes, for each entry.
+
+    Raises
+    ------
+    ValueError
+        A results file is missing, or has no such number.
+    """
+    rows = []
+    for entry in json.loads(expected.read_text(encoding="utf-8")):
+        path = folder / entry["file"]
+        if not path.is_file():
+            raise ValueError(f"expected {entry['what']} in {path}, found no such file; run the recipe first")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for key in entry["key"].split("."):
+            if not isinstance(found, dict) or key not in found:
+                raise ValueError(f"expected {entry['key']} in {path}, found no {key}; run the recipe again")
+            found = found[key]
+        if entry["better"] == "higher":
+            passes = found >= entry["expected"] - entry["tolerance"]
+        else:
+            passes = found <= entry["expected"] + entry["tolerance"]
+        rows.append((entry["what"], entry["expected"], found, passes))
+    return rows
+
+
+def main(arguments: list[str]) -> int:
+    """Print a line a number; 0 if all pass, 1 if one does not, 2 if one is missing."""
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        rows = check(Path(arguments[0]), Path(arguments[1]))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for what, expected, found, passes in rows:
+        print(f"{'as expected' if passes else 'WORSE':<12}{what}: {found:.2f} (expected {expected:.2f})")
+    return 0 if all(passes for *_, passes in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""What building a task takes, and what the tasks share: tokenizers, stacks and cells from their settings."""
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seqsru.cells import CELLS, Stack
+from seqsru.config import Settings
+from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
+from seqsru.schema import Choice, Schema, Section, from_signature, registry
+from seqsru.training.task import Task
+
+Values = Mapping[str, Any]
+
+
+class Builder(ABC):
+    """How the objects of one task are made from its settings.
+
+    Attributes
+    ----------
+    text : str
+        What the task is, for ``--help``.
+    """
+
+    text: str
+
+    @abstractmethod
+    def sections(self) -> dict[str, Schema]:
+        """Settings of the data, the tokenizer, the model, the batches and what else the task has."""
+
+    @abstractmethod
+    def task_section(self) -> Section:
+        """Settings of the task itself, which are part of the section ``training``."""
+
+    @abstractmethod
+    def files(self, values: Values, split: str) -> list[Path]:
+        """The files of ``train``, ``valid`` or ``test``; none where the settings name none."""
+
+    @abstractmethod
+    def read(self, values: Values, say: Callable[[str], None]) -> Any:
+        """Read the data; ``say`` is told what was left out."""
+
+    @abstractmethod
+    def stand_in(self, values: Values) -> Any:
+        """A few lines in place of the data, enough for one batch."""
+
+    @abstractmethod
+    def tokenizer_files(self, values: Values) -> dict[str, str]:
+        """Name of the file of each tokenizer, by its role; two roles may share one."""
+
+    @abstractmethod
+    def training_lines(self, texts: Any, file: str) -> Iterable[str]:
+        """The text that the tokenizer in a file is trained on."""
+
+    @abstractmethod
+    def model(self, values: Values, tokenizers: Mapping[str, Tokenizer]) -> nn.Module:
+        """A new model."""
+
+    @abstractmethod
+    def task(self, settings: Settings, texts: Any, tokenizers: Mapping[str, Tokenizer]) -> Task:
+        """The task; an error has the place of the section it comes from."""
+
+    @abstractmethod
+    def pipeline(self, values: Values, model: nn.Module, tokenizers: Mapping[str, Tokenizer]) -> Any:
+        """Text in, text or numbers out."""
+
+    @abstractmethod
+    def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
+        """The first fields of a signature: what the model is."""
+
+
+def tokenizer_section() -> Choice:
+    """A tokenizer to train, of any kind, or those of another run."""
+    return registry({**{name: kind.train for name, kind in TOKENIZERS.items()}, "saved": saved},
+                    skip=["lines", "file"])
+
+
+def saved(file: str, *, run: Path) -> Tokenizer:
+    """The tokenizer of another run, as it is.
+
+    Parameters
+    ----------
+    file : str
+        Name of its file.
+    run : Path
+        The other run's directory.
+    """
+    return load_tokenizer(run, file)
+
+
+def new_tokenizer(options: Values, lines: Iterable[str], file: str) -> Tokenizer:
+    """The tokenizer that the settings ask for."""
+    rest = {option: value for option, value in options.items() if option != "joint"}
+    name = rest.pop("name")
+    return saved(file, **rest) if name == "saved" else TOKENIZERS[name].train(lines, **rest)
+
+
+def cell_section() -> Choice:
+    """The cells with the options that are left to the user."""
+    def options(cell):
+        decided = ["dropout"] * cell.masks_output + ["slice", "slices"] * cell.carries_slice
+        return from_signature(cell, skip=["input_size", "hidden_size", *decided])
+    return Choice({name: options(cell) for name, cell in CELLS.items()})
+
+
+def stack_section() -> Section:
+    """Settings of a `Stack`, its cell a section of its own."""
+    return from_signature(Stack, skip=["input_size", "options"], sections={"cell": cell_section()})
+
+
+def make_stack(values: Values, input_size: int) -> Stack:
+    """A stack from a section of `stack_section`."""
+    rest = dict(values)
+    cell = dict(rest.pop("cell"))
+    return Stack(cell.pop("name"), input_size, options=cell, **rest)
+
+
+def cell_name(values: Values) -> str:
+    """What a signature calls a chosen cell: ``sru-v2``, ``lstm``."""
+    cell = values["cell"]
+    return f"{cell['name']}-v{cell['version']}" if "version" in cell else cell["name"]

@@ -1,0 +1,172 @@
+"""The tasks: what each reads, and the objects it makes of its settings."""
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from torch import nn
+
+from seqsru.builder import (Builder, Values, cell_name, cell_section, make_stack, stack_section,
+                            tokenizer_section)
+from seqsru.config import Settings
+from seqsru.data import (PairBatches, Pairs, ParallelLines, Report, StreamBatches, Tokenizer, TokenStream,
+                         read_lines, read_parallel)
+from seqsru.decoding import Decoding
+from seqsru.evaluation.language import LanguagePipeline
+from seqsru.evaluation.signature import parameters
+from seqsru.models import LanguageModel
+from seqsru.models.attention import ATTENTIONS
+from seqsru.models.decoder import Decoder
+from seqsru.models.translator import Translator
+from seqsru.schema import Schema, Section, Setting, from_signature, registry
+from seqsru.training import LanguageModelTask
+
+
+class LanguageModelling(Builder):
+    """One text, one stack, one tokenizer."""
+
+    text = "Predict each word, subword or character of a text from those before it."
+
+    def sections(self) -> dict[str, Schema]:
+        return {
+            "data": Section({
+                "train": Setting(Path, text="Text to learn from, a sentence or any piece of text a line."),
+                "valid": Setting(Path, text="Text that tells when the model was best."),
+                "test": Setting(Path | None, None, "Text that `seqsru evaluate` reads."),
+                **from_signature(read_lines, skip=["path"]).entries}, "Files of UTF-8 text."),
+            "tokenizer": tokenizer_section(),
+            "model": from_signature(LanguageModel, skip=["vocabulary_size"],
+                                    sections={"stack": stack_section()}),
+            "batches": from_signature(StreamBatches, skip=["tokens", "eos"]),
+        }
+
+    def task_section(self) -> Section:
+        return from_signature(LanguageModelTask, skip=["windows", "valid", "fingerprints"])
+
+    def files(self, values: Values, split: str) -> list[Path]:
+        return [values["data"][split]] if values["data"][split] is not None else []
+
+    def read(self, values: Values, say: Callable[[str], None]) -> dict[str, list[str]]:
+        data = values["data"]
+        texts = {}
+        for split in ("train", "valid"):
+            lines = read_lines(data[split], on_bad_line=data["on_bad_line"])
+            texts[split] = lines.lines
+            say(str(lines.report))
+        return texts
+
+    def stand_in(self, values: Values) -> dict[str, list[str]]:
+        return {"train": [""] * values["batches"]["batch_size"], "valid": [""]}
+
+    def tokenizer_files(self, values: Values) -> dict[str, str]:
+        return {"tokenizer": "tokenizer"}
+
+    def training_lines(self, texts: dict[str, list[str]], file: str) -> Iterable[str]:
+        return texts["train"]
+
+    def model(self, values: Values, tokenizers: Mapping[str, Tokenizer]) -> LanguageModel:
+        options = dict(values["model"])
+        stack = make_stack(options.pop("stack"), options["embedding_size"])
+        return LanguageModel(tokenizers["tokenizer"].size, stack, **options)
+
+    def task(self, settings: Settings, texts: dict[str, list[str]],
+             tokenizers: Mapping[str, Tokenizer]) -> LanguageModelTask:
+        values, tokenizer = settings.values, tokenizers["tokenizer"]
+        train, valid = (TokenStream.from_lines(texts[split], tokenizer) for split in ("train", "valid"))
+        with settings.at("batches"):
+            windows = StreamBatches(train.tokens, eos=tokenizer.eos, **values["batches"])
+        options = {name: values["training"][name] for name in self.task_section().entries}
+        with settings.at("training"):
+            return LanguageModelTask(windows, valid, {"tokenizer": tokenizer.fingerprint}, **options)
+
+    def pipeline(self, values: Values, model: nn.Module,
+                 tokenizers: Mapping[str, Tokenizer]) -> LanguagePipeline:
+        return LanguagePipeline(model, tokenizers["tokenizer"])
+
+    def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
+        stack = values["model"]["stack"]
+        return {"cell": cell_name(stack), "layers": stack["num_layers"], "params": parameters(model)}
+
+
+class Translation(Builder):
+    """Two texts, an encoder and a decoder, one joint tokenizer or two."""
+
+    text = "Translate sentences, learning from pairs of them."
+
+    def sections(self) -> dict[str, Schema]:
+        reading = from_signature(read_parallel, skip=["source", "target"])
+        pair = {"source": Setting(Path, text="Text to translate, a sentence a line."),
+                "target": Setting(Path, text="Its translation, line by line.")}
+        tokenizer = tokenizer_section()
+        joint = Setting(bool, True, "Whether both languages share one tokenizer.")
+        return {
+            "data": Section({
+                "train": Section(pair, "Pairs to learn from."),
+                "valid": Section(pair, "Pairs that tell when the model was best."),
+                "test": Section(pair, "Pairs that `seqsru evaluate` translates.", optional=True),
+                **reading.entries}, "Files of UTF-8 text."),
+            "tokenizer": replace(tokenizer, entries={
+                name: replace(section, entries={**section.entries, "joint": joint})
+                for name, section in tokenizer.entries.items()}),
+            "model": from_signature(
+                Translator, skip=["source_vocabulary", "target_vocabulary"],
+                sections={"encoder": stack_section(), "decoder": from_signature(
+                    Decoder, skip=["input_size", "memory_size", "options", "attention_options"],
+                    sections={"cell": cell_section(), "attention": registry(
+                        ATTENTIONS, skip=["query_size", "memory_size", "output_size"])})}),
+            "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
+            "decoding": from_signature(Decoding),
+        }
+
+    def task_section(self) -> Section:
+        return from_signature(TranslationTask, skip=["batches", "valid", "fingerprints"])
+
+    def files(self, values: Values, split: str) -> list[Path]:
+        pair = values["data"][split]
+        return [pair["source"], pair["target"]] if pair is not None else []
+
+    def read(self, values: Values, say: Callable[[str], None]) -> dict[str, ParallelLines]:
+        data = values["data"]
+        texts = {}
+        for split in ("train", "valid"):
+            pair = data[split]
+            texts[split] = read_parallel(pair["source"], pair["target"], on_bad_line=data["on_bad_line"])
+        return texts
+
+    def stand_in(self, values: Values) -> dict[str, ParallelLines]:
+        pair = ParallelLines("stand-in", ["a"], ["a"], [1], Report("stand-in"))
+        return {"train": pair, "valid": pair}
+
+    def tokenizer_files(self, values: Values) -> dict[str, str]:
+        if values["tokenizer"]["joint"]:
+            return {"source tokenizer": "tokenizer", "target tokenizer": "tokenizer"}
+        return {"source tokenizer": "source", "target tokenizer": "target"}
+
+    def training_lines(self, texts: dict[str, ParallelLines], file: str) -> Iterable[str]:
+        pairs = texts["train"]
+        return chain(pairs.source, pairs.target) if file == "tokenizer" else getattr(pairs, file)
+
+    def model(self, values: Values, tokenizers: Mapping[str, Tokenizer]) -> Translator:
+        source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
+        options = dict(values["model"])
+        if options["tying"] == "all" and source.fingerprint != target.fingerprint:
+            raise ValueError("expected one tokenizer for both languages with tying all, found two; set "
+                             "tokenizer.joint to true, or tying to target")
+        size = options["embedding_size"]
+        encoder = make_stack(options.pop("encoder"), size)
+        rest = dict(options.pop("decoder"))
+        cell, attention = dict(rest.pop("cell")), dict(rest.pop("attention"))
+        decoder = Decoder(cell.pop("name"), size, encoder.output_size, attention=attention.pop("name"),
+                          options=cell, attention_options=attention, **rest)
+        return Translator(source.size, target.size, encoder, decoder, **options)
+
+    def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
+        encoder, decoder = values["model"]["encoder"], values["model"]["decoder"]
+        cells = dict.fromkeys((cell_name(encoder), cell_name(decoder)))
+        return {"cell": "+".join(cells), "layers": f"{encoder['num_layers']}+{decoder['num_layers']}",
+                "attention": decoder["attention"]["name"], "params": parameters(model)}
+
+
+BUILDERS: dict[str, Builder] = {
+    "language_model": LanguageModelling(),
+}

@@ -1,0 +1,215 @@
+"""The SRU cell: one matrix product for all steps, then an elementwise recurrence."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from seqsru.cells.cell import Cell, State, check_probability, check_sizes, shared_mask, zero_invalid
+from seqsru.ops import linear, sru_scan
+
+Highway = Literal["auto", "identity", "project", "none"]
+Activation = Literal["identity", "tanh", "relu"]
+Backend = Literal["auto", "reference", "cpu", "cuda"]
+
+
+class SRUCell(Cell):
+    """Simple Recurrent Unit, versions 1 and 2.
+
+    Lei, Zhang, Wang, Dai, Artzi, *Simple Recurrent Units for Highly Parallelizable Recurrence*, EMNLP 2018
+    (arXiv 1709.02755). For all steps at once, then step by step::
+
+        (1) x^ = LayerNorm(x) * m_i                     only the product sees these two
+        (2) u0, u1, u2 (, u3) = slices of W x^          or W P x^ with a projection
+        (3) f = sigmoid(u1 + v_f * c + b_f)             forget gate
+        (4) r = sigmoid(u2 + v_r * c + b_r)             reset gate, from the same c of the step before
+        (5) c = (c - u0) * f + u0
+        (6) h = x' + (g(c) - x') * m * r                x' is alpha * x, or u3, or 0
+
+    Version 1 has no v. The masks m_i (input_dropout) and m (dropout) are drawn once a forward call in training.
+
+    Variables
+    ---------
+    ``weight`` (k·D, I), or (k·D, P) with a projection: k slices of D rows, u0 to u2 and, with a projected highway, u3.
+    U(±√(3/I)), that is variance 1/I (1/P); then u0 × √(1−dropout), all × √(1−input_dropout), all × 0.1 with
+    layer_norm, u3 × alpha, and in version 2 u1 and u2 × √½.
+    ``projection`` (P, I): U(±√(3/I)). ``layer_norm.weight``, ``layer_norm.bias`` (I,). Two directions of a layer
+    share these three.
+    ``v`` (2, D), version 2 only: forget, reset; U(±√1.5), that is variance ½.
+    ``bias`` (2, D): forget, reset; 0 and highway_bias.
+    ``_extra_state`` (1,): alpha, √(1 + 2·exp(highway_bias)) with rescale and a highway, else 1. It is saved because
+    imported weights bring their own.
+
+    Parameters
+    ----------
+    input_size : int
+        I, features of the input.
+    hidden_size : int
+        D, features of the state and of the output.
+    version : 1 or 2
+        Whether the gates read the state (2) or not (1).
+    highway : {"auto", "identity", "project", "none"}
+        What x' is: a slice of the input, the fourth slice of the product, or nothing. auto is identity where the
+        input has the size for it, else project.
+    slice : int
+        Which slice of the input the identity highway carries, counted from 0; a direction of a layer has its own.
+    slices : int
+        Into how many slices of hidden_size features the input falls; identity needs input_size = slices · hidden_size.
+    activation : {"identity", "tanh", "relu"}
+        g, applied to the state on its way out.
+    highway_bias : float
+        Initial bias of the reset gate; below 0 the layer first carries its input.
+    rescale : bool
+        Whether the highway is scaled so that, at the start, output and input have the same variance.
+    dropout : float
+        Probability that a feature of g(c) is 0 for a whole sequence; the highway is not masked.
+    input_dropout : float
+        Probability that a feature of the product's input is 0 for a whole sequence.
+    layer_norm : bool
+        Whether a LayerNorm stands before the product.
+    projection_size : int
+        P, the width the input is first projected to; 0 is no projection.
+    backend : {"auto", "reference", "cpu", "cuda"}
+        What runs the recurrence; auto is the compiled kernel of the tensors' device.
+
+    Raises
+    ------
+    ValueError
+        An option outside its values, or options that do not go together.
+    """
+
+    masks_output = True
+    carries_slice = True
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        version: Literal[1, 2] = 2,
+        highway: Highway = "auto",
+        slice: int = 0,
+        slices: int = 1,
+        activation: Activation = "identity",
+        highway_bias: float = 0.0,
+        rescale: bool = False,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        layer_norm: bool = False,
+        projection_size: int = 0,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        check_sizes("SRUCell", input_size=input_size, hidden_size=hidden_size, slices=slices)
+        check_probability("SRUCell", dropout=dropout, input_dropout=input_dropout)
+        for option, value, choices in (("version", version, (1, 2)), ("highway", highway, get_args(Highway)),
+                                       ("activation", activation, get_args(Activation)),
+                                       ("backend", backend, get_args(Backend))):
+            if value not in choices:
+                raise ValueError(f"SRUCell: expected {option} to be one of {', '.join(map(str, choices))}, "
+                                 f"found {value!r}; use one of these.")
+        if not 0 <= slice < slices:
+            raise ValueError(f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices counts them all.")
+        if projection_size < 0:
+            raise ValueError(f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 is no "
+                             f"projection.")
+        if highway == "auto":
+            highway = "identity" if input_size == slices * hidden_size else "project"
+        if highway == "identity" and input_size != slices * hidden_size:
+            raise ValueError(f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} for an "
+                             f"identity highway, found {input_size}; use highway 'project' or 'auto'.")
+        if rescale and highway == "none":
+            raise ValueError("SRUCell: expected a highway for rescale to scale, found highway 'none'; set rescale to "
+                             "false.")
+        self.input_size = input_size
+        self.output_size = self.hidden_size = hidden_size
+        self.version = version
+        self.highway = highway
+        self.slice = slice
+        self.activation = activation
+        self.highway_bias = highway_bias
+        self.rescale = rescale
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.backend = backend
+        self.scale = 1.0
+        self.k = 4 if highway == "project" else 3
+        self.layer_norm = nn.LayerNorm(input_size) if layer_norm else None
+        self.projection = nn.Parameter(torch.empty(projection_size, input_size)) if projection_size else None
+        self.weight = nn.Parameter(torch.empty(self.k * hidden_size, projection_size or input_size))
+        self.v = nn.Parameter(torch.empty(2, hidden_size)) if version == 2 else None
+        self.bias = nn.Parameter(torch.empty(2, hidden_size))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as under *Variables*."""
+        self.scale = math.sqrt(1.0 + 2.0 * math.exp(self.highway_bias)) if self.rescale else 1.0
+        if self.layer_norm is not None:
+            self.layer_norm.reset_parameters()
+        for matrix in (self.projection, self.weight):
+            if matrix is not None:
+                bound = math.sqrt(3.0 / matrix.shape[1])
+                matrix.uniform_(-bound, bound)
+        slices = self.weight.view(self.k, self.hidden_size, -1)
+        slices[0].mul_(math.sqrt(1.0 - self.dropout))
+        slices.mul_(math.sqrt(1.0 - self.input_dropout))
+        if self.layer_norm is not None:
+            slices.mul_(0.1)
+        if self.highway == "project":
+            slices[3].mul_(self.scale)
+        if self.v is not None:
+            slices[1:3].mul_(math.sqrt(0.5))
+            self.v.uniform_(-math.sqrt(1.5), math.sqrt(1.5))
+        self.bias[0].zero_()
+        self.bias[1].fill_(self.highway_bias)
+
+    def share(self, other: Cell) -> None:
+        """Adopt the LayerNorm and the projection of the cell of the other direction."""
+        assert isinstance(other, SRUCell)
+        self.layer_norm = other.layer_norm
+        self.projection = other.projection
+
+    def initial_state(self, batch: int) -> State:
+        """Return zeros of shape (batch, D), in float64 if the parameters are, else in float32."""
+        return (torch.zeros(batch, self.hidden_size, dtype=_wide(self.weight).dtype, device=self.weight.device),)
+
+    def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
+        x = zero_invalid(x, valid)
+        product_input = x if self.layer_norm is None else self.layer_norm(x)              # (T, B, I)
+        if self.training and self.input_dropout:
+            product_input = product_input * shared_mask(self.input_dropout, product_input, *x.shape[1:])
+        if self.projection is not None:
+            product_input = linear(product_input, self.projection)                        # (T, B, P)
+        u = linear(product_input, self.weight).unflatten(-1, (self.k, self.hidden_size))  # (T, B, k, D)
+        carried = None
+        if self.highway == "identity":
+            first = self.slice * self.hidden_size
+            carried = x[..., first:first + self.hidden_size].to(u.dtype)                  # (T, B, D)
+        mask = None
+        if self.training and self.dropout:
+            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)             # (B, D)
+        h, c = sru_scan(
+            u, carried, state[0], None if self.v is None else _wide(self.v), _wide(self.bias),
+            mask=mask, valid=valid, activation=self.activation, scale=self.scale if carried is not None else 1.0,
+            backend=self.backend,
+        )
+        return h, (c,)
+
+    def get_extra_state(self) -> Tensor:
+        """Return alpha as a tensor of shape (1,), for the state dictionary."""
+        return torch.tensor([self.scale], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take alpha from a state dictionary."""
+        self.scale = float(state)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, version={self.version}, highway={self.highway}"
+
+
+def _wide(parameter: Tensor) -> Tensor:
+    """Return a parameter in the dtype the recurrence computes in: float64 stays, everything else is float32."""
+    return parameter if parameter.dtype == torch.float64 else parameter.float()

@@ -1,0 +1,225 @@
+"""Layers of cells: depth, two directions, dropout between layers and highways across them."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seqsru.cells.cell import Cell, State, check_probability, check_sizes, shared_mask, zero_invalid
+from seqsru.cells.registry import CELLS
+from seqsru.ops import linear
+
+
+class Stack(nn.Module):
+    """Recurrent layers of one kind, in one direction or two.
+
+    For each layer, x being its input and y its output::
+
+        (1) y = [cell(x) | reverse(cell'(reverse(x)))]      the second only with two directions
+        (2) y = LayerNorm(y)                                with normalize_after
+        (3) y = y * m                                       m (B, O), in training, for all layers but the last
+        (4) y = y + x                                       with residual, for all layers but the first
+
+    Reversal is by length: the second direction runs from each row's last valid step to its first. A cell that masks
+    its own output path gets the dropout instead of (3). The cells of a layer's two directions share what belongs to
+    the layer (`Cell.share`); a state dictionary holds such a tensor under both names.
+
+    Variables
+    ---------
+    ``layers.{layer}.{direction}.*`` the cells'; ``norms.{layer}.weight``, ``norms.{layer}.bias`` (O,) with
+    normalize_after; ``input_map.weight`` (O, I) with project_input, as `torch.nn.Linear` initialises it.
+
+    Parameters
+    ----------
+    cell : str
+        Name in `CELLS`.
+    input_size : int
+        I, features of the input.
+    hidden_size : int
+        D, features of one direction's state.
+    num_layers : int
+        Depth.
+    bidirectional : bool
+        Whether a second direction reads from the end; the output is then [forward | backward], O = 2·D, else O = D.
+    dropout : float
+        Probability that a feature of a layer's output is 0 for a whole sequence; none after the last layer.
+    project_input : bool
+        Whether a matrix maps the input to O features before the first layer.
+    normalize_after : bool
+        Whether a LayerNorm stands after each layer.
+    norm_eps : float or None
+        Epsilon of those LayerNorms; null is torch's own.
+    residual : bool
+        Whether each layer but the first adds its input to its output.
+    options : mapping of str to object, optional
+        Options of the cell.
+
+    Attributes
+    ----------
+    input_size, output_size, num_layers, directions : int
+    state_size : int
+        Number of tensors in a state: layer by layer, direction by direction, then the cell's own.
+
+    Raises
+    ------
+    ValueError
+        An unknown cell or option, or one that the stack itself decides; a value out of range.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        project_input: bool = False,
+        normalize_after: bool = False,
+        norm_eps: float | None = None,
+        residual: bool = False,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"Stack: expected the name of a cell ({', '.join(CELLS)}), found "
+                             f"{cell!r}{_nearest(cell, CELLS)}")
+        check_sizes("Stack", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_probability("Stack", dropout=dropout)
+        if norm_eps is not None and not normalize_after:
+            raise ValueError(f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without it; set "
+                             f"normalize_after to true, or leave norm_eps out.")
+        make, given = CELLS[cell], dict(options or {})
+        _check_options(cell, make, given)
+        self.cell = cell
+        self.input_size = input_size
+        self.num_layers = num_layers
+        self.directions = 2 if bidirectional else 1
+        self.output_size = hidden_size * self.directions
+        self.residual = residual
+        self.dropout = 0.0 if make.masks_output else dropout    # of step (3): such cells have it themselves
+        self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
+        self.layers = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for layer in range(num_layers):
+            size = input_size if layer == 0 and not project_input else self.output_size
+            if make.masks_output:
+                given["dropout"] = dropout if layer + 1 < num_layers else 0.0
+            cells = []
+            for direction in range(self.directions):
+                if make.carries_slice:
+                    given |= {"slice": direction, "slices": self.directions}
+                cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
+            for other in cells[1:]:
+                other.share(cells[0])
+            self.layers.append(nn.ModuleList(cells))
+            if normalize_after:
+                self.norms.append(nn.LayerNorm(self.output_size, **({} if norm_eps is None else {"eps": norm_eps})))
+        self.state_size = sum(len(cell.initial_state(1)) for cell in self._cells())
+
+    def _cells(self) -> Iterable[Cell]:
+        """Give the cells in the order of the state."""
+        return (cell for layer in self.layers for cell in layer)    # type: ignore[attr-defined]
+
+    def initial_state(self, batch: int) -> State:
+        """Return the state before the first step, for ``batch`` rows."""
+        return tuple(tensor for cell in self._cells() for tensor in cell.initial_state(batch))
+
+    def forward(self, x: Tensor, state: State | None = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Run over time.
+
+        Parameters
+        ----------
+        x : Tensor of shape (T, B, I)
+            Inputs; T may be 0. Where ``valid`` is False they may hold anything, NaN included.
+        state : State, optional
+            What `initial_state` or the previous call returned; default the initial state.
+        valid : bool Tensor of shape (T, B), optional
+            True on real tokens; each row a prefix of True, possibly empty.
+
+        Returns
+        -------
+        y : Tensor of shape (T, B, O)
+            Outputs of the last layer, 0 at invalid steps.
+        state : State
+            Tensors of shape (B, ...): layer by layer, direction by direction, then the cell's own.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit.
+        """
+        self._check(x, state, valid)
+        if state is None:
+            state = self.initial_state(x.shape[1])
+        if self.input_map is not None:
+            x = linear(zero_invalid(x, valid), self.input_map.weight)                     # (T, B, O)
+        order = None if self.directions == 1 or valid is None else _reversal(valid)
+        new: list[Tensor] = []
+        each = self.state_size // (self.num_layers * self.directions)
+        for layer, cells in enumerate(self.layers):
+            outputs = []
+            for direction, cell in enumerate(cells):
+                read = x if direction == 0 else _reverse(x, order)
+                y, last = cell(read, state[len(new):len(new) + each], valid)              # (T, B, D)
+                outputs.append(y if direction == 0 else _reverse(y, order))
+                new.extend(last)
+            y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)        # (T, B, O)
+            if len(self.norms):
+                y = zero_invalid(self.norms[layer](y), valid)
+            if self.dropout and self.training and layer + 1 < self.num_layers:
+                y = y * shared_mask(self.dropout, y, *y.shape[1:])
+            x = y + x if self.residual and layer else y
+        return x, tuple(new)
+
+    def _check(self, x: Tensor, state: State | None, valid: Tensor | None) -> None:
+        if x.dim() != 3 or x.shape[2] != self.input_size:
+            raise ValueError(f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; make the "
+                             f"input_size of the stack the width of what it reads.")
+        if state is not None and len(state) != self.state_size:
+            raise ValueError(f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; pass what "
+                             f"initial_state or forward of this stack returned.")
+        if state is not None and any(tensor.shape[0] != x.shape[1] for tensor in state):
+            raise ValueError(f"Stack: expected a state of {x.shape[1]} rows as x has, found "
+                             f"{[tensor.shape[0] for tensor in state]}; pass the state of these rows.")
+        if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:2]):
+            raise ValueError(f"Stack: expected valid in bool, of shape (T, B) = {tuple(x.shape[:2])}, found "
+                             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; it is True on "
+                             f"real tokens, time first.")
+
+
+def _reversal(valid: Tensor) -> Tensor:
+    """Return the indices (T·B,) that turn each row's valid steps around in a tensor flattened to (T·B, ...)."""
+    T, B = valid.shape
+    steps = torch.arange(T, device=valid.device).unsqueeze(1)                             # (T, 1)
+    source = torch.where(valid, valid.sum(0) - 1 - steps, steps)                          # (T, B)
+    return (source * B + torch.arange(B, device=valid.device)).flatten()
+
+
+def _reverse(x: Tensor, order: Tensor | None) -> Tensor:
+    """Return x (T, B, ·) turned around in time, by length where an order from `_reversal` is given."""
+    return x.flip(0) if order is None else x.flatten(0, 1).index_select(0, order).view(x.shape)
+
+
+def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -> None:
+    """Raise a ValueError for an option that the cell does not have or that the stack decides."""
+    decided = ["dropout"] * make.masks_output + ["slice", "slices"] * make.carries_slice
+    known = [name for name in inspect.signature(make).parameters
+             if name not in ("input_size", "hidden_size", *decided)]
+    for name in options:
+        if name in decided:
+            raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack decides for "
+                             f"each layer and direction, found {options[name]!r}; "
+                             f"{'give dropout to the stack.' if name == 'dropout' else 'leave it out.'}")
+        if name not in known:
+            raise ValueError(f"Stack: expected options that cell '{cell}' has ({', '.join(known) or 'none'}), found "
+                             f"{name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else "; use one that is listed."

@@ -1,0 +1,257 @@
+r"""Text in: bytes to lines.
+
+A line ends at ``\n`` and nowhere else; one ``\r`` before it is dropped; a byte-order mark is dropped at the
+very start of a file. UTF-8 is strict. ``str.splitlines`` and text-mode files are not used: both also break
+lines at characters such as U+0085 and U+2028, which real corpora hold inside sentences, and so shift every
+later line of a pair.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from os import PathLike, fspath
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+from seqsru.data.errors import DataError
+
+BOM = b"\xef\xbb\xbf"
+OnBadLine = Literal["error", "skip", "replace"]
+SHOWN = 5                                   # line numbers shown for each reason
+
+
+@dataclass
+class Report:
+    """What was left out or changed, counted by reason, with the first line numbers.
+
+    Parameters
+    ----------
+    name : str
+        The file, or the pair of files.
+    total : int
+        Lines read so far.
+    counts : dict of str to int
+        Lines for each reason, such as ``"empty, skipped"``.
+    first : dict of str to list of int
+        The first line numbers for each reason, counted from 1.
+    """
+
+    name: str
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, reason: str, number: int) -> None:
+        """Count line `number` (from 1) under `reason`."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        shown = self.first.setdefault(reason, [])
+        if len(shown) < SHOWN:
+            shown.append(number)
+
+    def copy(self) -> Report:
+        """Return a report that can be added to without changing this one."""
+        return Report(self.name, self.total, dict(self.counts), {k: list(v) for k, v in self.first.items()})
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to report."""
+        return bool(self.counts)
+
+    def __str__(self) -> str:
+        parts = []
+        for reason, count in self.counts.items():
+            numbers = ", ".join(map(str, self.first[reason])) + (", …" if count > SHOWN else "")
+            parts.append(f"{count:,} {reason} (line{'s' if count > 1 else ''} {numbers})")
+        return f"{self.name}: {self.total:,} lines" + "".join("; " + part for part in parts)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of one file.
+
+    Parameters
+    ----------
+    name : str
+        Path as given, or ``<stdin>``.
+    lines : list of str
+        Text without line ends.
+    numbers : sequence of int
+        Where each line stood in the file, from 1; not consecutive after bad lines were skipped.
+    report : Report
+        Bad lines that were skipped or replaced.
+    """
+
+    name: str
+    lines: list[str]
+    numbers: Sequence[int]
+    report: Report
+
+
+@dataclass(frozen=True)
+class ParallelLines:
+    """The lines of two files that translate each other, `source[i]` to `target[i]`; see `Lines`."""
+
+    name: str
+    source: list[str]
+    target: list[str]
+    numbers: Sequence[int]
+    report: Report
+
+
+def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -> Lines:
+    """Read a file of UTF-8 text; ``-`` reads standard input.
+
+    Parameters
+    ----------
+    path : path
+        File to read.
+    on_bad_line : {"error", "skip", "replace"}
+        What to do with a line that is not UTF-8 or holds a NUL: stop, leave it out, or put U+FFFD in place of
+        each wrong byte. The last two are counted in the report.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    DataError
+        A bad line, named with file, line and byte offset.
+    """
+    name = "<stdin>" if fspath(path) == "-" else fspath(path)
+    report = Report(name)
+    with _opened(path) as stream:
+        pairs = list(iter_lines(stream, report, on_bad_line=on_bad_line))
+    whole = len(pairs) == report.total
+    numbers: Sequence[int] = range(1, report.total + 1) if whole else [number for number, _ in pairs]
+    return Lines(name, [text for _, text in pairs], numbers, report)
+
+
+def iter_lines(stream: BinaryIO, report: Report, *,
+               on_bad_line: OnBadLine = "error") -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text) as they arrive, for input that may be a pipe or larger than memory.
+
+    Parameters
+    ----------
+    stream : binary file
+        For standard input, ``sys.stdin.buffer``.
+    report : Report
+        Named after the stream; filled on the way.
+    on_bad_line : {"error", "skip", "replace"}
+        As in `read_lines`.
+    """
+    decoder = _Decoder(report.name, on_bad_line)
+    for number, raw in enumerate(stream, 1):        # a binary file is split at \n only
+        report.total = number
+        text, reason = decoder.decode(raw, number)
+        if reason:
+            report.add(reason, number)
+        if text is not None:
+            yield number, text
+
+
+def read_parallel(source: str | PathLike[str], target: str | PathLike[str], *,
+                  on_bad_line: OnBadLine = "error") -> ParallelLines:
+    """Read two files whose lines translate each other.
+
+    The lines are counted first. A bad line on either side, when skipped, takes its pair with it.
+
+    Parameters
+    ----------
+    source, target : path
+        Files of UTF-8 text, one sentence a line.
+    on_bad_line : {"error", "skip", "replace"}
+        As in `read_lines`.
+
+    Raises
+    ------
+    FileNotFoundError
+        One of the files is not there.
+    DataError
+        The files differ in their number of lines, hold a bad line, or are pipes, which cannot be read twice.
+    """
+    counts = [count_lines(path) for path in (source, target)]
+    if counts[0] != counts[1]:
+        raise DataError(f"expected as many lines in {fspath(source)} as in {fspath(target)}, found "
+                        f"{counts[0]:,} and {counts[1]:,}; align the files line by line, nothing is cut to "
+                        "the shorter one")
+    report = Report(f"{fspath(source)} + {fspath(target)}", counts[0])
+    decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
+    sides: tuple[list[str], list[str]] = ([], [])
+    numbers: list[int] = []
+    with _opened(source) as first, _opened(target) as second:
+        number = 0
+        for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
+            texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
+            for reason in dict.fromkeys(filter(None, reasons)):     # once a pair, even if both are bad
+                report.add(reason, number)
+            if None not in texts:
+                for side, text in zip(sides, texts):
+                    side.append(text)
+                numbers.append(number)
+    if number != report.total:
+        raise DataError(f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; the "
+                        "files are counted first, so give files that do not change, not pipes")
+    whole = len(numbers) == report.total
+    return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
+
+
+def count_lines(path: str | PathLike[str]) -> int:
+    r"""Return the number of lines of a file as `read_lines` sees it: a last line needs no ``\n``."""
+    count, last = 0, b"\n"
+    with _opened(path) as stream:
+        while chunk := stream.read(1 << 20):
+            count += chunk.count(b"\n")
+            last = chunk[-1:]
+    return count + (last != b"\n")
+
+
+class _Decoder:
+    """Decodes the lines of one file, which it must be given from the first on."""
+
+    def __init__(self, name: str, on_bad_line: OnBadLine) -> None:
+        if on_bad_line not in get_args(OnBadLine):
+            raise DataError(f"expected on_bad_line to be one of {', '.join(get_args(OnBadLine))}, found "
+                            f"{on_bad_line!r}; choose one of these")
+        self.name, self.on_bad_line = name, on_bad_line
+        self.offset = 0                             # of the line in the file
+
+    def decode(self, raw: bytes, number: int) -> tuple[str | None, str]:
+        """Return the text, None where the line is left out; and the reason to report, empty for none."""
+        at, self.offset = self.offset, self.offset + len(raw)
+        body = raw[:-1] if raw.endswith(b"\n") else raw
+        body = body[:-1] if body.endswith(b"\r") else body
+        skipped = len(BOM) if number == 1 and body.startswith(BOM) else 0
+        body = body[skipped:]
+        try:
+            text = body.decode("utf-8")
+            wrong = body.find(b"\0")
+        except UnicodeDecodeError as error:
+            wrong = error.start
+        if wrong < 0:
+            return text, ""
+        what = "NUL" if body[wrong] == 0 else "not UTF-8"
+        if self.on_bad_line == "skip":
+            return None, f"{what}, skipped"
+        if self.on_bad_line == "replace":
+            text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+            return text, f"{what}, replaced"
+        found = "a NUL byte" if body[wrong] == 0 else f"byte 0x{body[wrong]:02X}"
+        column = wrong + skipped
+        raise DataError(f"{self.name}:{number}: expected UTF-8 text, found {found} at byte offset {column} "
+                        f"of the line ({at + column:,} of the file); convert the file to UTF-8, or set "
+                        "on_bad_line to skip or replace")
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    if fspath(path) == "-":
+        yield sys.stdin.buffer                      # not ours to close
+        return
+    if not Path(path).exists():
+        raise FileNotFoundError(f"expected a text file at {fspath(path)}, found nothing; check the path, "
+                                f"which is relative to {Path.cwd()}")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"expected a text file at {fspath(path)}, found a folder; name a file in it")
+    with open(path, "rb") as stream:
+        yield stream

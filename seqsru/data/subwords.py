@@ -1,0 +1,176 @@
+"""Subwords: sentencepiece models, trained, saved and loaded."""
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Literal, get_args
+
+from seqsru.data.errors import DataError
+from seqsru.data.files import check_fingerprint, read_record, write_record, write_whole
+
+Algorithm = Literal["unigram", "bpe"]
+Normalization = Literal["nmt_nfkc", "nfkc", "identity"]
+# The sums of the training depend on how many threads share them, so the number is not that of the machine.
+THREADS = 4
+
+
+class Pieces:
+    """Subwords of a sentencepiece model.
+
+    Ids: ``<unk>`` 0, ``</s>`` 1; `bos` and `pad` are ``</s>``, as in `seqsru.data.vocabulary`.
+
+    With ``normalization="identity"`` decoding gives back the text exactly, white space of every kind
+    included, unless it holds U+2581 (▁), sentencepiece's own sign for a space, or, without `byte_fallback`, a
+    character that is not in the vocabulary: that becomes `` ⁇ ``. The two others fold compatibility
+    characters, runs of spaces and no-break spaces, which suits translation; scores a byte (CONVENTIONS: bits
+    per byte) need "identity".
+
+    Parameters
+    ----------
+    model : bytes
+        A serialised sentencepiece model.
+    """
+
+    kind = "sentencepiece"
+
+    def __init__(self, model: bytes) -> None:
+        sentencepiece = _sentencepiece()
+        self.model = model
+        # load_from_serialized_proto, unlike the constructor, never takes empty bytes for "no model".
+        self._processor = sentencepiece.SentencePieceProcessor()
+        self._processor.load_from_serialized_proto(model)
+        self.size: int = self._processor.get_piece_size()
+        self.unk: int = self._processor.unk_id()
+        self.eos: int = self._processor.eos_id()
+        if self.eos < 0:
+            raise DataError("expected a sentencepiece model with an end of sentence, found eos_id = -1; "
+                            "train it with eos_id set")
+        self.bos = self.pad = self.eos
+        self.fingerprint = hashlib.sha256(model).hexdigest()
+
+    @classmethod
+    def train(cls, lines: Iterable[str], *, vocabulary_size: int = 8000, algorithm: Algorithm = "unigram",
+              normalization: Normalization = "nmt_nfkc", character_coverage: float = 1.0,
+              byte_fallback: bool = False, sample: int = 1_000_000) -> Pieces:
+        """Train a model; the same lines and options give the same bytes.
+
+        Parameters
+        ----------
+        lines : iterable of str
+            Training text; for a joint vocabulary, that of both languages.
+        vocabulary_size : int
+            Number of pieces, the special ones included.
+        algorithm : {"unigram", "bpe"}
+            How pieces are chosen.
+        normalization : {"nmt_nfkc", "nfkc", "identity"}
+            What is done to text before it is cut; see the class.
+        character_coverage : float
+            Share of the characters of the text that must have a piece, in (0, 1]; the rarest of the others
+            are unknown.
+        byte_fallback : bool
+            Write unknown characters as bytes, 256 pieces of the vocabulary.
+        sample : int
+            Train on so many lines at most, spread evenly over the text.
+
+        Raises
+        ------
+        DataError
+            An option is out of range, the text is empty, or too small or too varied for the size.
+        """
+        for option, value, known in (("algorithm", algorithm, get_args(Algorithm)),
+                                     ("normalization", normalization, get_args(Normalization))):
+            if value not in known:
+                raise DataError(f"expected {option} to be one of {', '.join(known)}, found {value!r}; choose "
+                                "one of these")
+        if vocabulary_size < 3 or sample < 1:
+            raise DataError("expected a vocabulary_size of at least 3 and a sample of at least 1, found "
+                            f"{vocabulary_size} and {sample}; raise them")
+        if not 0 < character_coverage <= 1:
+            raise DataError("expected a character_coverage above 0 and at most 1, found "
+                            f"{character_coverage}; 1.0 covers every character")
+        text = [line for line in lines if line.strip()]
+        if not text:
+            raise DataError("expected training text for sentencepiece, found none; check the training file")
+        if len(text) > sample:
+            text = [text[i * len(text) // sample] for i in range(sample)]
+        model = io.BytesIO()
+        try:
+            _sentencepiece().SentencePieceTrainer.train(
+                sentence_iterator=iter(text), model_writer=model,
+                vocab_size=vocabulary_size, model_type=algorithm,
+                normalization_rule_name=normalization, remove_extra_whitespaces=normalization != "identity",
+                character_coverage=character_coverage, byte_fallback=byte_fallback,
+                unk_id=0, eos_id=1, bos_id=-1, pad_id=-1,
+                max_sentence_length=1 << 30,        # the default leaves longer lines out without a word
+                num_threads=THREADS, minloglevel=2)
+        except RuntimeError as error:
+            reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
+            raise DataError(f"expected text from which sentencepiece can train {vocabulary_size} pieces, "
+                            f"found that it cannot ({reason}); change tokenizer.vocabulary_size") from None
+        return cls(model.getvalue())
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Pieces:
+        """Take over a model that sentencepiece itself trained; its end of sentence also starts and pads.
+
+        Parameters
+        ----------
+        path : path
+            A ``.model`` file.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        DataError
+            It is no sentencepiece model, or has no end of sentence.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a sentencepiece model at {path}, found no such file; check it")
+        try:
+            return cls(path.read_bytes())
+        except RuntimeError:
+            raise DataError(f"{path}: expected a sentencepiece model, found something else; name a .model "
+                            "file of spm_train") from None
+
+    def encode(self, line: str) -> list[int]:
+        """Return the ids of the pieces of a line, without ``</s>``."""
+        return self._processor.encode(line)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text; ``</s>`` is dropped, ``<unk>`` becomes `` ⁇ ``."""
+        return self._processor.decode([int(i) for i in ids if i != self.eos])
+
+    def labels(self, ids: Iterable[int]) -> list[str]:
+        """Return the piece of every id, ``</s>`` too: what an attention plot writes at its axes."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def save(self, folder: str | PathLike[str], name: str) -> None:
+        """Write ``folder/name.model``, which sentencepiece's own tools read, and ``folder/name.json``."""
+        write_whole(Path(folder) / f"{name}.model", self.model)
+        write_record(Path(folder) / f"{name}.json", {"kind": self.kind, "fingerprint": self.fingerprint})
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], name: str) -> Pieces:
+        """Read what `save` wrote; a damaged or missing file is an error that names it."""
+        record = read_record(Path(folder) / f"{name}.json")
+        path = Path(folder) / f"{name}.model"
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a sentencepiece model at {path}, found no such file; restore "
+                                    "it or train again")
+        model = path.read_bytes()
+        check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
+        return cls(model)
+
+
+def _sentencepiece():
+    try:
+        import sentencepiece
+    except ImportError:
+        raise ImportError("expected the package sentencepiece, found that it is not installed; run "
+                          "`pip install sentencepiece`") from None
+    return sentencepiece

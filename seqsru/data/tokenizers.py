@@ -1,0 +1,82 @@
+"""What every tokenizer does, the registry of them, and loading one whatever its kind."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+from seqsru.data.errors import DataError
+from seqsru.data.files import read_record
+from seqsru.data.subwords import Pieces
+from seqsru.data.vocabulary import Characters, Words
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back.
+
+    Parameters
+    ----------
+    kind : str
+        Its name in `TOKENIZERS`.
+    size : int
+        Number of types; ids are below it.
+    unk, eos, bos, pad : int
+        Ids of the unknown type, the end of a sentence, what a decoder starts from, and padding. The last two
+        may be `eos`: never tell padding by its id, use the masks.
+    fingerprint : str
+        sha256 of the content; two tokenizers with the same fingerprint encode alike.
+    """
+
+    kind: str
+    size: int
+    unk: int
+    eos: int
+    bos: int
+    pad: int
+    fingerprint: str
+
+    def encode(self, line: str) -> list[int]:
+        """Return the ids of a line, no special ones added."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text, without the end of the sentence."""
+        ...
+
+    def labels(self, ids: Iterable[int]) -> list[str]:
+        """Return one printable label an id."""
+        ...
+
+    def save(self, folder: str | PathLike[str], name: str) -> None:
+        """Write ``folder/name.json`` and whatever belongs to it."""
+        ...
+
+
+# Each has classmethods train(lines, *, options) and load(folder, name).
+TOKENIZERS: dict[str, type[Words] | type[Characters] | type[Pieces]] = {
+    "words": Words,
+    "characters": Characters,
+    "sentencepiece": Pieces,
+}
+
+
+def load_tokenizer(folder: str | PathLike[str], name: str) -> Tokenizer:
+    """Load what `save` of any tokenizer wrote under `name`.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    DataError
+        A file is damaged, or of a kind that is not known; it is named.
+    """
+    path = Path(folder) / f"{name}.json"
+    kind = read_record(path)["kind"]
+    if kind not in TOKENIZERS:
+        nearest = difflib.get_close_matches(kind, TOKENIZERS, 1)
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        raise DataError(f"{path}: expected a tokenizer of kind {', '.join(TOKENIZERS)}, found "
+                        f"{kind!r}{hint}; restore the file or train again")
+    return TOKENIZERS[kind].load(folder, name)

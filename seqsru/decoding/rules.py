@@ -1,0 +1,108 @@
+"""Rules that forbid tokens while decoding; a new one is a class here and a line in `RULES`."""
+# Annotations are read at run time: the settings of a rule are its constructor's arguments.
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Rule(ABC):
+    """Changes log probabilities before the best are taken.
+
+    A forbidden token gets minus infinity; the rest are not renormalised, so a score is still the model's own.
+    Rules yield to ``max_length``: there ``</s>`` keeps the model's log probability, whatever a rule says.
+    """
+
+    @abstractmethod
+    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+        """Return new log probabilities.
+
+        Parameters
+        ----------
+        log_probs : Tensor of shape (N, V)
+            Log probabilities of the next token; not to be written to.
+        history : Tensor of shape (N, t), int64
+            The tokens generated so far, without the start symbol.
+        eos : int
+            The token that ends a hypothesis.
+        """
+
+
+class MinimumLength(Rule):
+    """No end of sentence before `length` tokens, ``</s>`` included.
+
+    Parameters
+    ----------
+    length : int
+        Fewest tokens of an output, ``</s>`` included.
+    """
+
+    def __init__(self, length: int):
+        if length < 1:
+            raise ValueError(f"min_length: expected a length of at least 1, found {length}; "
+                             "leave the rule out")
+        self.length = length
+
+    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+        """Forbid ``</s>`` while the output would be too short."""
+        if history.shape[1] + 1 >= self.length:
+            return log_probs
+        log_probs = log_probs.clone()
+        log_probs[:, eos] = -torch.inf
+        return log_probs
+
+
+class ForbiddenTokens(Rule):
+    """Tokens that are never generated, such as ``<unk>``.
+
+    Parameters
+    ----------
+    tokens : list of int
+        The forbidden token numbers.
+    """
+
+    def __init__(self, tokens: list[int]):
+        if not tokens:
+            raise ValueError("forbid: expected at least one token number, found none; leave the rule out")
+        self.tokens = sorted(set(tokens))
+
+    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+        """Forbid the tokens."""
+        vocabulary = log_probs.shape[1]
+        if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
+            raise ValueError(f"forbid: expected token numbers from 0 to {vocabulary - 1}, found "
+                             f"{self.tokens}; take them from the target tokenizer")
+        log_probs = log_probs.clone()
+        log_probs[:, self.tokens] = -torch.inf
+        return log_probs
+
+
+class NoRepeatedNgram(Rule):
+    """No sequence of `size` tokens twice in one output; ``</s>`` is always allowed.
+
+    Parameters
+    ----------
+    size : int
+        Length of the sequences that may not repeat.
+    """
+
+    def __init__(self, size: int):
+        if size < 1:
+            raise ValueError(f"no_repeat_ngram: expected a size of at least 1, found {size}; "
+                             "leave the rule out")
+        self.size = size
+
+    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+        """Forbid each token that would end a sequence already generated."""
+        length = history.shape[1]
+        if length < self.size:
+            return log_probs
+        grams = history.unfold(1, self.size, 1)                               # (N, length - size + 1, size)
+        suffix = history[:, length - self.size + 1:]                          # (N, size - 1)
+        repeated = (grams[:, :, :-1] == suffix.unsqueeze(1)).all(-1)          # (N, length - size + 1)
+        hits = torch.zeros_like(log_probs).scatter_add_(1, grams[:, :, -1], repeated.to(log_probs.dtype))
+        hits[:, eos] = 0
+        return log_probs.masked_fill(hits > 0, -torch.inf)
+
+
+RULES = {"min_length": MinimumLength, "forbid": ForbiddenTokens, "no_repeat_ngram": NoRepeatedNgram}

@@ -1,0 +1,124 @@
+"""A clock on both sides of each step of a decoder, put there for the time of a measurement."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Target:
+    """A decoder to measure.
+
+    Attributes
+    ----------
+    name : str
+        What the report calls it.
+    model : nn.Module
+        Has ``begin`` and ``step``; both are looked up on this object each time `decode` needs them.
+    eos : int
+        Output that ends a sentence; a forced length forbids it until the last token.
+    decoder : str
+        How it decodes, for people: ``beam 5``.
+    decode : callable
+        ``decode(line, length)`` decodes one line of text to text. `length` is None, or the number of tokens,
+        the end included, that the search may give at most.
+    """
+
+    name: str
+    model: nn.Module
+    eos: int
+    decoder: str
+    decode: Callable[[str, int | None], object]
+
+
+@dataclass
+class Readings:
+    """Clock readings of one decoded line, in nanoseconds.
+
+    Attributes
+    ----------
+    begin : tuple of int
+        Start and end of ``begin``.
+    steps : list of tuple of int
+        Start and end of each step, and how long the meter itself kept the search waiting after it.
+    """
+
+    begin: tuple[int, int]
+    steps: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def first_token(self) -> int:
+        """Nanoseconds from the start of ``begin`` to the end of the first step."""
+        return self.steps[0][1] - self.begin[0]
+
+    def later_tokens(self) -> list[int]:
+        """Nanoseconds from the end of each step to the end of the next, without the meter's own time."""
+        return [end - last - pause for (_, last, pause), (_, end, _) in zip(self.steps, self.steps[1:])]
+
+    def model_steps(self) -> list[int]:
+        """Nanoseconds inside each step but the first."""
+        return [end - start for start, end, _ in self.steps[1:]]
+
+
+@contextmanager
+def watched(target: Target, length: int | None, timed: bool = True) -> Iterator[list[Readings]]:
+    """Put a clock around ``begin`` and ``step`` of a target's model until the context ends.
+
+    Parameters
+    ----------
+    target : Target
+        Decoder whose model is watched.
+    length : int or None
+        Forced number of tokens: the end is forbidden before it. None: the model ends where it wants.
+    timed : bool
+        False leaves the clock and the synchronisation out; a forced length still holds.
+
+    Yields
+    ------
+    list of Readings
+        One entry a call of ``begin``, filled as the decoder runs; zeros where `timed` is False.
+    """
+    model, device = target.model, next(target.model.parameters()).device
+    begin, step = model.begin, model.step
+    end_token = torch.tensor([target.eos], device=device)
+    calls: list[Readings] = []
+    tokens = 0
+
+    def read() -> int:
+        return now(device) if timed else 0
+
+    def timed_begin(*arguments: object, **options: object):
+        nonlocal tokens
+        tokens = 0
+        start = read()
+        result = begin(*arguments, **options)
+        calls.append(Readings((start, read())))
+        return result
+
+    def timed_step(*arguments: object, **options: object):
+        nonlocal tokens
+        tokens += 1
+        start = read()
+        log_probs, attention, state = step(*arguments, **options)
+        end = read()
+        if length is not None and tokens < length:
+            log_probs = log_probs.index_fill(1, end_token, float("-inf"))
+        calls[-1].steps.append((start, end, read() - end))
+        return log_probs, attention, state
+
+    model.begin, model.step = timed_begin, timed_step  # found on the object before the methods of its class
+    try:
+        yield calls
+    finally:
+        del model.begin, model.step
+
+
+def now(device: torch.device) -> int:
+    """Nanoseconds on the clock once the device has done all it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return perf_counter_ns()

@@ -1,0 +1,76 @@
+"""Where a number was measured: machine, threads, load, versions, and which weights."""
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from importlib import metadata
+
+import torch
+from torch import nn
+
+PACKAGES = ("seqsru", "torch", "numba", "numba-cuda", "numpy", "sentencepiece", "sacrebleu", "safetensors")
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Describe the machine a measurement runs on, at the moment of the call.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device that holds the model.
+
+    Returns
+    -------
+    dict
+        JSON-able: ``device``, ``device_name``, ``cpu``, ``cores``, ``threads`` (torch's), ``affinity`` (the
+        cores this process may use), ``load_average`` (1, 5 and 15 minutes), ``system``, ``python`` and
+        ``versions`` of the installed packages. What an operating system does not tell is None.
+    """
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "affinity": sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        "load_average": [round(load, 2) for load in os.getloadavg()] if sys.platform != "win32" else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": installed_versions(),
+    }
+
+
+def cpu_name() -> str:
+    """Model name of the processor, as the operating system gives it."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of each package that a measurement may depend on; one that is not installed is left out."""
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def weights_hash(model: nn.Module) -> str:
+    """First 16 hexadecimal digits of the sha256 over a model's tensors, in name order.
+
+    Names, shapes, dtypes and bytes all count, so two models share a hash only if they compute the same thing.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        data = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(data.shape)} {data.dtype}\n".encode())
+        digest.update(data.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

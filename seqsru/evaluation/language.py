@@ -1,0 +1,135 @@
+"""A trained language model with its tokenizer: text in, numbers or text out."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from seqsru.data.stream import TokenStream
+from seqsru.data.tokenizers import Tokenizer
+from seqsru.decoding import Hypothesis, beam_search, sample
+from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
+from seqsru.models.language_model import LanguageModel
+
+
+class LanguagePipeline:
+    """Score and continue text.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        Put in evaluation mode.
+    tokenizer : Tokenizer
+        The one it was trained with.
+
+    Raises
+    ------
+    ValueError
+        The tokenizer has another number of types than the model.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        if tokenizer.size != model.vocabulary_size:
+            raise ValueError(
+                f"language model: expected a tokenizer of {model.vocabulary_size} types, found one of {tokenizer.size}; "
+                "use the one the model was trained with"
+            )
+        self.model, self.tokenizer = model.eval(), tokenizer
+
+    def score(self, lines: Sequence[str]) -> list[float]:
+        """Log probability of each line and its end, alone, natural logarithm, in input order.
+
+        On a CPU in float32 the bits do not depend on what else is scored.
+        """
+        sentences = [[*self.tokenizer.encode(line), self.tokenizer.eos] for line in lines]
+        return [-nll for nll in sentence_nlls(self.model, sentences, self.tokenizer.eos)]
+
+    def perplexity(self, lines: Sequence[str], *, carried: bool = True) -> TextScore:
+        """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`."""
+        return perplexity(self.model, TokenStream.from_lines(lines, self.tokenizer), carried=carried)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        count: int = 1,
+        max_length: int = 100,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 1,
+    ) -> list[str]:
+        """Continue a prompt to the end of its line, drawing each token at random.
+
+        Parameters
+        ----------
+        prompt : str
+            Beginning of a line; empty for a whole new one.
+        count : int
+            Continuations to draw.
+        max_length : int
+            Most tokens of a continuation.
+        temperature : float
+            Divides the log probabilities; below 1 is more careful.
+        top_k : int
+            Draw from the k likeliest tokens; 0 from all, 1 takes the likeliest.
+        top_p : float
+            Draw from the fewest likeliest tokens that together have this probability.
+        seed : int
+            Of the generator: the same seed gives the same text.
+
+        Returns
+        -------
+        list of str
+            Whole lines, the prompt included as the model read it.
+        """
+        if count < 1:
+            raise ValueError(f"generate: count should be at least 1, not {count}; raise it")
+        prefix, state, start = self._begin(prompt, count)
+        drawn = sample(
+            self.model.step, (), state, start, eos=self.tokenizer.eos, max_length=torch.full((count,), max_length),
+            temperature=temperature, top_k=top_k, top_p=top_p, generator=torch.Generator().manual_seed(seed),
+        )
+        return [self._text(prefix, hypothesis) for hypothesis in drawn]
+
+    def search(
+        self, prompt: str = "", *, beam: int = 5, n_best: int = 1, max_length: int = 100, alpha: float = 1.0
+    ) -> list[tuple[str, Hypothesis]]:
+        """Find the likeliest ends of a line that begins with a prompt, best first, by beam search.
+
+        Parameters
+        ----------
+        prompt : str
+            Beginning of a line.
+        beam : int
+            Live hypotheses; 1 is greedy.
+        n_best : int
+            Lines to give, at most ``beam``.
+        max_length : int
+            Most tokens of a continuation, the end of the line counted.
+        alpha : float
+            Exponent of the length penalty L ** alpha.
+
+        Returns
+        -------
+        list of (str, Hypothesis)
+            The whole line, and what was found.
+        """
+        prefix, state, start = self._begin(prompt, 1)
+        (found,) = beam_search(
+            self.model.step, (), state, start, eos=self.tokenizer.eos, max_length=torch.tensor([max_length]),
+            beam=beam, penalty="power", alpha=alpha, coverage=0.0, stop="first", n_best=n_best,
+        )
+        return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
+
+    def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
+        """Tokens of the prompt, the state after all but the last of ``<eos>`` and them, and that last one a row."""
+        device = self.model.output.weight.device
+        prefix = self.tokenizer.encode(prompt)
+        context = torch.tensor([self.tokenizer.eos, *prefix], device=device)
+        with torch.no_grad():
+            _, state = self.model.begin(context[:-1, None])
+        return prefix, tuple(t.repeat_interleave(rows, 0) for t in state), context[-1:].repeat(rows)
+
+    def _text(self, prefix: list[int], hypothesis: Hypothesis) -> str:
+        return self.tokenizer.decode([*prefix, *(t for t in hypothesis.tokens if t != self.tokenizer.eos)])

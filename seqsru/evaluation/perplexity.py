@@ -1,0 +1,179 @@
+"""Perplexity and its relatives: every token and every end of line counted, sums in float64 divided once."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqsru.data.stream import TokenStream
+from seqsru.models.language_model import LanguageModel
+
+# Tokens of one stream read in a forward call: long enough that the products are whole, short enough for memory.
+WINDOW = 1024
+# Padded tokens of sentences read in a forward call.
+ROOM = 4096
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """What a language model makes of a text.
+
+    Attributes
+    ----------
+    nll : float
+        Negative log probability of the text, natural logarithm: every token and every ``<eos>``.
+    tokens : int
+        Tokens and ends of lines predicted.
+    words, lines, bytes : int
+        Size of the text: words as white space separates them, UTF-8 bytes with one line end a line.
+    unknown : int
+        How many of the tokens are the unknown type: with many, no value below can be compared.
+    state : str
+        ``carried`` across lines, or ``separate``: each line from the initial state.
+    """
+
+    nll: float
+    tokens: int
+    words: int
+    lines: int
+    bytes: int
+    unknown: int
+    state: str
+
+    @property
+    def perplexity(self) -> float:
+        """``exp(nll / (words + lines))``: the same text in any tokens; with a vocabulary of words, of a token."""
+        return _exp(self.nll / (self.words + self.lines))
+
+    @property
+    def token_perplexity(self) -> float:
+        """``exp(nll / tokens)``."""
+        return _exp(self.nll / self.tokens)
+
+    @property
+    def bits_per_token(self) -> float:
+        """``nll / (ln 2 · tokens)``; with a vocabulary of characters, bits per character."""
+        return self.nll / (math.log(2.0) * self.tokens)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """``nll / (ln 2 · bytes)``."""
+        return self.nll / (math.log(2.0) * self.bytes)
+
+    def values(self) -> dict[str, float]:
+        """The four of them, by name."""
+        return {name: getattr(self, name) for name in ("perplexity", "token_perplexity", "bits_per_token",
+                                                       "bits_per_byte")}
+
+
+def perplexity(
+    model: LanguageModel, text: TokenStream, *, carried: bool = True, window: int = WINDOW
+) -> TextScore:
+    """Score a text.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        In evaluation mode.
+    text : TokenStream
+        At least one line.
+    carried : bool
+        True: one stream, the state carried across lines, the first token predicted from ``<eos>`` and the initial
+        state. False: each line alone, from ``<eos>`` and the initial state.
+    window : int
+        Tokens read at once where the state is carried; the result does not depend on it beyond rounding.
+
+    Raises
+    ------
+    ValueError
+        No lines.
+    """
+    if not len(text.tokens):
+        raise ValueError("perplexity: expected at least one line of text, found none; check the file")
+    if carried:
+        nll = stream_nll(model, text.tokens, text.eos, window=window)
+    else:
+        ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
+        sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
+        nll = math.fsum(sentence_nlls(model, sentences, text.eos))
+    return TextScore(
+        nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown, "carried" if carried else "separate"
+    )
+
+
+@torch.no_grad()
+def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = WINDOW) -> float:
+    """Negative log probability of one stream, summed in float64.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    tokens : integer Tensor of shape (N,)
+        Every one is predicted; the first from ``eos`` and the initial state.
+    eos : int
+    window : int
+        Tokens in a forward call.
+    """
+    device = model.output.weight.device
+    tokens = tokens.to(device, torch.int64)
+    inputs = torch.cat([tokens.new_tensor([eos]), tokens[:-1]])
+    state, total = model.initial_state(1), torch.zeros((), dtype=torch.float64, device=device)
+    for start in range(0, len(tokens), window):
+        here = slice(start, start + window)
+        features, state = model(inputs[here, None], state)
+        _, nll = model.cross_entropy(features, tokens[here, None])
+        total += nll.double().sum()
+    return total.item()
+
+
+@torch.no_grad()
+def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos: int) -> list[float]:
+    """Negative log probability of each sentence alone, from ``eos`` and the initial state.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    sentences : sequence of sequences of int
+        Each ends with ``eos``.
+    eos : int
+
+    Returns
+    -------
+    list of float
+        In input order.
+    """
+    device = model.output.weight.device
+    scores = [0.0] * len(sentences)
+    for batch in _by_length(sentences):
+        longest = len(sentences[batch[0]])
+        targets = torch.full((longest, len(batch)), eos)
+        for column, i in enumerate(batch):
+            targets[:len(sentences[i]), column] = torch.tensor(sentences[i])
+        lengths = torch.tensor([len(sentences[i]) for i in batch])
+        valid = (torch.arange(longest)[:, None] < lengths).to(device)                      # (T, B)
+        targets = targets.to(device)
+        inputs = torch.cat([torch.full_like(targets[:1], eos), targets[:-1]])
+        features, _ = model(inputs, None, valid)
+        _, nll = model.cross_entropy(features, targets, valid)
+        for i, value in zip(batch, nll.double().sum(0).tolist()):
+            scores[i] = value
+    return scores
+
+
+def _by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Indices in batches of at most ROOM padded tokens, longest first."""
+    batch: list[int] = []
+    for i in sorted(range(len(sentences)), key=lambda i: -len(sentences[i])):
+        if batch and (len(batch) + 1) * len(sentences[batch[0]]) > ROOM:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700.0 else math.inf

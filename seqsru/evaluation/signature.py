@@ -1,0 +1,38 @@
+"""The line that stands beside a number and says what it is of, in the manner of sacreBLEU's signature."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from seqsru import __version__
+
+
+def signature(fields: Mapping[str, object]) -> str:
+    """``seqsru VERSION|name:value|…``, in the order given; a field that is None is left out.
+
+    Raises
+    ------
+    ValueError
+        A name or value holds ``|`` or a line end, or a name ``:``, so that the line could not be read back.
+    """
+    parts = [f"seqsru {__version__}"]
+    for name, value in fields.items():
+        if value is None:
+            continue
+        text = f"{name}:{value}"
+        if "|" in text or "\n" in text or ":" in name:
+            raise ValueError(f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; rename it")
+        parts.append(text)
+    return "|".join(parts)
+
+
+def parameters(model: nn.Module) -> str:
+    """Number of trained parameters in millions, each shared one once: ``11.6M``."""
+    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}M"
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """The last fields of every signature: ``torch``, ``device``, ``threads``."""
+    return {"torch": torch.__version__.split("+")[0], "device": device.type, "threads": torch.get_num_threads()}

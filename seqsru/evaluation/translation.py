@@ -1,0 +1,253 @@
+"""A trained translation model with its tokenizers: text in, text out."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqsru.data.lines import Report
+from seqsru.data.tokenizers import Tokenizer
+from seqsru.decoding import Decoding, Hypothesis, Rule, Step, beam_search
+from seqsru.models.translator import Translator
+
+# Sentences share a batch only where they are padded to the same length, which depends on the sentence alone:
+# a product over another padded length rounds another way, and a translation would depend on its neighbours.
+MULTIPLE = 8
+# Padded pairs of tokens that are scored at once: it bounds memory, and the scores do not depend on it.
+SCORED_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The translation of one line.
+
+    Attributes
+    ----------
+    text : str
+        The translation; empty for an empty line.
+    tokens : list of int
+        Its tokens in the target vocabulary, without ``</s>``.
+    log_prob : float
+        Sum of the tokens' log probabilities, ``</s>`` included, in nats.
+    score : float
+        What translations are ordered by: length and coverage penalties applied.
+    attention : Tensor of shape (target length, source length), float32, or None
+        Weights on the source at each target token, both lengths with ``</s>``; where asked for.
+    source_labels, target_labels : list of str
+        A printable label for each column and row of `attention`; empty without it.
+    cut : int
+        Source tokens left out because the line was longer than `max_source`.
+    alternatives : tuple of Translation
+        The next best translations, best first, where more than one was asked for.
+    """
+
+    text: str
+    tokens: list[int]
+    log_prob: float
+    score: float
+    attention: Tensor | None
+    source_labels: list[str]
+    target_labels: list[str]
+    cut: int
+    alternatives: tuple[Translation, ...]
+
+
+class TranslationPipeline:
+    """Translate lines, and score given translations.
+
+    Output is in input order, a line out for each line in. On a CPU in float32 neither text nor the bits of a
+    score depend on the other lines, their order, or the batch size.
+
+    Parameters
+    ----------
+    model : Translator
+        Put in evaluation mode. Only its `begin` and `step` translate.
+    source_tokenizer, target_tokenizer : Tokenizer
+        The ones it was trained with.
+    decoding : Decoding
+        How `translate` decodes unless told otherwise.
+    rules : sequence of Rule
+        Applied to every translation.
+
+    Raises
+    ------
+    ValueError
+        A tokenizer has another number of types than the model.
+    """
+
+    def __init__(self, model: Translator, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer, *,
+                 decoding: Decoding = Decoding(), rules: Sequence[Rule] = ()) -> None:
+        for side, tokenizer, size in (("source", source_tokenizer, model.source_vocabulary),
+                                      ("target", target_tokenizer, model.target_vocabulary)):
+            if tokenizer.size != size:
+                raise ValueError(f"translation: expected a {side} tokenizer of {size} types, found one of "
+                                 f"{tokenizer.size}; use the one the model was trained with")
+        self.model = model.eval()
+        self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
+        self.decoding, self.rules = decoding, tuple(rules)
+
+    def translate(
+        self,
+        lines: Sequence[str],
+        *,
+        beam: int | None = None,
+        penalty: str | None = None,
+        alpha: float | None = None,
+        coverage: float | None = None,
+        stop: str | None = None,
+        n_best: int | None = None,
+        length_factor: float | None = None,
+        length_offset: int | None = None,
+        max_source: int | None = None,
+        batch_size: int | None = None,
+        batch_by: str | None = None,
+        attention: bool = False,
+    ) -> list[Translation]:
+        """Translate lines of text.
+
+        Parameters
+        ----------
+        lines : sequence of str
+            One sentence a line; an empty line, or one of white space, gives an empty translation.
+        beam, penalty, alpha, coverage, stop, n_best, length_factor, length_offset, max_source, batch_size,
+        batch_by
+            As in `Decoding`; None is as the pipeline was made.
+        attention : bool
+            Whether translations carry their attention.
+
+        Returns
+        -------
+        list of Translation
+            One a line, in order. What was cut is in `Translation.cut`; `cut_report` counts it.
+        """
+        given = {
+            "beam": beam, "penalty": penalty, "alpha": alpha, "coverage": coverage, "stop": stop,
+            "n_best": n_best, "length_factor": length_factor, "length_offset": length_offset,
+            "max_source": max_source, "batch_size": batch_size, "batch_by": batch_by,
+        }
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        decoding = replace(self.decoding, **changed)
+        eos = self.source_tokenizer.eos
+        sources: list[list[int]] = []
+        cuts = []
+        for line in lines:
+            tokens = self.source_tokenizer.encode(line) if line.strip() else []
+            cuts.append(max(0, len(tokens) + 1 - decoding.max_source))
+            sources.append([*tokens[:decoding.max_source - 1], eos] if tokens else [])
+        translations = [Translation("", [], 0.0, 0.0, None, [], [], 0, ()) for _ in lines]
+        for members in _batches(sources, decoding):
+            found = self._search([sources[index] for index in members], decoding, attention)
+            for index, hypotheses in zip(members, found):
+                best, *others = [self._translation(sources[index], cuts[index], h) for h in hypotheses]
+                translations[index] = replace(best, alternatives=tuple(others))
+        return translations
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """Log probability of each translation and its ``</s>``, given its source, in nats and in input order.
+
+        Parameters
+        ----------
+        sources, targets : sequence of str
+            Lines and their translations; an empty line is a sentence of ``</s>`` alone.
+
+        Raises
+        ------
+        ValueError
+            The counts differ.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"score: expected a translation for each of the {len(sources)} lines, found "
+                             f"{len(targets)}; give files of equal length")
+        start, eos = self.target_tokenizer.bos, self.target_tokenizer.eos
+        pairs = [([*self.source_tokenizer.encode(source), self.source_tokenizer.eos],
+                  [*self.target_tokenizer.encode(target), eos]) for source, target in zip(sources, targets)]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (source, target) in enumerate(pairs):
+            groups.setdefault((_padded(len(source)), _padded(len(target))), []).append(index)
+        scores = [0.0] * len(pairs)
+        for (length, steps), members in sorted(groups.items()):
+            size = max(1, SCORED_AT_ONCE // max(length, steps))
+            for first in range(0, len(members), size):
+                batch = members[first:first + size]
+                source, valid = self._pad([pairs[index][0] for index in batch], length, self.source_tokenizer)
+                out, real = self._pad([pairs[index][1] for index in batch], steps, self.target_tokenizer)
+                with torch.no_grad():
+                    into = torch.cat([torch.full_like(out[:1], start), out[:-1]])
+                    _, nll = self.model.cross_entropy(self.model(source, valid, into), out, real)
+                for index, row, kept in zip(batch, nll.t().tolist(), real.t().tolist()):
+                    # fsum rounds once, whatever the order
+                    scores[index] = -math.fsum(value for value, inside in zip(row, kept) if inside)
+        return scores
+
+    def cut_report(self, translations: Sequence[Translation], name: str) -> Report:
+        """Return which of the lines named `name` were cut; false where none was."""
+        report = Report(name, len(translations))
+        for number, translation in enumerate(translations, start=1):
+            if translation.cut:
+                report.add("longer than max_source, cut", number)
+        return report
+
+    @torch.no_grad()
+    def _search(self, sources: list[list[int]], decoding: Decoding,
+                attention: bool) -> list[list[Hypothesis]]:
+        """Decode sources that are padded to the same length."""
+        source, valid = self._pad(sources, _padded(len(sources[0])), self.source_tokenizer)
+        memory, state = self.model.begin(source, valid)
+        start = torch.full((len(sources),), self.target_tokenizer.bos, device=source.device)
+        step: Step = self.model.step
+        if attention or decoding.coverage:
+            step = partial(self.model.step, with_attention=True)
+        limits = torch.tensor([decoding.longest(len(tokens)) for tokens in sources])
+        return beam_search(
+            step, memory, state, start, eos=self.target_tokenizer.eos, max_length=limits, beam=decoding.beam,
+            penalty=decoding.penalty, alpha=decoding.alpha, coverage=decoding.coverage, stop=decoding.stop,
+            n_best=decoding.n_best, rules=self.rules, source_valid=valid, with_attention=attention)
+
+    def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis) -> Translation:
+        """Turn a hypothesis into text."""
+        eos = self.target_tokenizer.eos
+        tokens = [token for token in hypothesis.tokens if token != eos]
+        attention, source_labels, target_labels = hypothesis.attention, [], []
+        if attention is not None:
+            attention = attention[:, :len(source)].clone()
+            source_labels = self.source_tokenizer.labels(source)
+            target_labels = self.target_tokenizer.labels(hypothesis.tokens)
+        text = self.target_tokenizer.decode(tokens)
+        return Translation(text, tokens, hypothesis.log_prob, hypothesis.score, attention, source_labels,
+                           target_labels, cut, ())
+
+    def _pad(self, sequences: list[list[int]], length: int, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
+        """Return tokens (length, B) and their validity, on the model's device."""
+        device = self.model.output_bias.device
+        pad = [tokenizer.pad]
+        tokens = torch.tensor([sequence + pad * (length - len(sequence)) for sequence in sequences]).t()
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        valid = torch.arange(length).unsqueeze(1) < lengths
+        return tokens.contiguous().to(device), valid.to(device)
+
+
+def _padded(length: int) -> int:
+    """Return the length a sentence of `length` tokens is padded to."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def _batches(sources: Sequence[Sequence[int]], decoding: Decoding) -> Iterator[list[int]]:
+    """Give the numbers of the sentences to decode together; empty ones are left out."""
+    groups: dict[int, list[int]] = {}
+    for index, source in enumerate(sources):
+        if source:
+            groups.setdefault(_padded(len(source)), []).append(index)
+    # Longest first: what does not fit into memory fails at once.
+    for length in sorted(groups, reverse=True):
+        size = decoding.batch_size
+        if decoding.batch_by == "tokens":
+            size = max(1, size // length)
+        # Like lengths end together, and a sentence that is done leaves its batch.
+        members = sorted(groups[length], key=lambda index: len(sources[index]))
+        for first in range(0, len(members), size):
+            yield members[first:first + size]

@@ -1,0 +1,222 @@
+"""Attention of a decoder over the encoded source: multi-head dot product, and additive."""
+# Annotations are read at run time: the settings of an attention are its constructor's arguments.
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seqsru.cells.cell import check_probability, check_sizes
+from seqsru.ops import linear
+
+
+class Attention(nn.Module, ABC):
+    """Weighted sums of a memory, with weights that depend on a query.
+
+    Queries are (T, N, Q) and N = B * K: K rows beside each other, a beam, belong to one sentence and read the
+    one memory it has. Keys and values are computed once a sentence, by `remember`.
+    """
+
+    @abstractmethod
+    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values, batch first, of a memory of shape (S, B, memory_size)."""
+
+    @abstractmethod
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
+                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Read the memory.
+
+        Parameters
+        ----------
+        query : Tensor of shape (T, N, query_size)
+            One query a step and row; row n belongs to sentence ``n // (N // B)``.
+        keys, values : Tensor
+            From `remember`.
+        bias : Tensor of shape (B, S)
+            Added to the scores: 0 on real source positions, the type's most negative number on padding, where
+            weights become exactly 0.
+        with_weights : bool
+            Whether to give the weights.
+
+        Returns
+        -------
+        context : Tensor of shape (T, N, output_size)
+        weights : Tensor of shape (T, N, S), or None
+            Averaged over heads; each row sums to 1.
+        """
+
+
+class DotAttention(Attention):
+    """Multi-head scaled dot product (Vaswani et al. 2017, arXiv 1706.03762, section 3.2).
+
+    With d = size / heads, for each head, q one query and M the memory::
+
+        (1) k, v = W_k M, W_v M                         d rows of each
+        (2) a = softmax(k . (W_q q) / sqrt(d))          padding has weight 0
+        (3) context = W_o [a_1 v_1 | a_2 v_2 | ...]     weights under dropout in training
+
+    Variables
+    ---------
+    ``query.weight`` (size, query_size), ``key.weight``, ``value.weight`` (size, memory_size),
+    ``output.weight`` (output_size, size): U(±√(3 / columns)), that is variance 1 / columns.
+
+    Parameters
+    ----------
+    query_size : int
+        Features of a query.
+    memory_size : int
+        Features of the memory.
+    output_size : int
+        Features of the context.
+    heads : int
+        Number of heads.
+    size : int
+        Features of all heads together, a multiple of `heads`; 0 is `output_size`.
+    dropout : float
+        Probability that a weight is 0.
+
+    Raises
+    ------
+    ValueError
+        A size that `heads` does not divide, or an option outside its values.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, output_size: int, *, heads: int = 4, size: int = 0,
+                 dropout: float = 0.0) -> None:
+        super().__init__()
+        size = size or output_size
+        check_sizes("attention", query_size=query_size, memory_size=memory_size, output_size=output_size,
+                    heads=heads, size=size)
+        check_probability("attention", dropout=dropout)
+        if size % heads:
+            raise ValueError(f"attention: expected a size that {heads} heads divide, found {size}; "
+                             "change size or heads")
+        self.heads, self.width, self.dropout = heads, size // heads, dropout
+        self.query = nn.Linear(query_size, size, bias=False)
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.value = nn.Linear(memory_size, size, bias=False)
+        self.output = nn.Linear(size, output_size, bias=False)
+        for product in (self.query, self.key, self.value, self.output):
+            draw(product.weight)
+
+    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys (B, heads, d, S) and values (B, heads, S, d)."""
+        keys = linear(memory, self.key.weight).unflatten(-1, (self.heads, self.width))  # (S, B, heads, d)
+        values = linear(memory, self.value.weight).unflatten(-1, (self.heads, self.width))
+        return keys.permute(1, 2, 3, 0).contiguous(), values.permute(1, 2, 0, 3).contiguous()
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
+                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Read the memory; see `Attention.forward`."""
+        (steps, rows, _), (sentences, length) = query.shape, bias.shape
+        beam, heads, width = rows // sentences, self.heads, self.width
+        q = linear(query, self.query.weight) * (1.0 / math.sqrt(width))           # (T, N, size)
+        q = q.view(steps, sentences, beam, heads, width).permute(1, 3, 0, 2, 4)   # (B, heads, T, K, d)
+        q = q.reshape(sentences * heads, steps * beam, width)
+        scores = product(q, keys.flatten(0, 1)).view(sentences, heads, steps * beam, length)
+        weights = torch.softmax(scores + bias.view(sentences, 1, 1, length), dim=-1)
+        used = functional.dropout(weights, self.dropout, self.training)
+        context = product(used.flatten(0, 1), values.flatten(0, 1))               # (B * heads, T * K, d)
+        context = context.view(sentences, heads, steps, beam, width).permute(2, 0, 3, 1, 4)
+        context = linear(context.reshape(steps, rows, heads * width), self.output.weight)
+        if not with_weights:
+            return context, None
+        averaged = weights.mean(1).view(sentences, steps, beam, length).transpose(0, 1)   # (T, B, K, S)
+        return context, averaged.reshape(steps, rows, length)
+
+
+class AdditiveAttention(Attention):
+    """Additive attention, of one head (Bahdanau et al. 2015, arXiv 1409.0473, appendix A.1.2).
+
+    With q one query and M the memory::
+
+        (1) k = W_k M                                   biases are W_q's
+        (2) a = softmax(v . tanh(W_q q + k))            padding has weight 0
+        (3) context = W_o (a M)                         weights under dropout in training
+
+    Variables
+    ---------
+    ``query.weight`` (size, query_size), ``key.weight`` (size, memory_size), ``output.weight`` (output_size,
+    memory_size): U(±√(3 / columns)); ``query.bias`` (size,): 0; ``score`` (size,): U(±√(3 / size)).
+
+    Parameters
+    ----------
+    query_size : int
+        Features of a query.
+    memory_size : int
+        Features of the memory.
+    output_size : int
+        Features of the context.
+    size : int
+        Features that queries and keys are compared in; 0 is `output_size`.
+    dropout : float
+        Probability that a weight is 0.
+
+    Raises
+    ------
+    ValueError
+        An option outside its values.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, output_size: int, *, size: int = 0,
+                 dropout: float = 0.0) -> None:
+        super().__init__()
+        size = size or output_size
+        check_sizes("attention", query_size=query_size, memory_size=memory_size, output_size=output_size,
+                    size=size)
+        check_probability("attention", dropout=dropout)
+        self.dropout = dropout
+        self.query = nn.Linear(query_size, size)
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.score = nn.Parameter(torch.empty(size))
+        self.output = nn.Linear(memory_size, output_size, bias=False)
+        for matrix in (self.query.weight, self.key.weight, self.output.weight, self.score.unsqueeze(0)):
+            draw(matrix)
+        nn.init.zeros_(self.query.bias)
+
+    def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys (B, S, size) and values (B, S, memory_size), the memory itself."""
+        keys = linear(memory, self.key.weight)
+        return keys.transpose(0, 1).contiguous(), memory.transpose(0, 1).contiguous()
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
+                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Read the memory; see `Attention.forward`."""
+        (steps, rows, _), (sentences, length) = query.shape, bias.shape
+        beam = rows // sentences
+        q = linear(query, self.query.weight, self.query.bias).view(steps, sentences, beam, -1)
+        q = q.transpose(0, 1).reshape(sentences, steps * beam, 1, -1)             # (B, T * K, 1, size)
+        # A sum, not a product: that of a matrix and a vector gives a row other bits in another batch.
+        scores = (torch.tanh(q + keys.unsqueeze(1)) * self.score).sum(-1)         # (B, T * K, S)
+        weights = torch.softmax(scores + bias.unsqueeze(1), dim=-1)
+        used = functional.dropout(weights, self.dropout, self.training)
+        context = product(used, values).view(sentences, steps, beam, -1).transpose(0, 1)
+        context = linear(context.reshape(steps, rows, -1), self.output.weight)
+        if not with_weights:
+            return context, None
+        weights = weights.view(sentences, steps, beam, length).transpose(0, 1)
+        return context, weights.reshape(steps, rows, length)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the products of matrices a (G, M, d) and b (G, d, S), whose bits do not depend on G.
+
+    On a CPU fewer matrices than threads are each cut among threads, which rounds differently: without
+    gradients zeros make up the number. `b` is to be contiguous, so that it is laid out alike with and without
+    them.
+    """
+    missing = torch.get_num_threads() - a.shape[0] if a.device.type == "cpu" else 0
+    if torch.is_grad_enabled() or missing <= 0:
+        return torch.bmm(a, b)
+    more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
+    return more[:a.shape[0]]
+
+
+def draw(matrix: Tensor) -> None:
+    """Fill a matrix with U(±√(3 / columns)): products with it keep the variance of their input."""
+    bound = math.sqrt(3.0 / matrix.shape[-1])
+    nn.init.uniform_(matrix, -bound, bound)
+
+
+ATTENTIONS: dict[str, type[Attention]] = {"dot": DotAttention, "additive": AdditiveAttention}

@@ -1,0 +1,185 @@
+"""The language model: embedding, recurrent stack, output, with the dropouts of the published recipes."""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from seqsru.cells import Stack, State
+from seqsru.models.dropout import feature_mask, type_mask
+from seqsru.ops import linear
+from seqsru.ops.cross_entropy import linear_cross_entropy
+
+
+class LanguageModel(nn.Module):
+    """Predict each token of a stream from those before it.
+
+    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         embedding, word-type dropout k (V,), embedding dropout m_e (B, E)
+    2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
+    3. ``f_t = P (h_t ⊙ m_o)``                  output dropout m_o (B, O); P only where tied and O ≠ E
+    4. ``log p(w_{t+1}) = log_softmax(W f_t + b)``   W = E when tied
+
+    Every mask is drawn once a forward call and shared over its time steps (Gal and Ghahramani 2016; word-type dropout
+    as in AWD-LSTM, Merity et al. 2018: one draw a call for all rows). E and W start as U(±√(3/width)), the published
+    recipe of the SRU paper; b starts at 0.
+
+    Variables
+    ---------
+    ``embedding.weight`` (V, E); ``stack.*``; ``projection.weight`` (E, O) where tied and O ≠ E;
+    ``output.weight`` (V, E) the same tensor when tied, else (V, O); ``output.bias`` (V,).
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        V.
+    stack : Stack
+        One direction, with ``stack.input_size == embedding_size``.
+    embedding_size : int
+        E.
+    tied : bool
+        Whether the output weights are the embedding.
+    embedding_dropout : float
+        Probability that a feature of the embedding is 0 over a whole window.
+    word_dropout : float
+        Probability that a word of the vocabulary is embedded as 0 throughout a window.
+    output_dropout : float
+        Probability that a feature of the stack's output is 0 over a whole window.
+
+    Raises
+    ------
+    ValueError
+        A stack of two directions, one that reads another size, or a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        stack: Stack,
+        embedding_size: int,
+        *,
+        tied: bool = True,
+        embedding_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if stack.directions != 1:
+            raise ValueError(
+                "LanguageModel: the stack should read in one direction, but it reads in two and would see the words "
+                "it predicts; set bidirectional to false"
+            )
+        if stack.input_size != embedding_size:
+            raise ValueError(
+                f"LanguageModel: the stack reads {stack.input_size} features but embedding_size is {embedding_size}; "
+                "make them equal"
+            )
+        for name, p in (("embedding_dropout", embedding_dropout), ("word_dropout", word_dropout),
+                        ("output_dropout", output_dropout)):
+            if not 0.0 <= p < 1.0:
+                raise ValueError(f"LanguageModel: {name} should be from 0 to below 1, not {p}")
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.embedding_dropout = embedding_dropout
+        self.word_dropout = word_dropout
+        self.output_dropout = output_dropout
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        self.stack = stack
+        width = stack.output_size
+        self.projection = nn.Linear(width, embedding_size, bias=False) if tied and width != embedding_size else None
+        self.output = nn.Linear(embedding_size if tied else width, vocabulary_size)
+        if tied:
+            self.output.weight = self.embedding.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights outside the stack anew."""
+        for matrix in (self.embedding, self.projection, self.output):
+            if matrix is not None:
+                bound = math.sqrt(3.0 / matrix.weight.shape[1])
+                nn.init.uniform_(matrix.weight, -bound, bound)
+        nn.init.zeros_(self.output.bias)
+
+    def initial_state(self, batch: int) -> State:
+        """State before the first token, for ``batch`` rows."""
+        return self.stack.initial_state(batch)
+
+    def forward(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read a window.
+
+        Parameters
+        ----------
+        tokens : int64 Tensor of shape (T, B)
+            Inputs; where ``valid`` is False any index of the vocabulary.
+        state : State, optional
+            What the previous window left; default the initial state.
+        valid : bool Tensor of shape (T, B), optional
+            Each row a prefix of True.
+
+        Returns
+        -------
+        features : Tensor of shape (T, B, F)
+            Input of the output product; F = E when tied, else the stack's width.
+        state : State
+            To be carried to the next window (detach it there).
+        """
+        x = self.embedding(tokens)                                            # (T, B, E)
+        if self.training and self.word_dropout:
+            x = x * type_mask(self.vocabulary_size, self.word_dropout, x)[tokens].unsqueeze(-1)
+        if self.training and self.embedding_dropout:
+            x = x * feature_mask(self.embedding_dropout, x)
+        h, state = self.stack(x, state, valid)                                # (T, B, O)
+        if self.training and self.output_dropout:
+            h = h * feature_mask(self.output_dropout, h)
+        return (h if self.projection is None else linear(h, self.projection.weight)), state
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Scores of shape (..., V) before the softmax, for features of shape (..., F)."""
+        return linear(features, self.output.weight, self.output.bias)
+
+    def cross_entropy(
+        self, features: Tensor, targets: Tensor, valid: Tensor | None = None, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Summed loss and the nll of each target: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`."""
+        return linear_cross_entropy(
+            features, self.output.weight, self.output.bias, targets, valid=valid, smoothing=smoothing
+        )
+
+    def begin(self, prompt: Tensor, valid: Tensor | None = None) -> tuple[tuple[()], State]:
+        """Read a prompt before decoding.
+
+        Parameters
+        ----------
+        prompt : int64 Tensor of shape (S, B)
+            Everything before the token that the first ``step`` reads; S may be 0.
+        valid : bool Tensor of shape (S, B), optional
+            Each row a prefix of True.
+
+        Returns
+        -------
+        memory : ()
+            A language model has none.
+        state : State
+        """
+        state = self.initial_state(prompt.shape[1])
+        if len(prompt):
+            _, state = self(prompt, state, valid)
+        return (), state
+
+    def step(self, tokens: Tensor, memory: tuple[()], state: State) -> tuple[Tensor, None, State]:
+        """Read one token a row and give the next one's log probabilities.
+
+        Parameters
+        ----------
+        tokens : int64 Tensor of shape (N,)
+        memory : ()
+        state : State of N rows
+
+        Returns
+        -------
+        log_probs : float32 Tensor of shape (N, V)
+        attention : None
+        state : State of N rows
+        """
+        features, state = self(tokens.unsqueeze(0), state)
+        return torch.log_softmax(self.logits(features[0]).float(), dim=-1), None, state

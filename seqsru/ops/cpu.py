@@ -1,0 +1,115 @@
+"""The scans on a CPU: outputs allocated by torch, kernels compiled by Numba at their first use.
+
+The contract is that of `reference`. float16 is cast by torch around the float32 kernels, because Numba has no
+float16 on a CPU; bfloat16 is read and written by the kernels. Small scans run on the calling thread, others
+on `torch.get_num_threads()` threads, with the same bits.
+"""
+from __future__ import annotations
+
+import struct
+from array import array
+
+import torch
+from torch import Tensor
+
+from seqsru.ops.cpu_build import kernel, most_threads, run_parallel
+from seqsru.ops.cpu_math import TILE
+
+NAMES = {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16"}
+SMALL = 32768       # elements of T * B * D below which waking other threads costs more than it saves
+
+
+def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
+                valid: Tensor | None, activation: int, scale: float, keep: bool,
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+    if u.dtype == torch.float16:
+        h, c_last, c = sru_forward(u.float(), _float(x), c0, v, b, _float(mask), valid, activation, scale,
+                                   keep)
+        return h.half(), c_last, c
+    T, B, k, D = u.shape
+    h, c_last = u.new_empty(T, B, D), torch.empty_like(c0)
+    c = c0.new_empty((T, B, D) if keep else 0)
+    _run("sru_forward", (T, B, D), u, c0, [
+        T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
+        _bits(scale), h.data_ptr(), c_last.data_ptr(), c.data_ptr()])
+    return h, c_last, c
+
+
+def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
+                 b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
+                 scale: float,
+                 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+    """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent."""
+    if u.dtype == torch.float16:
+        gu, gx, gc0, gv, gb = sru_backward(gh.float(), gc_last, u.float(), _float(x), c0, v, b, _float(mask),
+                                           valid, c, activation, scale)
+        return gu.half(), None if gx is None else gx.half(), gc0, gv, gb
+    T, B, k, D = u.shape
+    gu, gc0 = torch.empty_like(u), torch.empty_like(c0)
+    gx = None if x is None else u.new_empty(T, B, D)
+    sums = c0.new_empty(2, 2, B, D)
+    _run("sru_backward", (T, B, D), u, c0, [
+        T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
+        _bits(scale), c.data_ptr(), gh.data_ptr(), gc_last.data_ptr(), gu.data_ptr(), _address(gx),
+        gc0.data_ptr(), sums.data_ptr()])
+    return gu, gx, gc0, None if v is None else sums[0].sum(1), sums[1].sum(1)
+
+
+def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
+                   ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+    if a.dtype == torch.float16:
+        out, c_last, c = linear_forward(a.float(), b.float(), c0, valid, keep)
+        return out.half(), c_last, c
+    out, c_last = torch.empty_like(a), torch.empty_like(c0)
+    c = c0.new_empty(a.shape if keep else 0)
+    T, B, D = a.shape
+    _run("linear_forward", (T, B, D), a, c0, [
+        T, B, D, b.data_ptr(), _address(valid), out.data_ptr(), c_last.data_ptr(), c.data_ptr()])
+    return out, c_last, c
+
+
+def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
+                    ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of a, b and c0; `c` is the state after every step."""
+    if a.dtype == torch.float16:
+        ga, gb, gc0 = linear_backward(gout.float(), gc_last, a.float(), c0, c, valid)
+        return ga.half(), gb.half(), gc0
+    ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
+    T, B, D = a.shape
+    _run("linear_backward", (T, B, D), a, c0, [
+        T, B, D, _address(valid), c.data_ptr(), gout.data_ptr(), gc_last.data_ptr(), ga.data_ptr(),
+        gb.data_ptr(), gc0.data_ptr()])
+    return ga, gb, gc0
+
+
+def _run(name: str, shape: tuple[int, int, int], first: Tensor, c0: Tensor, numbers: list[int]) -> None:
+    """Run a kernel over all its tasks, with the arguments `numbers`."""
+    T, B, D = shape
+    arguments = array("q", numbers)
+    place, _ = arguments.buffer_info()
+    tasks = B * -(-D // TILE)
+    call, address = kernel(name, NAMES[first.dtype])
+    threads = 1 if T * B * D < SMALL else min(torch.get_num_threads(), most_threads(), tasks)
+    if threads == 1:
+        call(0, tasks, place, first.data_ptr(), c0.data_ptr())
+    else:
+        run_parallel(address, tasks, threads, place, first.data_ptr(), c0.data_ptr())
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _strided(x: Tensor | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if x is None else (x.data_ptr(), x.stride(0), x.stride(1))
+
+
+def _bits(scale: float) -> int:
+    """Return the bits of a float64 as an integer."""
+    return struct.unpack("q", struct.pack("d", scale))[0]
+
+
+def _float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()

@@ -1,0 +1,160 @@
+"""The output product and its cross entropy as one operation that never holds two tables of rows × vocabulary.
+
+Separate operations write the logits, their logarithmic softmax and its gradient to memory one after the other. Here a
+block of rows is finished at once: logits, loss, the gradient of the logits in their place, and its products with the
+weights and the features. Peak memory is one block, whatever the number of rows.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqsru.ops.products import linear
+
+# Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak memory.
+BLOCK = 1 << 23
+# Logits in a chunk of a block: the elementwise passes over a chunk find it in the cache.
+CHUNK = 1 << 20
+
+
+def linear_cross_entropy(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    valid: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Negative log probability of targets under ``softmax(x Wᵀ + b)``, summed, with gradients by blocks of rows.
+
+    With ``z = W x_n + b`` for row n, V the vocabulary, ε the smoothing and y the target,
+
+    1. ``log p = z − log Σ_v exp z_v``
+    2. ``nll_n = −log p_y``
+    3. ``loss = Σ_n (1−ε)·nll_n + (ε/V)·Σ_v(−log p_v)``          (label smoothing as PyTorch defines it)
+    4. ``∂loss/∂z = p − (1−ε)·[v = y] − ε/V``
+
+    Under ``torch.autocast`` the three products run in its type; the softmax and all sums are float32.
+    The gradients are computed in the forward pass, so a second backward pass is an error.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., E)
+        Features.
+    weight : Tensor of shape (V, E)
+        Output weights.
+    bias : Tensor of shape (V,) or None
+        Output bias.
+    targets : int64 Tensor of shape (...)
+        Indices into the vocabulary.
+    valid : bool Tensor of shape (...), optional
+        False marks rows that are left out: their loss and gradient are 0, whatever they hold.
+    smoothing : float
+        ε of equation 3, from 0 to below 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Equation 3, differentiable.
+    nll : Tensor of shape (...)
+        Equation 2 for each row, without a gradient; 0 at rows left out.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, or a smoothing outside [0, 1).
+    """
+    if targets.shape != x.shape[:-1]:
+        raise ValueError(
+            f"linear_cross_entropy: x has shape {tuple(x.shape)}, so targets should have shape "
+            f"{tuple(x.shape[:-1])}, but they have {tuple(targets.shape)}"
+        )
+    if weight.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"linear_cross_entropy: weight has E = {weight.shape[1]} but x has E = {x.shape[-1]}; "
+            "project the features to the output's size first"
+        )
+    if not 0.0 <= smoothing < 1.0:
+        raise ValueError(f"linear_cross_entropy: smoothing should be from 0 to below 1, not {smoothing}")
+    rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    kept = None if valid is None else valid.reshape(-1).nonzero().squeeze(1)
+    if kept is not None:
+        rows, wanted = rows.index_select(0, kept), wanted.index_select(0, kept)
+    tracked = torch.is_grad_enabled()
+    loss, nll = _LinearCrossEntropy.apply(rows, weight, bias, wanted, smoothing, tracked)
+    if kept is not None:
+        nll = nll.new_zeros(targets.numel()).index_copy_(0, kept, nll)
+    return loss, nll.view(targets.shape)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, targets, smoothing, tracked):
+        device = x.device.type
+        product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
+        with torch.autocast(device, enabled=False):
+            low_bias = None if bias is None else bias.to(product)
+            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), low_bias, targets, smoothing, wanted)
+        inputs = (x, weight, bias)
+        ctx.gradients = [None if g is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_loss, _):
+        if ctx.gradients is None:
+            raise RuntimeError("linear_cross_entropy: backward ran twice; the gradients of a loss are computed once")
+        scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
+        ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
+        return (*scaled, None, None, None)
+
+
+def _by_blocks(x, weight, bias, targets, smoothing, wanted):
+    """Loss, nll and the wanted gradients for x (N, E), weight and bias in the type of the products."""
+    (rows, width), vocabulary = x.shape, weight.shape[0]
+    sums = torch.float64 if x.dtype == torch.float64 else torch.float32
+    nll, spread = x.new_zeros(rows, dtype=sums), x.new_zeros(rows, dtype=sums)
+    wants_x, wants_weight, wants_bias = wanted
+    grad_x = x.new_empty(rows, width) if wants_x else None
+    grad_weight = grad_bias = None
+    block = max(1, BLOCK // vocabulary)
+    for start in range(0, max(rows, 1), block):
+        rows_here = slice(start, start + block)
+        part = x[rows_here]                                                   # (n, E)
+        logits = linear(part, weight, bias).to(sums)                          # (n, V)
+        _softmax_in_place(logits, targets[rows_here], smoothing, nll[rows_here], spread[rows_here], any(wanted))
+        grad_logits = logits.to(x.dtype)
+        if wants_x:
+            torch.mm(grad_logits, weight, out=grad_x[rows_here])
+        if wants_weight:
+            grad_weight = _sum(grad_weight, (grad_logits.t() @ part).to(sums))
+        if wants_bias:
+            grad_bias = _sum(grad_bias, logits.sum(0))
+    loss = (1.0 - smoothing) * nll.sum() + smoothing / vocabulary * spread.sum()             # 3
+    return loss, nll, (grad_x, grad_weight, grad_bias)
+
+
+def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
+    return more if so_far is None else so_far.add_(more)
+
+
+def _softmax_in_place(logits, targets, smoothing, nll, spread, gradient):
+    """Write nll and Σ_v(−log p_v) of each row, and put the loss's gradient in the place of the logits."""
+    rows, vocabulary = logits.shape
+    chunk = max(1, CHUNK // vocabulary)
+    for start in range(0, rows, chunk):
+        here = slice(start, start + chunk)
+        log_p = torch.log_softmax(logits[here], dim=1)                        # 1
+        nll[here] = -log_p.gather(1, targets[here, None]).squeeze(1)          # 2
+        if smoothing:
+            spread[here] = -log_p.sum(1)
+        if gradient:
+            torch.exp(log_p, out=logits[here])
+        if gradient and smoothing:
+            logits[here] -= smoothing / vocabulary
+    if gradient:
+        logits[torch.arange(rows, device=logits.device), targets] -= 1.0 - smoothing         # 4

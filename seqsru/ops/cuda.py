@@ -1,0 +1,197 @@
+"""The scans on a GPU: torch allocates, DLPack says where, and a specialised kernel is launched on torch's stream.
+
+The four functions are the private contract of the backends, like those of `reference` and `cpu`; `scan` has checked
+their arguments. Kernels (`cuda_kernels`) are compiled at first use, one for each element type and compute capability,
+and launched with raw pointers and an explicit signature, so that a launch neither types nor copies anything.
+
+In a process with ``NUMBA_ENABLE_CUDASIM=1`` the same functions take CPU tensors and run the same kernels as Python.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import warnings
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqsru.ops.dlpack import CPU, CUDA, Buffer
+
+INSTALL = 'run: pip install "seqsru[cuda]"'
+# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910 features are 455
+# blocks of 64 threads, for 132 multiprocessors of an H200.
+BLOCK = 64
+
+
+def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
+                valid: Tensor | None, activation: int, scale: float, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h, c_last, and the states c in float32 (float64 with float64), an empty tensor unless `keep`."""
+    T, B, k, D = u.shape
+    h, c_last, c = u.new_empty(T, B, D), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
+    x = u[:, :, 3] if k == 4 else x
+    _launch("sru_forward", u.dtype, (u, x, c0, v, b, mask, valid, h, c_last, c if keep else None),
+            (T, B, D, _options(v, mask, valid, x, keep), k, *_steps(x), activation, scale))
+    return h, c_last, c
+
+
+def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor,
+                 mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int, scale: float,
+                 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+    """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
+
+    The kernel writes the gradients of v and b row by row and torch sums them: no atomics, so the same bits every time.
+    """
+    T, B, k, D = u.shape
+    gu, gc0, gb = torch.empty_like(u), torch.empty_like(c0), b.new_empty(2, B, D)
+    gx = None if x is None else u.new_empty(T, B, D)
+    gv = None if v is None else b.new_empty(2, B, D)
+    x, gx_in_place = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
+    _launch("sru_backward", u.dtype, (gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, gx_in_place, gc0, gv, gb),
+            (T, B, D, _options(v, mask, valid, x, True), k, *_steps(x), activation, scale))
+    return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
+
+
+def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
+                   ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, c_last, and the states c in float32 (float64 with float64), empty unless `keep`."""
+    T, B, D = a.shape
+    out, c_last, c = torch.empty_like(a), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
+    _launch("linear_forward", a.dtype, (a, b, c0, valid, out, c_last, c if keep else None),
+            (T, B, D, _options(None, None, valid, None, keep)))
+    return out, c_last, c
+
+
+def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
+                    ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of a, b and c0."""
+    T, B, D = a.shape
+    ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
+    _launch("linear_backward", a.dtype, (gout, gc_last, a, c0, valid, c, ga, gb, gc0),
+            (T, B, D, _options(None, None, valid, None, True)))
+    return ga, gb, gc0
+
+
+def _options(v: Tensor | None, mask: Tensor | None, valid: Tensor | None, x: Tensor | None, keep: bool) -> int:
+    """Bits that tell a kernel what it is given; `cuda_kernels` names them."""
+    return (v is not None) | (mask is not None) << 1 | (valid is not None) << 2 | (x is not None) << 3 | keep << 4
+
+
+def _steps(x: Tensor | None) -> tuple[int, int]:
+    """Elements from one time step, and from one row, of the highway input to the next."""
+    return (0, 0) if x is None else (x.stride(0), x.stride(1))
+
+
+def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], numbers: tuple[float, ...]) -> None:
+    """Run the kernel `name` on torch's current stream of the device where the tensors lie.
+
+    Sizes T, B, D come first in `numbers`; a thread each for the B·D recurrences.
+    """
+    blocks = -(-numbers[1] * numbers[2] // BLOCK)
+    if not blocks:
+        return
+    buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
+    places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
+    wanted = CPU if simulated() else CUDA
+    if len(places) > 1 or next(iter(places))[0] != wanted:
+        raise ValueError(f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, found "
+                         f"(type, index) {sorted(places)} in DLPack's numbers; move them to one CUDA device.")
+    if simulated():
+        _compiled(name, dtype, None)[blocks, BLOCK](*map(_flat, buffers), *numbers)
+        return
+    _, index = places.pop()
+    with torch.cuda.device(index):      # a thread of autograd may have no current device
+        kernel = _compiled(name, dtype, torch.cuda.get_device_capability(index))
+        stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
+        launch = _configured(kernel, blocks, stream)
+        launch(*(0 if buffer is None else buffer.pointer for buffer in buffers), *numbers)
+
+
+@functools.cache
+def simulated() -> bool:
+    """Say whether this process runs kernels in numba's simulator.
+
+    Raises
+    ------
+    ImportError
+        numba's CUDA target is missing, or is the deprecated one inside numba.
+    """
+    try:
+        from numba import config, cuda
+    except ImportError as error:
+        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be imported "
+                          f"({error}); {INSTALL}") from error
+    if "numba_cuda" not in cuda.__file__:
+        raise ImportError(f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, found the "
+                          f"deprecated one at {cuda.__file__}; {INSTALL}, into a directory whose .pth files Python reads "
+                          f"(not one named by PYTHONPATH or filled with --target)")
+    return bool(config.ENABLE_CUDASIM)
+
+
+@functools.cache
+def _compiled(name: str, dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
+    """Compile one kernel for the current device, of that compute capability."""
+    from numba import cuda
+
+    from seqsru.ops.cuda_kernels import build, signatures
+
+    if capability is not None and torch.cuda.is_current_stream_capturing():
+        raise ValueError(f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, found this "
+                         f"its first use; run the same step once before the capture.")
+    kind = str(dtype).removeprefix("torch.")
+    try:
+        return cuda.jit(getattr(signatures(kind), name))(getattr(build(kind), name))
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found that it cannot "
+                          f"compile ({error}); {INSTALL}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _stream(index: int, pointer: int) -> Any:
+    """Wrap a stream of torch for numba, always in the same object: launches are cached by its identity."""
+    from numba import cuda
+
+    return cuda.external_stream(pointer) if pointer else 0
+
+
+@functools.lru_cache(maxsize=4096)
+def _configured(kernel: Any, blocks: int, stream: Any) -> Any:
+    """Return the launch of a kernel on a grid and stream, without numba's warning that a small grid is slow."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Grid size")
+        return kernel[blocks, BLOCK, stream]
+
+
+def _flat(buffer: Buffer | None) -> _Flat | None:
+    return None if buffer is None else _Flat(buffer)
+
+
+class _Flat:
+    """What a raw pointer is to a kernel in the simulator: ``p[i]``, except that going out of bounds is an error."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        span = 1 + sum((size - 1) * stride for size, stride in zip(buffer.shape, buffer.strides))
+        stored = _STORED[buffer.dtype]
+        count = span if all(buffer.shape) else 0
+        memory = (ctypes.c_byte * (count * stored.itemsize)).from_address(buffer.pointer) if count else b""
+        self.array = np.frombuffer(memory, dtype=stored)
+
+    def __getitem__(self, i: int) -> Any:
+        if not 0 <= i < len(self.array):
+            raise IndexError(f"read at {i} of an array of {len(self.array)}")
+        return self.array[i]
+
+    def __setitem__(self, i: int, value: Any) -> None:
+        if not 0 <= i < len(self.array):
+            raise IndexError(f"write at {i} of an array of {len(self.array)}")
+        self.array[i] = value
+
+
+_STORED = {
+    torch.float64: np.dtype(np.float64),
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(np.uint16),
+    torch.bool: np.dtype(np.uint8),
+}

@@ -1,0 +1,274 @@
+"""The two scans as CUDA kernels: their source and their signatures; `cuda.py` launches them.
+
+One thread owns one row and one feature and walks through time, so the recurrence needs no exchange between threads, no
+shared memory and no atomics, and neighbouring threads read neighbouring features. Every element of every output is
+written by exactly one thread. Three decisions shape the source:
+
+* **One text, two machines.** numba-cuda compiles it with a raw pointer for each array. The simulator of the same
+  package (``NUMBA_ENABLE_CUDASIM=1``) runs it as Python on flat NumPy arrays, which `p[i]` reads the same way. It swaps
+  the module global named ``cuda`` while a kernel runs, so that name must stay.
+* **Four time steps in flight.** A step waits for memory far longer than it computes, and a language model's layer is
+  too narrow to hide that behind more threads. So the inputs of step t + 4 are requested before step t is computed. Each
+  of the four slots has a name of its own and the loop is unrolled by hand, and a slot holds what memory holds, neither
+  widened nor compared: moving or touching a value that is still on its way would wait for it.
+* **Few variants.** A kernel is compiled for an element type and nothing else. What is absent (v, mask, valid, highway,
+  kept states) is a bit not set in `options`, and a branch on it goes the same way in all threads.
+
+Arrays are flat and contiguous and hold the shapes below; sizes and offsets are 64-bit integers.
+
+=============  ============================================================================================
+u, gu          (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input
+x, gx          highway input of step t, row n at ``x[t * x_step + n * x_row + d]``; with k = 4 a view into u, gu
+c0, c_last     (B, D): first and last state;  gc0, gc_last: their gradients
+v, b           (2, D): forget, reset;  gv, gb (2, B, D): their gradients, row by row
+mask           (B, D): variational dropout;  valid (T, B): bytes, 0 where a step is skipped
+h, gh          (T, B, D): output and its gradient;  c (T, B, D): states after each step
+=============  ============================================================================================
+"""
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+from numba import cuda, types
+
+from seqsru.ops.cuda_elements import ELEMENTS, device
+
+# Bits of the argument `options`.
+VECTOR, MASK, VALID, HIGHWAY, KEEP = 1, 2, 4, 8, 16
+# Values of the argument `activation`.
+IDENTITY, TANH, RELU = 0, 1, 2
+# Time steps in flight, the number of slots q0 … q3.
+AHEAD = 4
+
+
+class Kernels(NamedTuple):
+    """One entry for each of the four kernels: their Python functions, their signatures, …"""
+
+    sru_forward: Any
+    sru_backward: Any
+    linear_forward: Any
+    linear_backward: Any
+
+
+def signatures(kind: str) -> Kernels:
+    """Argument types of the kernels of one element type, in the order of their parameters."""
+    element = ELEMENTS[kind]
+    real = types.float64 if element.real is np.float64 else types.float32
+    e, a, byte = types.CPointer(element.stored), types.CPointer(real), types.CPointer(types.uint8)
+    sizes = (types.int64, types.int64, types.int64, types.int32)                # T, B, D, options
+    highway = (types.int64, types.int64, types.int64, types.int32, real)        # k, x_step, x_row, activation, scale
+    return Kernels(
+        sru_forward=(e, e, a, a, a, e, byte, e, a, a, *sizes, *highway),
+        sru_backward=(e, a, e, e, a, a, a, e, byte, a, e, e, a, a, a, *sizes, *highway),
+        linear_forward=(e, e, a, byte, e, a, a, *sizes),
+        linear_backward=(e, a, e, a, byte, a, e, e, a, *sizes),
+    )
+
+
+def build(kind: str) -> Kernels:
+    """Write the kernels of one element type: float64, float32, float16 or bfloat16.
+
+    The arithmetic is float64 for float64 and float32 for the others. Nothing is compiled here.
+    """
+    _, real, widen, narrow, sigmoid = ELEMENTS[kind]
+    zero, one = real(0), real(1)
+
+    @device
+    def activate(c, activation):  # type: ignore[no-untyped-def]
+        y = c
+        if activation == TANH:
+            y = math.tanh(c)
+        elif activation == RELU and c < zero:
+            y = zero
+        return y
+
+    def sru_forward(u, x, c0, v, b, mask, valid, h, c_last, c,  # type: ignore[no-untyped-def]
+                    T, B, D, options, k, x_step, x_row, activation, scale):
+        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+        plane = B * D
+        if n >= plane:
+            return
+        row = n // D
+        d = n - row * D
+        u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
+        bf, br = b[d], b[D + d]
+        vf, vr = (v[d], v[D + d]) if options & VECTOR else (zero, zero)
+        m = widen(mask[n]) if options & MASK else one
+        blank, alive = narrow(zero), np.uint8(1)
+
+        def step(t, now, state):
+            """Compute step t from its inputs, `now`, and request those of step t + AHEAD in their place."""
+            if 0 <= t < T:
+                u0, u1, u2, x0, flag = now
+                out = zero
+                if flag:
+                    f = sigmoid(widen(u1) + vf * state + bf)
+                    r = sigmoid(widen(u2) + vr * state + br)
+                    candidate = widen(u0)
+                    state = (state - candidate) * f + candidate
+                    xt = widen(x0) * scale
+                    out = xt + (activate(state, activation) - xt) * m * r
+                h[t * plane + n] = narrow(out)
+                if options & KEEP:
+                    c[t * plane + n] = state
+            later, following = t + AHEAD, now
+            if later < T:
+                i = u_start + later * u_step
+                carried = x[x_start + later * x_step] if options & HIGHWAY else blank
+                flag = valid[later * B + row] if options & VALID else alive
+                following = u[i], u[i + D], u[i + 2 * D], carried, flag
+            return following, state
+
+        empty = blank, blank, blank, blank, alive
+        q0, q1, q2, q3, state, t = empty, empty, empty, empty, c0[n], np.int64(-AHEAD)
+        while t < T:
+            q0, state = step(t, q0, state)
+            q1, state = step(t + 1, q1, state)
+            q2, state = step(t + 2, q2, state)
+            q3, state = step(t + 3, q3, state)
+            t += AHEAD
+        c_last[n] = state
+
+    def sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, gx, gc0, gv, gb,  # type: ignore[no-untyped-def]
+                     T, B, D, options, k, x_step, x_row, activation, scale):
+        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+        plane = B * D
+        if n >= plane:
+            return
+        row = n // D
+        d = n - row * D
+        u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
+        gx_step, gx_start = (x_step, x_start) if k == 4 else (plane, n)
+        bf, br = b[d], b[D + d]
+        vf, vr = (v[d], v[D + d]) if options & VECTOR else (zero, zero)
+        m = widen(mask[n]) if options & MASK else one
+        blank, alive = narrow(zero), np.uint8(1)
+
+        def step(s, now, state):
+            """Go back through step t = T - 1 - s and request the inputs of step t - AHEAD."""
+            t = T - 1 - s
+            if 0 <= t < T:
+                u0, u1, u2, x0, g0, before, flag = now
+                after, cur, sum_vf, sum_vr, sum_bf, sum_br = state
+                gu0, gf, gr, gxt = zero, zero, zero, zero
+                if flag:
+                    f = sigmoid(widen(u1) + vf * before + bf)
+                    r = sigmoid(widen(u2) + vr * before + br)
+                    y = activate(after, activation)
+                    slope = one
+                    if activation == TANH:
+                        slope = one - y * y
+                    elif activation == RELU and not y > zero:
+                        slope = zero
+                    g = widen(g0)
+                    gxt = g * (one - m * r) * scale
+                    gr = g * (y - widen(x0) * scale) * m * r * (one - r)
+                    gc = g * m * r * slope + cur
+                    gf = gc * (before - widen(u0)) * f * (one - f)
+                    gu0 = gc * (one - f)
+                    cur = gc * f + gf * vf + gr * vr
+                i = u_start + t * u_step
+                gu[i], gu[i + D], gu[i + 2 * D] = narrow(gu0), narrow(gf), narrow(gr)
+                if options & HIGHWAY:
+                    gx[gx_start + t * gx_step] = narrow(gxt)
+                state = before, cur, sum_vf + gf * before, sum_vr + gr * before, sum_bf + gf, sum_br + gr
+            earlier, following = t - AHEAD, now
+            if earlier >= 0:
+                i = u_start + earlier * u_step
+                carried = x[x_start + earlier * x_step] if options & HIGHWAY else blank
+                flag = valid[earlier * B + row] if options & VALID else alive
+                before = c[(earlier - 1) * plane + n] if earlier > 0 else c0[n]
+                following = u[i], u[i + D], u[i + 2 * D], carried, gh[earlier * plane + n], before, flag
+            return following, state
+
+        empty = blank, blank, blank, blank, blank, zero, alive
+        last = c[(T - 1) * plane + n] if T > 0 else zero
+        q0, q1, q2, q3, s = empty, empty, empty, empty, np.int64(-AHEAD)
+        state = last, gc_last[n], zero, zero, zero, zero
+        while s < T:
+            q0, state = step(s, q0, state)
+            q1, state = step(s + 1, q1, state)
+            q2, state = step(s + 2, q2, state)
+            q3, state = step(s + 3, q3, state)
+            s += AHEAD
+        _, cur, sum_vf, sum_vr, sum_bf, sum_br = state
+        gc0[n] = cur
+        gb[n], gb[plane + n] = sum_bf, sum_br
+        if options & VECTOR:
+            gv[n], gv[plane + n] = sum_vf, sum_vr
+
+    def linear_forward(a, b, c0, valid, out, c_last, c, T, B, D, options):  # type: ignore[no-untyped-def]
+        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+        plane = B * D
+        if n >= plane:
+            return
+        row = n // D
+        blank, alive = narrow(zero), np.uint8(1)
+
+        def step(t, now, state):
+            """Compute step t from its inputs, `now`, and request those of step t + AHEAD in their place."""
+            if 0 <= t < T:
+                a0, b0, flag = now
+                shown = zero
+                if flag:
+                    state = widen(a0) * state + widen(b0)
+                    shown = state
+                out[t * plane + n] = narrow(shown)
+                if options & KEEP:
+                    c[t * plane + n] = state
+            later, following = t + AHEAD, now
+            if later < T:
+                flag = valid[later * B + row] if options & VALID else alive
+                following = a[later * plane + n], b[later * plane + n], flag
+            return following, state
+
+        empty = blank, blank, alive
+        q0, q1, q2, q3, state, t = empty, empty, empty, empty, c0[n], np.int64(-AHEAD)
+        while t < T:
+            q0, state = step(t, q0, state)
+            q1, state = step(t + 1, q1, state)
+            q2, state = step(t + 2, q2, state)
+            q3, state = step(t + 3, q3, state)
+            t += AHEAD
+        c_last[n] = state
+
+    def linear_backward(gout, gc_last, a, c0, valid, c, ga, gb, gc0, T, B, D, options):  # type: ignore[no-untyped-def]
+        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+        plane = B * D
+        if n >= plane:
+            return
+        row = n // D
+        blank, alive = narrow(zero), np.uint8(1)
+
+        def step(s, now, cur):
+            """Go back through step t = T - 1 - s and request the inputs of step t - AHEAD."""
+            t = T - 1 - s
+            if 0 <= t < T:
+                a0, g0, before, flag = now
+                gat, gbt = zero, zero
+                if flag:
+                    gbt = widen(g0) + cur
+                    gat = gbt * before
+                    cur = gbt * widen(a0)
+                ga[t * plane + n], gb[t * plane + n] = narrow(gat), narrow(gbt)
+            earlier, following = t - AHEAD, now
+            if earlier >= 0:
+                i = earlier * plane + n
+                flag = valid[earlier * B + row] if options & VALID else alive
+                before = c[i - plane] if earlier > 0 else c0[n]
+                following = a[i], gout[i], before, flag
+            return following, cur
+
+        empty = blank, blank, zero, alive
+        q0, q1, q2, q3, cur, s = empty, empty, empty, empty, gc_last[n], np.int64(-AHEAD)
+        while s < T:
+            q0, cur = step(s, q0, cur)
+            q1, cur = step(s + 1, q1, cur)
+            q2, cur = step(s + 2, q2, cur)
+            q3, cur = step(s + 3, q3, cur)
+            s += AHEAD
+        gc0[n] = cur
+
+    return Kernels(sru_forward, sru_backward, linear_forward, linear_backward)

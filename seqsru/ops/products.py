@@ -1,0 +1,59 @@
+"""The matrix product of the layers, whose rows do not influence each other."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Numbers of rows and of outputs from which on the library sums every element of a float32 product in the same
+# order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines. Measured
+# on processors with AVX2 and with AVX-512, one thread and two, 1 to 60,000 rows; `tests/ops/test_products.py`
+# measures it again.
+ROWS, ROW_BLOCK, OUTPUTS = 12, 4, 16
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``x @ weight.T + bias``, and keep the bits of each row independent of the other rows.
+
+    `torch.nn.functional.linear` gives a row other bits when its number of companions changes, so a sentence's
+    score would depend on its batch. Here, on a CPU in float32 and where no gradient is wanted, a small
+    product is padded with zero rows and zero outputs to a size whose routine does not. Elsewhere (in
+    training, under autocast, in a compiled graph, on other devices) this is `torch.nn.functional.linear`.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., I)
+        Inputs; all axes but the last count as rows.
+    weight : Tensor of shape (O, I)
+        Weights.
+    bias : Tensor of shape (O,) or None
+        Added to each row.
+
+    Returns
+    -------
+    Tensor of shape (..., O)
+        The product.
+    """
+    if not _pads(x, weight, bias):
+        return functional.linear(x, weight, bias)
+    rows, outputs = x.shape[:-1].numel(), weight.shape[0]
+    flat = x.reshape(rows, x.shape[-1]).contiguous()
+    if rows < ROWS and rows % ROW_BLOCK:
+        flat = functional.pad(flat, (0, 0, 0, -rows % ROW_BLOCK))
+    if outputs < OUTPUTS:
+        weight = functional.pad(weight, (0, 0, 0, OUTPUTS - outputs))
+        bias = None if bias is None else functional.pad(bias, (0, OUTPUTS - outputs))
+    product = functional.linear(flat, weight, bias)
+    return product[:rows, :outputs].reshape(*x.shape[:-1], outputs)
+
+
+def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Say whether the promise of `linear` holds for this product; a shape error is left to torch."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return False
+    if x.dim() == 0 or weight.dim() != 2 or x.shape[-1] != weight.shape[1] or not x.numel() * weight.numel():
+        return False
+    wanted = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    return not (wanted and torch.is_grad_enabled())

@@ -1,0 +1,128 @@
+"""The subset of YAML that settings are written in, read with the place of every value.
+
+Only ``true`` and ``false`` are booleans (``no`` is Norwegian), ``1e-4`` is a number, a date is text, a key
+given twice is an error, and there are no tags.
+"""
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from seqsru.schema import shown
+
+KEY = r"[^\s.=]+"                       # what the name of a setting may be
+Place = Callable[[int], str]            # puts a line number, from 1, into words
+
+
+class ConfigError(ValueError):
+    """Settings that cannot be used: one line a problem, each starting with its place."""
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+@dataclass
+class Node:
+    """A value and where it was given: a scalar, a list of nodes, or a dict of nodes."""
+
+    value: object
+    place: str
+
+    def plain(self):
+        """The value alone."""
+        if isinstance(self.value, dict):
+            return {name: node.plain() for name, node in self.value.items()}
+        return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
+
+    def __str__(self) -> str:
+        return shown(self.plain())
+
+
+def parse(text: str, place: Place) -> Node:
+    """Read YAML; no text at all is null.
+
+    Raises
+    ------
+    ConfigError
+        If it is not YAML, or more than the plain subset.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark, what = error.problem_mark or error.context_mark, error.problem or error.context
+        raise ConfigError([f"{place(mark.line + 1)}: expected YAML, found a mistake ({what}); check "
+                           "indentation, colons, brackets and quotes there"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError([f"{place(line)}: expected text, found the control character "
+                           f"#x{error.character:04x}; remove it"]) from None
+    return Node(None, place(1)) if root is None else _node(root, place, [], "")
+
+
+def dump(values: Mapping) -> str:
+    """Write plain values, and paths, so that `parse` gives them back."""
+    def plain(value):
+        if isinstance(value, Mapping):
+            return {name: plain(below) for name, below in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+    return yaml.dump(plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: dict = {}
+
+    def ignore_aliases(self, data):
+        return True
+
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS: dict[str, tuple[str, str, Callable[[str], object]]] = {
+    "null": (r"~|null|", "~n", lambda text: None),
+    "bool": (r"true|false", "tf", lambda text: text == "true"),
+    "int": (r"[-+]?[0-9]+", "-+0123456789", int),
+    "float": (r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf", "-+0123456789.",
+              lambda text: float(text.replace(".inf", "inf"))),
+}
+for _kind, (_pattern, _first, _) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern})\Z"),
+                                     [*_first, ""] if _kind == "null" else list(_first))
+
+
+def _node(node: yaml.Node, place: Place, outer: list, path: str) -> Node:
+    here, name = place(node.start_mark.line + 1), path or "the value"
+    kind = node.tag.removeprefix(_TAG)
+    if any(node is one for one in outer):
+        raise ConfigError([f"{here}: {name} contains itself; remove the alias"])
+    outer = [*outer, node]
+    if isinstance(node, yaml.ScalarNode):
+        if kind == "str":
+            return Node(node.value, here)
+        # The tag may have been written there, and the text be something else.
+        if kind in _SCALARS and re.fullmatch(_SCALARS[kind][0], node.value):
+            return Node(_SCALARS[kind][2](node.value), here)
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return Node([_node(item, place, outer, path) for item in node.value], here)
+    if not isinstance(node, yaml.MappingNode) or kind != "map":
+        raise ConfigError([f"{here}: {name} must be a plain value, found the tag {node.tag}; remove it"])
+    values: dict[str, Node] = {}
+    for key, value in node.value:
+        at = place(key.start_mark.line + 1)
+        if not isinstance(key, yaml.ScalarNode) or not re.fullmatch(KEY, key.value):
+            found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a section"
+            raise ConfigError([f"{at}: expected the name of a setting, found {found}; write name: value"])
+        below = f"{path}.{key.value}".lstrip(".")
+        if key.value in values:
+            raise ConfigError([f"{at}: {below} is given twice, first at {values[key.value].place}; "
+                               "remove one"])
+        values[key.value] = replace(_node(value, place, outer, below), place=at)
+    return Node(values, here)

@@ -1,0 +1,15 @@
+"""The one training loop, its tasks, optimizers and schedules, and checkpoints."""
+from seqsru.training.checkpoints import CheckpointError
+from seqsru.training.language_model_task import LanguageModelTask
+from seqsru.training.optimizers import OPTIMIZERS
+from seqsru.training.options import TrainingOptions
+from seqsru.training.progress import Outcome
+from seqsru.training.schedules import SCHEDULES
+from seqsru.training.trainer import Trainer, TrainingDiverged
+
+TASKS = {
+    "language_model": LanguageModelTask,
+}
+
+__all__ = ["CheckpointError", "LanguageModelTask", "OPTIMIZERS", "Outcome", "SCHEDULES", "TASKS", "Trainer",
+           "TrainingDiverged", "TrainingOptions"]

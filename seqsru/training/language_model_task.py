@@ -1,0 +1,66 @@
+"""Training a language model on windows of one long text."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from seqsru.data.stream import StreamBatches, TokenStream, Window
+from seqsru.evaluation.perplexity import perplexity
+from seqsru.models.language_model import LanguageModel
+from seqsru.training.task import BatchLoss, State, Task
+
+
+class LanguageModelTask(Task):
+    """Predict each token from all before it, the state carried from window to window (truncated backpropagation).
+
+    An epoch is one pass over the windows in order, from the initial state.
+
+    Parameters
+    ----------
+    windows : StreamBatches
+        The training text.
+    valid : TokenStream
+        The validation text.
+    fingerprints : dict of str to str
+        sha256 of the tokenizer, as ``{"tokenizer": …}``.
+    label_smoothing : float
+        Share of the target's probability that is spread over the vocabulary (PyTorch's definition); never part of a
+        reported perplexity.
+    valid_state : str
+        ``carried``: the validation text is one stream. ``separate``: each line begins anew.
+    """
+
+    metric = "perplexity"
+    higher_is_better = False
+
+    def __init__(
+        self,
+        windows: StreamBatches,
+        valid: TokenStream,
+        fingerprints: dict[str, str],
+        *,
+        label_smoothing: float = 0.0,
+        valid_state: Literal["carried", "separate"] = "carried",
+    ) -> None:
+        if valid_state not in ("carried", "separate"):
+            raise ValueError(f"language model: valid_state should be carried or separate, not {valid_state!r}; "
+                             "choose one")
+        self.windows, self.valid, self.fingerprints = windows, valid, fingerprints
+        self.label_smoothing, self.valid_state = label_smoothing, valid_state
+
+    def epoch_length(self, epoch: int) -> int:
+        return len(self.windows)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Window]:
+        return (self.windows[i] for i in range(start, len(self.windows)))
+
+    def loss(self, model: LanguageModel, batch: Window, carried: State | None) -> BatchLoss:
+        device = model.output.weight.device
+        inputs, targets = batch.inputs.to(device), batch.targets.to(device)
+        valid = None if batch.valid is None else batch.valid.to(device)
+        features, carried = model(inputs, carried, valid)
+        loss, nll = model.cross_entropy(features, targets, valid, self.label_smoothing)
+        return BatchLoss(loss, nll.sum(), batch.count, targets.shape[1], carried)
+
+    def validate(self, model: LanguageModel) -> dict[str, float]:
+        return perplexity(model, self.valid, carried=self.valid_state == "carried").values()

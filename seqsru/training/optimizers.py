@@ -1,0 +1,108 @@
+"""Optimizers by name: torch's own, with the two forms of weight decay the published recipes use."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def adam(
+    parameters: Iterable[nn.Parameter],
+    lr: float = 1e-3,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba 2015).
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Peak learning rate; the schedule says how it moves.
+    beta1 : float
+        Decay of the mean of the gradients.
+    beta2 : float
+        Decay of the mean of their squares.
+    eps : float
+        Added to the root of that mean.
+    weight_decay : float
+        λ of an L2 penalty: λ·w is added to the gradient.
+    """
+    return torch.optim.Adam(
+        parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+    )
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter],
+    lr: float = 1e-3,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Peak learning rate; the schedule says how it moves.
+    beta1 : float
+        Decay of the mean of the gradients.
+    beta2 : float
+        Decay of the mean of their squares.
+    eps : float
+        Added to the root of that mean.
+    weight_decay : float
+        λ: every weight is multiplied by 1 − lr·λ before the step.
+    """
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+    )
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter],
+    lr: float = 1.0,
+    *,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    shrink: float = 0.0,
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Peak learning rate; the schedule says how it moves.
+    momentum : float
+        Share of the last step that is repeated (torch's form: the learning rate is outside).
+    weight_decay : float
+        λ of an L2 penalty: λ·w is added to the gradient.
+    shrink : float
+        Every weight is multiplied by 1 − shrink after the step, whatever the learning rate: the weight decay of the
+        SRU paper's Penn Treebank recipe (1e-5 there).
+    """
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+    if shrink:
+        def multiply(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+            with torch.no_grad():
+                for group in optimizer.param_groups:
+                    torch._foreach_mul_(group["params"], 1.0 - shrink)
+
+        optimizer.register_step_post_hook(multiply)
+    return optimizer
+
+
+OPTIMIZERS = {
+    "adam": adam,
+    "adamw": adamw,
+    "sgd": sgd,
+}

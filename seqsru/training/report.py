@@ -1,0 +1,77 @@
+"""What a run tells: metrics.jsonl, a log, TensorBoard events where it is installed, a progress bar on a terminal."""
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Report:
+    """Write the records of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run directory. It gets ``metrics.jsonl``, ``log`` and, with TensorBoard, ``tensorboard/``.
+    records : int
+        Records to keep of a run that goes on; later ones, of a process that was killed, come again.
+    step, total : int
+        Updates made, and in all.
+    tensorboard : bool
+        Whether to write events.
+    """
+
+    def __init__(self, folder: Path, records: int, step: int, total: int, *, tensorboard: bool) -> None:
+        metrics = folder / "metrics.jsonl"
+        old = metrics.read_text(encoding="utf-8").split("\n")[:records] if records else []
+        metrics.write_text("".join(line + "\n" for line in old), encoding="utf-8")
+        self._metrics = open(metrics, "a", encoding="utf-8")
+        self._log = open(folder / "log", "a", encoding="utf-8")
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, file=sys.stderr)
+        self._events = None
+        if tensorboard and importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        elif tensorboard:
+            self.say("metrics are in metrics.jsonl; for TensorBoard events as well: pip install 'seqsru[plot]'")
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._metrics.close()
+        self._log.close()
+        if self._events is not None:
+            self._events.close()
+
+    def advance(self) -> None:
+        """Count an update."""
+        self._bar.update()
+
+    def status(self, text: str) -> None:
+        """Show a text beside the bar."""
+        self._bar.set_postfix_str(text)
+
+    def record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Write a line of metrics; ``kind`` is train or valid."""
+        self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._metrics.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def say(self, line: str) -> None:
+        """Write a line to the log, and above the bar where there is one."""
+        self._log.write(line + "\n")
+        self._log.flush()
+        if not self._bar.disable:
+            self._bar.write(line, file=sys.stderr)

@@ -1,0 +1,224 @@
+"""Learning rates over time, by name."""
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+
+class Position(NamedTuple):
+    """Where in training an update stands.
+
+    Attributes
+    ----------
+    step : int
+        Number of the update about to be made, from 1.
+    epoch : int
+        Number of the epoch it belongs to, from 1.
+    total_steps : int
+        Number of updates in the whole training; 0 for a schedule that does not need it.
+    """
+
+    step: int
+    epoch: int
+    total_steps: int
+
+
+class Schedule(ABC):
+    """A learning rate as a function of the position, and for `plateau` of what validation found.
+
+    Attributes
+    ----------
+    needs_total : bool
+        Whether `rate` reads `Position.total_steps`.
+    """
+
+    needs_total: ClassVar[bool] = False
+
+    @abstractmethod
+    def rate(self, at: Position) -> float:
+        """Learning rate of the update at this position."""
+
+    def observe(self, improved: bool) -> None:
+        """Take note of a validation; only `plateau` does."""
+
+    def state(self) -> dict[str, float]:
+        """What `observe` has changed, for a checkpoint."""
+        return {}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Take back what `state` gave."""
+
+
+class Constant(Schedule):
+    """The peak, after a linear rise.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate.
+    warmup : int
+        Updates over which the rate rises linearly to the peak.
+    """
+
+    def __init__(self, peak: float, *, warmup: int = 0) -> None:
+        self.peak, self.warmup = peak, _count("constant", "warmup", warmup)
+
+    def rate(self, at: Position) -> float:
+        return self.peak * _rise(at.step, self.warmup)
+
+
+class InverseSqrt(Schedule):
+    """Linear to the peak over w updates, then ``peak·√(w/t)`` at update t.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate.
+    warmup : int
+        w, at least 1.
+    """
+
+    def __init__(self, peak: float, *, warmup: int = 4000) -> None:
+        self.peak, self.warmup = peak, _count("inverse_sqrt", "warmup", warmup, least=1)
+
+    def rate(self, at: Position) -> float:
+        return self.peak * min(at.step / self.warmup, math.sqrt(self.warmup / at.step))
+
+
+class Noam(Schedule):
+    """``lr·d^−½·min(t^−½, t·w^−1.5)`` (Vaswani et al. 2017): here the optimizer's rate is a factor, not the peak.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate, lr of the formula (1 or 2 in the recipes that use it).
+    warmup : int
+        w, at least 1.
+    width : int
+        d, the model's width.
+    """
+
+    def __init__(self, peak: float, *, warmup: int = 4000, width: int = 512) -> None:
+        self.factor = peak
+        self.warmup, self.width = _count("noam", "warmup", warmup, least=1), _count("noam", "width", width, least=1)
+
+    def rate(self, at: Position) -> float:
+        return self.factor * self.width**-0.5 * min(at.step**-0.5, at.step * self.warmup**-1.5)
+
+
+class Cosine(Schedule):
+    """Linear to the peak over w updates, then half a cosine down to the floor at the last update.
+
+    ``floor·peak + (1 − floor)·peak·½(1 + cos(π(t − w)/(total − w)))`` at update t > w.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate.
+    warmup : int
+        w.
+    floor : float
+        Share of the peak that is left at the end.
+    """
+
+    needs_total: ClassVar[bool] = True
+
+    def __init__(self, peak: float, *, warmup: int = 0, floor: float = 0.0) -> None:
+        self.peak, self.warmup = peak, _count("cosine", "warmup", warmup)
+        self.floor = _share("cosine", "floor", floor)
+
+    def rate(self, at: Position) -> float:
+        if at.step <= self.warmup:
+            return self.peak * _rise(at.step, self.warmup)
+        way = min(1.0, (at.step - self.warmup) / max(1, at.total_steps - self.warmup))
+        return self.peak * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * way)))
+
+
+class Plateau(Schedule):
+    """The peak, multiplied by a factor whenever validation has not improved for a while.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate.
+    warmup : int
+        Updates over which the rate rises linearly to the peak.
+    factor : float
+        What the rate is multiplied by, between 0 and 1.
+    patience : int
+        Validations in a row without a new best that are let pass; the next one lowers the rate.
+    floor : float
+        Share of the peak below which the rate does not fall.
+    """
+
+    def __init__(
+        self, peak: float, *, warmup: int = 0, factor: float = 0.5, patience: int = 0, floor: float = 0.0
+    ) -> None:
+        self.peak, self.warmup = peak, _count("plateau", "warmup", warmup)
+        self.factor, self.floor = _share("plateau", "factor", factor), _share("plateau", "floor", floor)
+        self.patience = _count("plateau", "patience", patience)
+        self.level, self.waited = 1.0, 0
+
+    def rate(self, at: Position) -> float:
+        return self.peak * self.level * _rise(at.step, self.warmup)
+
+    def observe(self, improved: bool) -> None:
+        self.waited = 0 if improved else self.waited + 1
+        if self.waited > self.patience:
+            self.level, self.waited = max(self.floor, self.level * self.factor), 0
+
+    def state(self) -> dict[str, float]:
+        return {"level": self.level, "waited": self.waited}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        self.level, self.waited = state["level"], int(state["waited"])
+
+
+class Exponential(Schedule):
+    """The peak until an epoch, and from that epoch on a factor lower each epoch: ``peak·decay^(e − start + 1)``.
+
+    The SRU paper's Penn Treebank recipe is ``decay: 0.98, start: 175``.
+
+    Parameters
+    ----------
+    peak : float
+        The optimizer's learning rate.
+    decay : float
+        Factor of an epoch.
+    start : int
+        First epoch with a lowered rate, counted from 1.
+    """
+
+    def __init__(self, peak: float, *, decay: float = 0.98, start: int = 2) -> None:
+        self.peak, self.decay = peak, _share("exponential", "decay", decay)
+        self.start = _count("exponential", "start", start, least=1)
+
+    def rate(self, at: Position) -> float:
+        return self.peak * self.decay ** max(0, at.epoch - self.start + 1)
+
+
+def _rise(step: int, warmup: int) -> float:
+    return min(1.0, step / warmup) if warmup else 1.0
+
+
+def _count(schedule: str, name: str, value: int, least: int = 0) -> int:
+    if value < least:
+        raise ValueError(f"schedule {schedule}: {name} should be at least {least}, not {value}; raise it")
+    return value
+
+
+def _share(schedule: str, name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"schedule {schedule}: {name} should be from 0 to 1, not {value}; change it")
+    return value
+
+
+SCHEDULES = {
+    "constant": Constant,
+    "inverse_sqrt": InverseSqrt,
+    "noam": Noam,
+    "cosine": Cosine,
+    "plateau": Plateau,
+    "exponential": Exponential,
+}

@@ -1,0 +1,68 @@
+"""What the training loop needs of a task."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+
+class BatchLoss(NamedTuple):
+    """Loss of one batch, as sums.
+
+    Attributes
+    ----------
+    loss : Tensor of shape ()
+        What is minimised, summed over tokens, differentiable.
+    nll : Tensor of shape ()
+        Negative log probability of the targets, summed, natural logarithm.
+    tokens : int
+        Targets counted.
+    rows : int
+        Rows of the batch.
+    carried : State
+        What the next batch starts from; () where batches stand alone.
+    """
+
+    loss: Tensor
+    nll: Tensor
+    tokens: int
+    rows: int
+    carried: State
+
+
+class Task(ABC):
+    """Batches, loss and validation of one kind of model.
+
+    Attributes
+    ----------
+    metric : str
+        The headline of ``validate``'s result.
+    higher_is_better : bool
+        Its direction.
+    fingerprints : mapping of str to str
+        sha256 of the tokenizers, kept in every checkpoint.
+    """
+
+    metric: str
+    higher_is_better: bool
+    fingerprints: Mapping[str, str]
+
+    @abstractmethod
+    def epoch_length(self, epoch: int) -> int:
+        """Number of batches in an epoch (epochs count from 1)."""
+
+    @abstractmethod
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """Batches of an epoch from number ``start`` on; the same ones whenever they are asked for."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any, carried: State | None) -> BatchLoss:
+        """Loss of a batch; ``carried`` is None at the start of an epoch."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Measure the model, which is in evaluation mode, on held-out data."""

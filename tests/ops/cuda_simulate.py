@@ -1,0 +1,45 @@
+"""Run the CUDA backend in numba's simulator on every case and print how far it was; see test_cuda_simulator.py.
+
+A program of its own, because the simulator has to be chosen before numba is first imported.
+"""
+import json
+import os
+
+os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+import torch  # noqa: E402
+from cuda_cases import DTYPES, distances, every_variant, some_variants  # noqa: E402
+
+from seqsru.ops import cuda, scan  # noqa: E402
+
+
+def through_the_operators() -> float:
+    """Largest difference of outputs and gradients between `sru_scan` on the simulated backend and on the reference."""
+    def run(backend):
+        torch.manual_seed(1)
+        leaves = [torch.randn(5, 2, 3, 4), torch.randn(5, 2, 4), torch.randn(2, 4), torch.randn(2, 4), torch.randn(2, 4)]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        h, c_last = scan.sru_scan(*leaves, activation="tanh", scale=1.5, backend=backend)
+        (h * torch.randn(h.shape)).sum().add(c_last.square().sum()).backward()
+        return [h, c_last, *(leaf.grad for leaf in leaves)]
+
+    choose = scan.backend_module
+    expected = run("reference")
+    scan.backend_module = lambda name, device: cuda
+    try:
+        found = run("cpu")
+    finally:
+        scan.backend_module = choose
+    return max((a - b).abs().max().item() for a, b in zip(found, expected))
+
+
+if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
+    assert cuda.simulated()
+    report = {}
+    for dtype in DTYPES:
+        for case in every_variant(dtype) if dtype == torch.float32 else some_variants(dtype):
+            report[str(case)] = distances(cuda, case)
+    print(json.dumps({"cases": report, "operators": through_the_operators()}))

@@ -1,0 +1,124 @@
+"""The fused output product and cross entropy against torch's separate operations."""
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seqsru.ops import cross_entropy
+from seqsru.ops.cross_entropy import linear_cross_entropy
+
+
+def problem(rows, width, vocabulary, dtype=torch.float64, bias=True):
+    generator = torch.Generator().manual_seed(rows * 1000 + vocabulary)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    return draw(rows, width), draw(vocabulary, width), draw(vocabulary) if bias else None, targets
+
+
+def gradients(loss, tensors):
+    kept = [t for t in tensors if t is not None]
+    return torch.autograd.grad(loss, kept)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 5 rows and chunks of 2, so that every boundary occurs at small sizes."""
+    monkeypatch.setattr(cross_entropy, "BLOCK", 5 * 11)
+    monkeypatch.setattr(cross_entropy, "CHUNK", 2 * 11)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 13])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_torch_in_float64(small_blocks, rows, smoothing, bias):
+    x, weight, b, targets = problem(rows, 7, 11, bias=bias)
+    logits = F.linear(x, weight, b)
+    expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    loss, nll = linear_cross_entropy(x, weight, b, targets, smoothing=smoothing)
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(nll, F.cross_entropy(logits, targets, reduction="none").detach(), rtol=1e-12, atol=0)
+    assert not nll.requires_grad
+    for ours, theirs in zip(gradients(3.0 * loss, (x, weight, b)), gradients(3.0 * expected, (x, weight, b))):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_rows_left_out_count_for_nothing_even_when_nan(small_blocks):
+    x, weight, bias, targets = problem(12, 7, 11)
+    valid = torch.tensor([True, False, True, True, False, False] * 2).view(4, 3)
+    with torch.no_grad():
+        x[~valid.view(-1)] = float("nan")
+    loss, nll = linear_cross_entropy(x.view(4, 3, 7), weight, bias, targets.view(4, 3), valid=valid, smoothing=0.1)
+    kept = valid.view(-1)
+    expected = F.cross_entropy(F.linear(x[kept], weight, bias), targets[kept], reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+    assert nll.shape == (4, 3) and torch.equal(nll == 0, ~valid)
+    for ours, theirs in zip(gradients(loss, (x, weight, bias)), gradients(expected, (x, weight, bias))):
+        torch.testing.assert_close(ours, theirs)
+    again, _ = linear_cross_entropy(x, weight, bias, targets, valid=kept)
+    assert torch.equal(torch.autograd.grad(again, x)[0][~kept], torch.zeros(6, 7, dtype=torch.float64))
+
+
+def test_no_rows_give_zero_loss_and_zero_gradients():
+    x, weight, bias, targets = problem(3, 7, 11)
+    loss, nll = linear_cross_entropy(x, weight, bias, targets, valid=torch.zeros(3, dtype=torch.bool))
+    assert loss.item() == 0 and torch.equal(nll, torch.zeros(3).double())
+    assert all(not g.any() for g in gradients(loss, (x, weight, bias)))
+
+
+def test_float32_is_as_near_to_float64_as_torch_is():
+    x, weight, bias, targets = problem(50, 64, 300, torch.float32)
+    loss, _ = linear_cross_entropy(x, weight, bias, targets, smoothing=0.1)
+    exact = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+    expected = F.cross_entropy(F.linear(*exact), targets, reduction="sum", label_smoothing=0.1)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for ours, theirs in zip(gradients(loss, (x, weight, bias)), gradients(expected, exact)):
+        assert (ours - theirs).abs().max() <= 1e-5 * max(1.0, theirs.abs().max())
+
+
+def test_extreme_logits_stay_finite():
+    x, weight = torch.tensor([[200.0]]), torch.tensor([[1.0], [-1.0], [0.0]])
+    loss, nll = linear_cross_entropy(x.requires_grad_(), weight, None, torch.tensor([1]))
+    assert loss.item() == nll.item() == 400.0
+    assert torch.autograd.grad(loss, x)[0].item() == pytest.approx(2.0)
+
+
+def test_bfloat16_autocast_is_near_float32_and_keeps_float32_gradients():
+    x, weight, bias, targets = problem(20, 32, 50, torch.float32)
+    exact, _ = linear_cross_entropy(x, weight, bias, targets, smoothing=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, nll = linear_cross_entropy(x, weight, bias, targets, smoothing=0.1)
+    assert loss.dtype == nll.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-2) and loss.item() != exact.item()
+    for low, full in zip(gradients(loss, (x, weight, bias)), gradients(exact, (x, weight, bias))):
+        assert low.dtype == torch.float32
+        assert (low - full).norm() <= 2e-2 * full.norm()
+
+
+def test_frozen_weights_get_no_gradient_and_no_grad_computes_none():
+    x, weight, bias, targets = problem(5, 7, 11)
+    loss, _ = linear_cross_entropy(x, weight.detach(), bias.detach(), targets)
+    (grad,) = torch.autograd.grad(loss, x)
+    expected = F.cross_entropy(F.linear(x, weight, bias), targets, reduction="sum")
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, x)[0])
+    with torch.no_grad():
+        assert not linear_cross_entropy(x, weight, bias, targets)[0].requires_grad
+
+
+def test_second_backward_is_refused():
+    x, weight, bias, targets = problem(5, 7, 11)
+    loss, _ = linear_cross_entropy(x, weight, bias, targets)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward ran twice"):
+        loss.backward()
+
+
+def test_errors_say_what_was_expected_and_found():
+    x, weight, bias, targets = problem(5, 7, 11)
+    with pytest.raises(ValueError, match=r"should have shape \(5,\), but they have \(4,\)"):
+        linear_cross_entropy(x, weight, bias, targets[:4])
+    with pytest.raises(ValueError, match="weight has E = 6 but x has E = 7"):
+        linear_cross_entropy(x, weight[:, :6], bias, targets)
+    with pytest.raises(ValueError, match=r"from 0 to below 1, not 1\.0"):
+        linear_cross_entropy(x, weight, bias, targets, smoothing=1.0)

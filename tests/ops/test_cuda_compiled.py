@@ -1,0 +1,200 @@
+"""The CUDA kernels compiled without a GPU: to PTX and to machine code, and the PTX run on a small machine."""
+import functools
+import re
+
+import numpy as np
+import pytest
+import torch
+from cuda_cases import Case, distances
+from ptx_machine import Memory, Thread, parse
+
+from seqsru.ops import cuda
+
+pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
+pathfinder = pytest.importorskip("cuda.pathfinder", reason="cuda-pathfinder, which numba-cuda brings, is not installed")
+
+KINDS = ["float64", "float32", "bfloat16", "float16"]
+NAMES = ["sru_forward", "sru_backward", "linear_forward", "linear_backward"]
+CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0), (12, 0)]
+every_kernel = pytest.mark.parametrize("kind, name", [(kind, name) for kind in KINDS for name in NAMES])
+
+
+def need(*libraries):
+    """Skip where one of the compilers, which are separate packages, is missing."""
+    for name in libraries:
+        try:
+            pathfinder.load_nvidia_dynamic_lib(name)
+        except pathfinder.DynamicLibNotFoundError:
+            pytest.skip(f'the CUDA library {name} is not installed: pip install "seqsru[dev]"')
+
+
+@functools.cache
+def library(kind, name):
+    """One kernel in the compiler's intermediate form, from which numba writes PTX for any device.
+
+    `cuda.compile_ptx` would repeat the slow part, typing the Python source, for each device; this is what it calls.
+    """
+    need("nvvm", "nvrtc")
+    from numba.cuda.compiler import _compile_pyfunc_with_fixup
+
+    from seqsru.ops.cuda_kernels import build, signatures
+
+    function, signature = getattr(build(kind), name), getattr(signatures(kind), name)
+    return _compile_pyfunc_with_fixup(function, signature, device=False, abi="numba", cc=(9, 0))[0]
+
+
+@functools.cache
+def ptx_of(kind, name, capability=(9, 0)):
+    return library(kind, name).get_asm_str(cc=capability)
+
+
+@pytest.mark.slow
+@every_kernel
+def test_kernels_compile_for_every_generation(kind, name):
+    for capability in CAPABILITIES:
+        ptx = ptx_of(kind, name, capability)
+        assert f".target sm_{capability[0]}{capability[1]}\n" in ptx
+        assert ptx.count(".entry") == 1
+        # No atomics, no memory shared between threads, no stack, and no function left to link.
+        assert not re.search(r"\batom\b|\bred\b|\.shared|\.local|\bcall\b|\.extern", ptx)
+        # Nothing promoted to float64 by a stray Python number.
+        assert kind == "float64" or ".f64" not in ptx
+
+
+@pytest.mark.slow
+@every_kernel
+def test_machine_code_does_not_spill(kind, name, record_property):
+    need("nvJitLink")
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    for capability in CAPABILITIES:
+        target = f"sm_{capability[0]}{capability[1]}"
+        code = ObjectCode.from_ptx(ptx_of(kind, name, capability).encode())
+        linker = Linker(code, options=LinkerOptions(arch=target, verbose=True, ptxas_options=["-v"]))
+        linker.link("cubin")
+        log = linker.get_info_log()
+        assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", log), log
+        registers = int(re.search(r"Used (\d+) registers", log)[1])
+        record_property(f"registers {target}", registers)
+        # A block of 64 threads always fits, and four of them on the smallest register file.
+        assert registers * cuda.BLOCK * 4 <= 65536
+
+
+class OnTheMachine:
+    """A compiled kernel as `cuda` launches it, run on the small machine instead of a GPU."""
+
+    def __init__(self, name, dtype, capability):
+        self.program = parse(ptx_of(str(dtype).removeprefix("torch."), name))
+
+    def __getitem__(self, grid):
+        return functools.partial(self.run, *grid)
+
+    def run(self, blocks, block_size, *arguments):
+        memory = Memory([argument.array for argument in arguments if isinstance(argument, cuda._Flat)])
+        bases = iter(memory.bases)
+        numbers = [next(bases) if isinstance(argument, cuda._Flat) else argument or 0 for argument in arguments]
+        for block in range(blocks):
+            for thread in range(block_size):
+                Thread(self.program, numbers, block, thread, block_size, memory).run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_kernels_equal_the_reference(kind, monkeypatch):
+    monkeypatch.setattr(cuda, "simulated", lambda: True)
+    monkeypatch.setattr(cuda, "_compiled", OnTheMachine)
+    dtype = getattr(torch, kind)
+    for case in [
+        Case(dtype, 5, 2, 2, "identity", 0, 2, True, True),
+        Case(dtype, 9, 1, 2, "project", 1, 1, False, False),
+        Case(dtype, 4, 3, 1, "none", 2, 2, True, False),
+        Case(dtype, 1, 2, 2, "project", 2, 2, False, True),
+        Case(dtype, 0, 1, 2, "identity"),
+        Case(dtype, 6, 2, 2, "linear", valid=True),
+        Case(dtype, 3, 1, 65, "linear"),
+    ]:
+        found = distances(cuda, case)
+        assert all(ratio <= 1 for ratio in found.values()), (str(case), found)
+
+
+class Trace:
+    """A memory without limits that gives every load the same value and remembers which addresses were touched."""
+
+    def __init__(self):
+        self.touched = set()
+
+    def load(self, address, kind):
+        self.touched.add(address)
+        return np.float32(0.5) if kind == "f32" else 1
+
+    def store(self, address, kind, value):
+        self.touched.add(address)
+
+
+def flat(shape, *index):
+    """Flat index, in exact arithmetic, of an element of a contiguous array."""
+    total = 0
+    for size, i in zip(shape, index, strict=True):
+        total = total * size + i
+    return total
+
+
+FORWARD_ARRAYS = "u x c0 v b mask valid h c_last c".split()
+BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()      # h, c_last: their gradients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [3, 4])
+@pytest.mark.parametrize("name, arrays", [("sru_forward", FORWARD_ARRAYS), ("sru_backward", BACKWARD_ARRAYS)])
+def test_offsets_beyond_32_bits(name, arrays, k):
+    """Run the last thread of a scan whose arrays have over 2 ** 31 elements, and compare every address it touches."""
+    T, B, D = 3, 70_000, 30_011                     # T · B · D · k is over 2 ** 34; B · D alone is almost 2 ** 31
+    assert T * B * D * k > 2 ** 33
+    at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
+    x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)
+    if k == 4:                                      # the highway input is the last slice of u
+        at.update({skip: at[u] + 4 * 3 * D for skip, u in (("x", "u"), ("gx", "gu")) if u in at})
+    trace, n = Trace(), B * D - 1
+    numbers = [T, B, D, 31, k, x_step, x_row, 0, 1.0]
+    Thread(parse(ptx_of("float32", name)), [*at.values(), *numbers], n // 64, n % 64, 64, trace).run()
+    expected = set()
+    for array, base in at.items():
+        if array in ("u", "gu"):
+            indices = [flat((T, B, k, D), t, B - 1, j, D - 1) for t in range(T) for j in range(3)]
+        elif array == "x" or array == "gx" and k == 4:
+            indices = [t * x_step + (B - 1) * x_row + D - 1 for t in range(T)]
+        elif array in ("h", "c", "gx"):
+            indices = [flat((T, B, D), t, B - 1, D - 1) for t in range(T)]
+        elif array == "valid":
+            indices = [flat((T, B), t, B - 1) for t in range(T)]
+        elif array in ("v", "b"):
+            indices = [flat((2, D), gate, D - 1) for gate in range(2)]
+        elif array in ("gv", "gb"):
+            indices = [flat((2, B, D), gate, B - 1, D - 1) for gate in range(2)]
+        else:
+            indices = [flat((B, D), B - 1, D - 1)]
+        expected |= {base + index * (1 if array == "valid" else 4) for index in indices}
+    assert trace.touched == expected
+
+
+def test_the_machine_computes_in_the_width_of_the_instruction():
+    program = parse("""
+        .visible .entry example(.param .u64 example_param_0, .param .u32 example_param_1) {
+        ld.param.u64 %rd1, [example_param_0];
+        ld.param.u32 %r1, [example_param_1];
+        mul.lo.s32 %r2, %r1, %r1;
+        mul.wide.s32 %rd2, %r1, %r1;
+        cvt.s64.s32 %rd3, %r2;
+        setp.eq.s64 %p1, %rd2, %rd3;
+        @%p1 bra $L__BB0_1;
+        add.s64 %rd1, %rd1, %rd2;
+        $L__BB0_1:
+        st.global.u8 [%rd1], %r2;
+        ret;
+        }""")
+    for number, touched in ((100, 7), (1 << 16, 7 + (1 << 32))):
+        trace = Trace()
+        Thread(program, [7, number], 0, 0, 1, trace).run()
+        assert trace.touched == {touched}
+    with pytest.raises(AssertionError, match="out of bounds"):
+        Memory([np.zeros(3, np.float32)]).load((1 << 52) + 12, "f32")

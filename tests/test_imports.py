@@ -1,0 +1,132 @@
+"""Which part of the package may import which, and what importing loads."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seqsru
+
+PACKAGE = Path(seqsru.__file__).parent
+# Parts of more than one file.
+PARTS = {"schema": "config", "places": "config", "builder": "build", "builders": "build", "commands": "cli"}
+LOWER = {"ops", "cells", "models", "data", "decoding"}
+ARROWS = {
+    "ops": set(),
+    "data": set(),
+    "decoding": set(),
+    "config": set(),
+    "cells": {"ops"},
+    "models": {"ops", "cells"},
+    "evaluation": LOWER,
+    "training": LOWER | {"evaluation"},
+    "build": LOWER | {"evaluation", "training", "config"},
+    "cli": LOWER | {"evaluation", "training", "config", "build"},
+    "__main__": {"cli"},
+    "__init__": {"cells", "build"},
+}
+
+
+def part_of(names):
+    """Part of the package that a module, given as its names below seqsru, belongs to."""
+    name = names[0] if names else "__init__"
+    return PARTS.get(name, name)
+
+
+def imported(source, package):
+    """Names below seqsru of every module a source imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "seqsru":
+                    yield alias.name.split(".")[1:]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["seqsru", *package][:1 + len(package) - (node.level - 1)] if node.level else []
+            names = base + (node.module.split(".") if node.module else [])
+            if names[0] == "seqsru":
+                # `from seqsru import cells` names the part last, and `from seqsru import __version__` names none.
+                yield from [names[1:]] if len(names) > 1 else ([alias.name] for alias in node.names
+                                                               if not alias.name.startswith("__"))
+
+
+def forbidden(files):
+    """(file, part) for each import no arrow allows; ``files`` maps a path below the package to its source."""
+    for path, source in files.items():
+        names = Path(path).with_suffix("").parts
+        own = part_of(names)
+        for module in imported(source, list(names[:-1])):
+            if part_of(module) != own and part_of(module) not in ARROWS[own]:
+                yield path, part_of(module)
+
+
+def test_no_file_imports_against_the_arrows():
+    files = {str(path.relative_to(PACKAGE)): path.read_text() for path in PACKAGE.rglob("*.py")}
+    assert len(files) > 10
+    assert list(forbidden(files)) == []
+
+
+@pytest.mark.parametrize("path, source, part", [
+    ("ops/scan.py", "def f():\n    from seqsru.cells import Cell", "cells"),
+    ("ops/scan.py", "import seqsru.data.lines", "data"),
+    ("ops/scan.py", "from ..cells.sru import SRUCell", "cells"),
+    ("ops/scan.py", "from .. import cells", "cells"),
+    ("data/lines.py", "from seqsru import config", "config"),
+    ("decoding/beam.py", "from seqsru.models import Translator", "models"),
+    ("evaluation/bleu.py", "from seqsru.training import Trainer", "training"),
+    ("training/trainer.py", "from seqsru.config import load", "config"),
+    ("models/attention.py", "from seqsru.decoding import beam_search", "decoding"),
+    ("config.py", "from .ops import sru_scan", "ops"),
+    ("schema.py", "import seqsru.build", "build"),
+    ("build.py", "from seqsru.cli import main", "cli"),
+    ("cells/sru.py", "from seqsru import SRU", "SRU"),
+])
+def test_the_check_sees(path, source, part):
+    assert list(forbidden({path: source})) == [(path, part)]
+
+
+def test_the_check_allows():
+    good = {"ops/scan.py": "from .reference import scan\nfrom seqsru.ops import linear\nimport torch.data",
+            "config.py": "from seqsru.schema import Section", "build.py": "from seqsru import __version__",
+            "training/trainer.py": "from seqsru.evaluation.perplexity import perplexity"}
+    assert list(forbidden(good)) == []
+
+
+def test_one_level_of_folders_and_no_stray_part():
+    for path in PACKAGE.rglob("*.py"):
+        names = path.relative_to(PACKAGE).with_suffix("").parts
+        assert len(names) <= 2, f"{path} is more than one folder down"
+        assert part_of(names) in ARROWS, f"{path} belongs to no part of the package"
+
+
+def loaded(statement, modules):
+    """Those of ``modules`` that a fresh interpreter has loaded after ``statement``."""
+    code = f"import sys\n{statement}\nprint(*[m for m in {modules!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return run.stdout.split()
+
+
+def test_importing_does_nothing():
+    heavy = ["torch", "numpy", "numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib"]
+    assert loaded("import seqsru; assert seqsru.__version__; import seqsru.cli", heavy) == []
+
+
+def test_layers_need_only_torch():
+    others = ["numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib", "tensorboard"]
+    # None in sys.modules makes an import fail, whether or not the package is installed.
+    statement = (f"sys.modules.update(dict.fromkeys({others!r}))\nimport seqsru.ops, seqsru.decoding, seqsru.models\n"
+                 "from seqsru import SRU")
+    assert loaded(statement, []) == []
+
+
+def test_the_rest_loads_no_compiler_and_no_model_of_text_and_looks_for_no_device():
+    statement = ("import torch\ntorch.cuda.is_available = torch.cuda.device_count = lambda: 1 / 0\n"
+                 "from seqsru import SRU, load\nimport seqsru.commands")
+    assert loaded(statement, ["numba", "sentencepiece", "sacrebleu", "matplotlib", "tensorboard"]) == []
+
+
+def test_what_the_package_exports():
+    assert dir(seqsru) == ["SRU", "__version__", "load"]
+    assert seqsru.load.__module__ == "seqsru.build"
+    with pytest.raises(AttributeError, match="module 'seqsru' has no attribute 'LSTM'"):
+        seqsru.LSTM

@@ -1,0 +1,139 @@
+"""What a checkpoint holds, which one is chosen, and what is refused."""
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from seqsru.training import checkpoints
+from seqsru.training.checkpoints import CheckpointError
+
+
+class Shared(nn.Module):
+    """Two names for one weight, two for one module, and a state of its own."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.norms = nn.ModuleList([nn.LayerNorm(3)] * 2)
+        self.register_buffer("scale", torch.full((1,), factor))
+
+
+def write(folder, step, tensors=None, value=None, higher=False):
+    validation = None if value is None else {"metric": "m", "value": value, "higher_is_better": higher}
+    tensors = tensors or {"w": torch.full((2,), float(step))}
+    return checkpoints.save(folder, step, tensors, {"t": torch.zeros(1)}, {"validation": validation, "fingerprints": {}})
+
+
+def test_shared_tensors_are_stored_once_and_come_back_shared(tmp_path):
+    model, other = Shared(2.0), Shared()
+    tensors = checkpoints.model_tensors(model)
+    assert sorted(tensors) == ["first.weight", "norms.0.bias", "norms.0.weight", "scale", "second.bias"]
+    checkpoints.save(tmp_path, 1, tensors, {}, {})
+    checkpoints.load_model(other, checkpoints.verified(tmp_path / "step-00000001").model(), "here")
+    assert other.second.weight is other.first.weight and torch.equal(other.first.weight, model.first.weight)
+    assert other.scale.item() == 2.0
+
+
+def test_weights_that_do_not_fit_are_refused():
+    tensors = checkpoints.model_tensors(Shared())
+    with pytest.raises(CheckpointError, match="here: .* found no scale in the checkpoint; .* do not belong together"):
+        checkpoints.load_model(Shared(), {k: v for k, v in tensors.items() if k != "scale"}, "here")
+    with pytest.raises(CheckpointError, match="here: .* found no extra in the model"):
+        checkpoints.load_model(Shared(), {**tensors, "extra": torch.zeros(1)}, "here")
+    with pytest.raises(CheckpointError, match=r"expected scale of shape \(1,\), found \(2,\)"):
+        checkpoints.load_model(Shared(), {**tensors, "scale": torch.zeros(2)}, "here")
+
+
+def test_the_manifest_holds_the_sum_of_every_file(tmp_path):
+    path = write(tmp_path, 3)
+    assert set(json.loads((path / "manifest.json").read_text())) == {p.name for p in path.iterdir()} - {"manifest.json"}
+
+
+def test_choosing(tmp_path):
+    for step, value in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0), (5, None)):
+        write(tmp_path, step, value=value)
+    assert [checkpoints.select(tmp_path, which).step for which in ("best", "last", "3")] == [2, 5, 3]
+    assert [p.name[-1] for p in checkpoints.ranking(tmp_path)] == ["2", "4", "3", "1"]
+
+
+def test_the_best_may_be_the_highest(tmp_path):
+    for step, value in ((1, 3.0), (2, 1.0)):
+        write(tmp_path, step, value=value, higher=True)
+    assert checkpoints.select(tmp_path, "best").step == 1
+
+
+def test_where_nothing_was_validated_the_best_is_the_newest(tmp_path):
+    write(tmp_path, 1), write(tmp_path, 2)
+    assert checkpoints.select(tmp_path, "best").step == 2
+
+
+def test_a_damaged_best_gives_way_to_the_next(tmp_path):
+    for step, value in ((1, 2.0), (2, 1.0), (3, 3.0)):
+        write(tmp_path, step, value=value)
+    (tmp_path / "step-00000002" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="step-00000002.*using another checkpoint"):
+        assert checkpoints.select(tmp_path, "best").step == 1
+
+
+@pytest.mark.parametrize("which, message", [
+    ("best", "expected a good checkpoint, found none"), ("last", "expected a good checkpoint, found none"),
+    ("17", "step-00000017: expected a checkpoint folder, found none"),
+    ("first", "expected best, last or a step number, found 'first'"),
+])
+def test_a_checkpoint_that_is_not_there(tmp_path, which, message):
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.select(tmp_path, which)
+
+
+def test_averaging_is_the_mean_in_float32(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(4, 5, generator=generator) for _ in range(3)]
+    low = [w.to(torch.bfloat16) for w in weights]
+    for step, (value, a, b) in enumerate(zip((3.0, 1.0, 2.0), weights, low), 1):
+        write(tmp_path, step, {"a": a, "b": b}, value)
+    last = checkpoints.select_average(tmp_path, "last", 3)
+    torch.testing.assert_close(last["a"], torch.stack(weights).mean(0), rtol=1e-6, atol=1e-7)
+    assert torch.equal(last["b"], (sum(w.float() for w in low) / 3).to(torch.bfloat16))
+    best = checkpoints.select_average(tmp_path, "best", 2)
+    torch.testing.assert_close(best["a"], (weights[1] + weights[2]) / 2, rtol=1e-6, atol=1e-7)
+    assert torch.equal(checkpoints.select_average(tmp_path, "last", 1)["a"], weights[2])
+
+
+def test_averages_that_cannot_be_had(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"expected 2 checkpoints to average \(the last ones\), found 1; .* keep$"):
+        checkpoints.select_average(tmp_path, "last", 2)
+    with pytest.raises(CheckpointError, match=r"\(the best ones\), found 0; average fewer, or .* larger keep_best"):
+        checkpoints.select_average(tmp_path, "best", 1)
+    with pytest.raises(CheckpointError, match="expected last or best, found 'all'"):
+        checkpoints.select_average(tmp_path, "all", 1)
+    write(tmp_path, 2, {"w": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match="expected the tensors of the other checkpoints to average"):
+        checkpoints.select_average(tmp_path, "last", 2)
+    with pytest.raises(CheckpointError, match="at least one checkpoint, found none"):
+        checkpoints.average([])
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    write(tmp_path, 1)
+    write(tmp_path, 1, {"w": torch.tensor([7.0])})
+    assert checkpoints.verified(tmp_path / "step-00000001").model()["w"].item() == 7.0
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_what_a_killed_process_leaves_is_tidied(tmp_path):
+    for step in (1, 2, 3, 4):
+        write(tmp_path, step)
+    (tmp_path / "step-00000001").rename(tmp_path / ".replaced-step-00000001")    # killed between its two renames
+    (tmp_path / "step-00000002").rename(tmp_path / ".partial-step-00000002")     # killed while writing
+    (tmp_path / "step-00000003").rename(tmp_path / ".gone-step-00000003")        # killed while deleting
+    checkpoints.tidy(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000004"]
+
+
+def test_order_is_by_number_beyond_eight_digits(tmp_path):
+    for step in (100_000_000, 99_999_999):
+        write(tmp_path, step)
+    assert checkpoints.select(tmp_path, "last").step == 100_000_000

@@ -1,0 +1,61 @@
+"""The optimizers against their formulas, in float64."""
+import pytest
+import torch
+from torch import nn
+
+from seqsru.training.optimizers import OPTIMIZERS
+
+START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+GRADIENTS = [torch.tensor(g, dtype=torch.float64) for g in ([0.1, 0.2, -0.3], [-0.4, 0.1, 0.2], [0.3, -0.1, 0.1])]
+
+
+def run(name, **options):
+    parameter = nn.Parameter(START.clone())
+    optimizer = OPTIMIZERS[name]([parameter], **options)
+    for gradient in GRADIENTS:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+def adam_by_hand(lr, beta1, beta2, eps, coupled=0.0, decoupled=0.0):
+    w, m, v = START.clone(), torch.zeros(3).double(), torch.zeros(3).double()
+    for t, gradient in enumerate(GRADIENTS, 1):
+        w = w * (1 - lr * decoupled)
+        g = gradient + coupled * w
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1 ** t)) / ((v / (1 - beta2 ** t)).sqrt() + eps)
+    return w
+
+
+def test_adam():
+    found = run("adam", lr=0.1, beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.2)
+    torch.testing.assert_close(found, adam_by_hand(0.1, 0.8, 0.9, 1e-4, coupled=0.2))
+
+
+def test_adamw():
+    found = run("adamw", lr=0.1, beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.2)
+    torch.testing.assert_close(found, adam_by_hand(0.1, 0.8, 0.9, 1e-4, decoupled=0.2))
+
+
+def test_sgd_with_momentum_and_penalty():
+    w, step = START.clone(), torch.zeros(3).double()
+    for gradient in GRADIENTS:
+        step = 0.9 * step + gradient + 0.2 * w
+        w = w - 0.1 * step
+    torch.testing.assert_close(run("sgd", lr=0.1, momentum=0.9, weight_decay=0.2), w)
+
+
+def test_sgd_shrinks_after_the_step_whatever_the_rate():
+    w = START.clone()
+    for gradient in GRADIENTS:
+        w = (w - 0.1 * gradient) * (1 - 0.25)
+    torch.testing.assert_close(run("sgd", lr=0.1, shrink=0.25), w)
+
+
+@pytest.mark.parametrize("name, theirs", [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW),
+                                          ("sgd", torch.optim.SGD)])
+def test_defaults_are_those_of_torch_but_for_the_rate(name, theirs):
+    parameter = nn.Parameter(START.clone())
+    ours, reference = OPTIMIZERS[name]([parameter], lr=0.3).defaults, theirs([parameter], lr=0.3).defaults
+    assert {k: v for k, v in ours.items() if k != "fused"} == {k: v for k, v in reference.items() if k != "fused"}
