@@ -3,7 +3,6 @@
 What may be set is read from the signatures of the registries' entries and of what is built, so a new cell,
 tokenizer, optimizer or schedule, or a new option of one, needs nothing here.
 """
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from seqsru import __version__, config
-from seqsru.builder import Builder, new_tokenizer
+from seqsru.builder import Builder, arguments, made, new_tokenizer
 from seqsru.builders import BUILDERS
 from seqsru.config import ConfigError, Settings
 from seqsru.data import Tokenizer, Words, load_tokenizer
@@ -116,8 +115,10 @@ def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
         _write_config(settings, directory)
         texts = builder.read(values, say)
         tokenizers = _tokenizers(builder, settings, texts, directory)
-    device = start(**_arguments(start, values))
+    device = start(**arguments(start, values))
     trainer = _trainer(builder, settings, texts, tokenizers, device)
+    for line in builder.reports(trainer.task):
+        say(line)
     say(f"{parameters(trainer.model)} parameters, {device.type}, {torch.get_num_threads()} threads, "
         f"in {directory}")
     outcome = trainer.fit()
@@ -141,7 +142,7 @@ def rehearse(settings: Settings) -> None:
     """
     values, builder = settings.values, BUILDERS[settings.values["task"]]
     with settings.at(""):
-        start(**_arguments(start, values))
+        start(**arguments(start, values))
     files = builder.tokenizer_files(values)
     standing = {file: Words([UNK, EOS, file]) for file in files.values()}
     tokenizers: dict[str, Tokenizer] = {role: standing[file] for role, file in files.items()}
@@ -158,24 +159,12 @@ def _trainer(builder: Builder, settings: Settings, texts: object, tokenizers: Ma
     task = builder.task(settings, texts, tokenizers)
     with at("optimizer"):
         weights = [p for p in model.parameters() if p.requires_grad]
-        optimizer = _made(OPTIMIZERS, values["optimizer"], weights)
+        optimizer = made(OPTIMIZERS, values["optimizer"], weights)
     with at("schedule"):
-        schedule = _made(SCHEDULES, values["schedule"], values["optimizer"]["lr"])
+        schedule = made(SCHEDULES, values["schedule"], values["optimizer"]["lr"])
     with at("training"):
-        options = TrainingOptions(**_arguments(TrainingOptions, values["training"]))
+        options = TrainingOptions(**arguments(TrainingOptions, values["training"]))
     return Trainer(model, task, optimizer, schedule, values["output"], options)
-
-
-def _made(entries: Mapping[str, Callable], values: Mapping[str, Any], *arguments):
-    """The registry entry that ``values`` name, called with their other options."""
-    options = dict(values)
-    return entries[options.pop("name")](*arguments, **options)
-
-
-def _arguments(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that a callable takes."""
-    names = inspect.signature(function).parameters
-    return {name: value for name, value in values.items() if name in names}
 
 
 def _tokenizers(builder: Builder, settings: Settings, texts: object, directory: Path) -> dict[str, Tokenizer]:
@@ -210,8 +199,8 @@ def _write_config(settings: Settings, directory: Path) -> None:
         if changed:                             # it never came to train: nothing of it is worth keeping
             for tokenizer in directory.glob("*.json"):
                 tokenizer.unlink()
-    header = (f"# Resolved by seqsru {__version__}: every setting of this run. `seqsru train` with this file\n"
-              "# repeats the run, or goes on with it.\n")
+    header = (f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
+              "# this file repeats the run, or goes on with it.\n")
     write_whole(path, (header + config.dump(settings.values)).encode())
 
 
@@ -251,10 +240,11 @@ class Run:
         return BUILDERS[self.settings.values["task"]]
 
     def signed(self, fields: Mapping[str, object]) -> str:
-        """The signature of a number measured with this run; ``fields`` come after those of the model."""
+        """The signature of a number measured with this run; ``fields`` say of what, and come first."""
         values, model = self.settings.values, self.pipeline.model
-        return signature({**self.builder.fields(values, model), **fields, "weights": self.weights,
-                          "seed": values["seed"], **machine(next(model.parameters()).device)})
+        rest = {"weights": self.weights, "seed": values["seed"], **machine(next(model.parameters()).device)}
+        return signature({**self.builder.fields(values, model), **fields,
+                          **{name: value for name, value in rest.items() if name not in fields}})
 
 
 def load(run: str | os.PathLike, *, checkpoint: str = "best", average: int = 1, device: Device = "cpu"):
@@ -291,12 +281,13 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
     """Load a run, as `load` does, with what it was trained with."""
     folder = Path(run)
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"expected a run directory with a {CONFIG} at {folder}, found none; check the "
-                                "path, or make one with `seqsru train`")
+        raise FileNotFoundError(f"expected a run directory with a {CONFIG} at {folder}, found none; check "
+                                "the path, or make one with `seqsru train`")
     settings = config.load(folder / CONFIG, schema())
     values = settings.values
     builder = BUILDERS[values["task"]]
-    tokenizers = {role: load_tokenizer(folder, file) for role, file in builder.tokenizer_files(values).items()}
+    files = builder.tokenizer_files(values)
+    tokenizers = {role: load_tokenizer(folder, file) for role, file in files.items()}
     chosen = checkpoints.select(folder / CHECKPOINTS, checkpoint)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:
@@ -308,4 +299,4 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
         model: nn.Module = builder.model(values, tokenizers)
     checkpoints.load_model(model, tensors, str(chosen.path))
     model = model.to(choose_device(device)).eval()
-    return Run(settings, builder.pipeline(values, model, tokenizers), weights)
+    return Run(settings, builder.pipeline(settings, model, tokenizers), weights)

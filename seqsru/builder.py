@@ -1,4 +1,5 @@
 """What building a task takes, and what the tasks share: tokenizers, stacks and cells from their settings."""
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import nn
 from seqsru.cells import CELLS, Stack
 from seqsru.config import Settings
 from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
+from seqsru.decoding import RULES, Rule
 from seqsru.schema import Choice, Schema, Section, from_signature, registry
 from seqsru.training.task import Task
 
@@ -63,7 +65,11 @@ class Builder(ABC):
         """The task; an error has the place of the section it comes from."""
 
     @abstractmethod
-    def pipeline(self, values: Values, model: nn.Module, tokenizers: Mapping[str, Tokenizer]) -> Any:
+    def reports(self, task: Any) -> list[str]:
+        """What the task left out of the data, in words."""
+
+    @abstractmethod
+    def pipeline(self, settings: Settings, model: nn.Module, tokenizers: Mapping[str, Tokenizer]) -> Any:
         """Text in, text or numbers out."""
 
     @abstractmethod
@@ -121,3 +127,26 @@ def cell_name(values: Values) -> str:
     """What a signature calls a chosen cell: ``sru-v2``, ``lstm``."""
     cell = values["cell"]
     return f"{cell['name']}-v{cell['version']}" if "version" in cell else cell["name"]
+
+
+def rules_section() -> Section:
+    """The rules of the search, each of them off unless it is given."""
+    return Section({name: from_signature(rule, optional=True) for name, rule in RULES.items()},
+                   "Tokens that may not be generated.")
+
+
+def make_rules(values: Values) -> list[Rule]:
+    """The rules that a section of `rules_section` asks for."""
+    return [RULES[name](**options) for name, options in values.items() if options is not None]
+
+
+def made(entries: Mapping[str, Callable], values: Values, *arguments: object) -> Any:
+    """The registry entry that ``values`` name, called with their other options."""
+    options = dict(values)
+    return entries[options.pop("name")](*arguments, **options)
+
+
+def arguments(function: Callable, values: Values) -> dict[str, Any]:
+    """Those of the values that a callable takes."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in values.items() if name in names}

@@ -7,19 +7,20 @@ from pathlib import Path
 from torch import nn
 
 from seqsru.builder import (Builder, Values, cell_name, cell_section, make_stack, stack_section,
-                            tokenizer_section)
+                            make_rules, rules_section, tokenizer_section)
 from seqsru.config import Settings
 from seqsru.data import (PairBatches, Pairs, ParallelLines, Report, StreamBatches, Tokenizer, TokenStream,
                          read_lines, read_parallel)
-from seqsru.decoding import Decoding
+from seqsru.decoding import Decoding, Rule
 from seqsru.evaluation.language import LanguagePipeline
 from seqsru.evaluation.signature import parameters
+from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import LanguageModel
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator
 from seqsru.schema import Schema, Section, Setting, from_signature, registry
-from seqsru.training import LanguageModelTask
+from seqsru.training import LanguageModelTask, TranslationTask
 
 
 class LanguageModelling(Builder):
@@ -79,7 +80,10 @@ class LanguageModelling(Builder):
         with settings.at("training"):
             return LanguageModelTask(windows, valid, {"tokenizer": tokenizer.fingerprint}, **options)
 
-    def pipeline(self, values: Values, model: nn.Module,
+    def reports(self, task: LanguageModelTask) -> list[str]:
+        return []
+
+    def pipeline(self, settings: Settings, model: nn.Module,
                  tokenizers: Mapping[str, Tokenizer]) -> LanguagePipeline:
         return LanguagePipeline(model, tokenizers["tokenizer"])
 
@@ -115,11 +119,13 @@ class Translation(Builder):
                     sections={"cell": cell_section(), "attention": registry(
                         ATTENTIONS, skip=["query_size", "memory_size", "output_size"])})}),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
-            "decoding": from_signature(Decoding),
+            "decoding": Section({**from_signature(Decoding).entries, "rules": rules_section()},
+                                "How translations are searched for, in validation and later."),
         }
 
     def task_section(self) -> Section:
-        return from_signature(TranslationTask, skip=["batches", "valid", "fingerprints"])
+        return from_signature(TranslationTask, skip=["batches", "valid", "source_tokenizer",
+                                                     "target_tokenizer", "decoding", "rules", "fingerprints"])
 
     def files(self, values: Values, split: str) -> list[Path]:
         pair = values["data"][split]
@@ -131,6 +137,7 @@ class Translation(Builder):
         for split in ("train", "valid"):
             pair = data[split]
             texts[split] = read_parallel(pair["source"], pair["target"], on_bad_line=data["on_bad_line"])
+        say(str(texts["valid"].report))
         return texts
 
     def stand_in(self, values: Values) -> dict[str, ParallelLines]:
@@ -160,6 +167,36 @@ class Translation(Builder):
                           options=cell, attention_options=attention, **rest)
         return Translator(source.size, target.size, encoder, decoder, **options)
 
+    def task(self, settings: Settings, texts: dict[str, ParallelLines],
+             tokenizers: Mapping[str, Tokenizer]) -> TranslationTask:
+        values = settings.values
+        source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
+        pairs = Pairs.from_lines(texts["train"], source, target)
+        with settings.at("batches"):
+            batches = PairBatches(pairs, seed=values["seed"], **values["batches"])
+        decoding, rules = self.search(settings)
+        options = {name: values["training"][name] for name in self.task_section().entries}
+        prints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
+        with settings.at("training"):
+            return TranslationTask(batches, texts["valid"], source, target, decoding, rules, prints,
+                                   **options)
+
+    def reports(self, task: TranslationTask) -> list[str]:
+        return [str(task.batch_source.report)]
+
+    def search(self, settings: Settings) -> tuple[Decoding, list[Rule]]:
+        """How the settings say that translations are searched for."""
+        options = dict(settings.values["decoding"])
+        with settings.at("decoding"):
+            rules = make_rules(options.pop("rules"))
+            return Decoding(**options), rules
+
+    def pipeline(self, settings: Settings, model: nn.Module,
+                 tokenizers: Mapping[str, Tokenizer]) -> TranslationPipeline:
+        decoding, rules = self.search(settings)
+        return TranslationPipeline(model, tokenizers["source tokenizer"], tokenizers["target tokenizer"],
+                                   decoding=decoding, rules=rules)
+
     def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
         encoder, decoder = values["model"]["encoder"], values["model"]["decoder"]
         cells = dict.fromkeys((cell_name(encoder), cell_name(decoder)))
@@ -169,4 +206,5 @@ class Translation(Builder):
 
 BUILDERS: dict[str, Builder] = {
     "language_model": LanguageModelling(),
+    "translation": Translation(),
 }

@@ -1,7 +1,7 @@
 """The command line: which commands there are, how a mistake is told, what a signal does.
 
-This file loads nothing heavy, so ``seqsru --help`` answers at once; `seqsru.commands` is imported when a command of
-its own is asked for.
+This file loads nothing heavy, so ``seqsru --help`` answers at once; `seqsru.commands` is imported when a
+command of its own is asked for.
 """
 import argparse
 import difflib
@@ -26,14 +26,14 @@ COMMANDS = {
     "doctor": "what is installed, which backends work, and why one does not",
     "fetch": "put a named public corpus into a folder",
 }
-ABOUT = """Train language models and translation models made of recurrent layers, decode them, and measure them.
+ABOUT = """Train language models and translation models made of recurrent layers, decode and measure them.
 
   seqsru train lm.yaml optimizer.lr=1e-3        # every setting of the file can be overridden
   seqsru translate runs/en-de < in.txt > out.txt
   seqsru COMMAND --help                         # what it reads and writes, every option, examples
 """
-NOTES = """Text, numbers and signatures go to stdout; progress, reports and errors to stderr. A mistake of the
-user's is one sentence and exit status 2; 130 after Ctrl-C. SEQSRU_TRACEBACK=1 shows where an error came from.
+NOTES = """Text, numbers and signatures go to stdout; progress, reports and errors to stderr. After a mistake,
+told in one sentence, the exit status is 2 (SEQSRU_TRACEBACK=1 shows where it came from); after Ctrl-C, 130.
 """
 # What setup.cfg asks for, for `doctor`.
 REQUIRED = ("torch", "numba", "numpy", "sentencepiece", "sacrebleu", "safetensors", "pyyaml", "tqdm")
@@ -50,15 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):        # whatever the locale says, text is UTF-8 and ends in \n
+        if isinstance(stream, io.TextIOWrapper):        # text is UTF-8 and lines end in \n, in any locale
             stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")
     showwarning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
-        status = _run(arguments)
+        try:
+            status = _run(arguments)
+        except SystemExit as stop:              # argparse's way, after --help or a mistake
+            status = int(stop.code or 0)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. Python would complain once more when it closes stdout.
+        # Whoever read our output has gone, as `head` does. Python would complain again when it closes stdout.
         if isinstance(sys.stdout, io.TextIOWrapper):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("SEQSRU_TRACEBACK") or not told_by_us(error):
             raise
-        print(f"seqsru: {sentence(error)}", file=sys.stderr)
+        print(sentence(error), file=sys.stderr)
         return 2
     finally:
         warnings.showwarning = showwarning
@@ -80,16 +83,22 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(chosen, COMMANDS, 1)
         raise ValueError(f"expected a command ({', '.join(COMMANDS)}), found {chosen!r}"
                          + (f"; did you mean {near[0]!r}?" if near else "; see `seqsru --help`"))
-    parser = argparse.ArgumentParser("seqsru", description=ABOUT, epilog=NOTES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    if chosen in COMMANDS:
+        parser = argparse.ArgumentParser(f"seqsru {chosen}", formatter_class=_help)
+        _OWN[chosen](parser) if chosen in _OWN else _from_commands(chosen, parser)
+        options = parser.parse_intermixed_args(arguments[1:])
+        return options.run(options)
+    parser = argparse.ArgumentParser("seqsru", description=ABOUT, epilog=NOTES, formatter_class=_help)
     parser.add_argument("--version", action="version", version=f"seqsru {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if name == chosen:
-            _OWN[name](command) if name in _OWN else _from_commands(name, command)
-    options = parser.parse_args(arguments)
-    return options.run(options)
+        commands.add_parser(name, help=text)
+    parser.parse_args(arguments)                # prints help or the version, or says what is wrong, and exits
+    return 2
+
+
+def _help(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=110)
 
 
 def _from_commands(name: str, parser: argparse.ArgumentParser) -> None:
@@ -109,10 +118,11 @@ def told_by_us(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """An error as a sentence; the system's own have a number and a file in them."""
+    """An error as the user sees it; lines that begin with the place of a setting stay as they are."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path and the permissions"
-    return str(error)
+        return f"seqsru: {error.filename}: {error.strerror}; check the path and the permissions"
+    from seqsru.places import ConfigError
+    return str(error) if isinstance(error, ConfigError) else f"seqsru: {error}"
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
@@ -146,7 +156,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def doctor(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru doctor``."""
-    parser.description = """Say what is installed, which backends of the recurrence work here, and why one does not.
+    parser.description = """Say what is installed, which backends of the scans work, and why one does not.
 
 Every backend runs once. The exit status is 1 if the reference or the CPU backend does not work.
 """

@@ -1,26 +1,27 @@
 """What the commands that need a configuration or a run do.
 
-The flags of a command are the parameters of what it calls, read from signatures as settings are: a new option of
-the search is a flag of ``seqsru translate`` with no edit here.
+The flags of a command are the parameters of what it calls, read from signatures as settings are: a new option
+of the search is a flag of ``seqsru translate`` with no edit here.
 """
 import argparse
 import json
 import shlex
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from seqsru import build, config
-from seqsru.data import read_lines
-from seqsru.evaluation.clock import Target
+from seqsru.data import Report
 from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.latency import measure, table
-from seqsru.evaluation.perplexity import perplexity
-from seqsru.evaluation.plots import plot_latency
-from seqsru.options import (add_run, add_settings, add_threads, chunks, given, open_run, output, say, use_threads,
-                            write_json)
+from seqsru.evaluation.plots import new_figure, plot_attention
+from seqsru.evaluation.translation import Translation, TranslationPipeline
+from seqsru.measurements import evaluate, latency, score
+from seqsru.options import (add_decoding, add_run, add_settings, add_threads, chunks, complete, decoding,
+                            open_run, output, pipeline_for, say, use_threads)
 from seqsru.schema import describe, from_signature
 
 GENERATION = from_signature(LanguagePipeline.generate, skip=["self", "prompt"])
-MEASURING = from_signature(measure, skip=["targets", "lines"])
 
 
 # ---- train -----------------------------------------------------------------------------------------
@@ -30,18 +31,18 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.description = """Train a model as a YAML file says, into the run directory that its `output` names.
 
 A run that is there already goes on exactly where it stopped; so does `seqsru train RUN`. Ctrl-C saves first.
-Settings after the file override it. A mistake in a setting is found before anything is read, with file and line.
+Settings after the file override it. Mistakes in them are found before anything is read, with file and line.
 
   seqsru train lm.yaml
   seqsru train lm.yaml output=runs/b model.stack.cell=lstm optimizer.lr=1e-3
   seqsru train runs/b                           # go on
   seqsru train --check lm.yaml                  # find mistakes, print every setting, train nothing
 
-The run directory gets config.yaml (every setting; this file alone repeats the run), the tokenizer, checkpoints,
+The run directory gets config.yaml (every setting; it alone repeats the run), the tokenizer, checkpoints,
 metrics.jsonl, a log and signature.txt. The best validation and its signature go to stdout.
 """
     parser.epilog = f"settings (name, default, type, meaning):\n\n{describe(build.schema())}"
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file, or a run directory to go on in")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file, or a run to go on with")
     parser.add_argument("settings", metavar="key=value", nargs="*", help="override a setting: key.path=value")
     parser.add_argument("--check", action="store_true", help="print the resolved settings and stop")
     parser.set_defaults(run=_train)
@@ -54,8 +55,8 @@ def _train(options: argparse.Namespace) -> int:
             overrides.append(f"output={json.dumps(str(path))}")         # it may have been moved since
         path = path / build.CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"expected a YAML file or a run directory at {options.config}, found none; check "
-                                "the path")
+        raise FileNotFoundError(f"expected a YAML file or a run directory at {options.config}, found none; "
+                                "check the path")
     settings = config.load(path, build.schema(), overrides)
     if options.check:
         build.rehearse(settings)
@@ -71,13 +72,97 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-# ---- score and generate ----------------------------------------------------------------------------
+# ---- text to text ----------------------------------------------------------------------------------
+
+def translate(parser: argparse.ArgumentParser) -> None:
+    """Declare ``seqsru translate``."""
+    parser.description = """Translate text: one line out for each line in, in order; for an empty line, one.
+
+Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
+thousand are worked on together; a translation does not depend on the others.
+
+  seqsru translate runs/en-de < in.txt > out.txt
+  echo half past seven | seqsru translate runs/quickstart
+  seqsru translate runs/en-de in.txt --beam 10 --n-best 3 --moses     # 0 ||| text ||| log_prob= -1.2 ||| -0.3
+  seqsru translate runs/en-de in.txt --json --attention               # one JSON object a line
+  seqsru translate runs/en-de in.txt --plot attention                 # attention/line-1.png, …
+"""
+    add_run(parser)
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="text (default: stdin)")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="where to write (default: stdout)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--moses", action="store_true",
+                      help="n-best lists: index ||| text ||| log_prob= x ||| score")
+    form.add_argument("--json", action="store_true",
+                      help="a JSON object a line: text, score, log_prob, tokens, alternatives")
+    parser.add_argument("--attention", action="store_true",
+                        help="with --json: weights on the source for each target token, and labels")
+    parser.add_argument("--plot", metavar="FOLDER", type=Path,
+                        help="draw the attention of each line to FOLDER/line-N.png")
+    add_decoding(parser)
+    add_threads(parser)
+    parser.set_defaults(run=_translate)
+
+
+def _translate(options: argparse.Namespace) -> int:
+    use_threads(options)
+    pipeline = pipeline_for(open_run(options), TranslationPipeline, "translate")
+    settings = decoding(options, pipeline)
+    if settings.get("n_best", pipeline.decoding.n_best) > 1 and not (options.json or options.moses):
+        raise ValueError("translate: expected --json or --moses with more than one output a line, found "
+                         "neither; plain text has one line for each line in")
+    if options.attention and not options.json:
+        raise ValueError("translate: expected --json with --attention, found none; add it, or draw the "
+                         "attention with --plot")
+    if options.plot is not None:
+        new_figure("line.png", width=1.0, height=1.0)       # whether matplotlib is there, before the time is spent
+        options.plot.mkdir(parents=True, exist_ok=True)
+    cut, number = Report(str(options.file or "<stdin>")), 0
+    with output(options.output) as stream, tqdm(unit="line", disable=None) as bar:
+        for lines in chunks(options.file):
+            wanted = options.attention or options.plot is not None
+            for translation in pipeline.translate(lines, attention=wanted, **settings):
+                _write(translation, number, options, stream)
+                cut.total = number = number + 1
+                if translation.cut:
+                    cut.add("longer than max_source, cut", number)
+                if options.plot is not None and translation.attention is not None:
+                    plot_attention(translation, options.plot / f"line-{number}.png")
+            stream.flush()
+            bar.update(len(lines))
+    if cut:
+        say(str(cut))
+    return 0
+
+
+def _write(translation: Translation, index: int, options: argparse.Namespace, stream) -> None:
+    """Write one line's translation in the form that was asked for."""
+    if options.json:
+        found = {"index": index, **_plain(translation, options.attention)}
+        print(json.dumps(found, ensure_ascii=False), file=stream)
+    elif options.moses:
+        for one in (translation, *translation.alternatives):
+            print(f"{index} ||| {one.text} ||| log_prob= {one.log_prob:.6f} ||| {one.score:.6f}", file=stream)
+    else:
+        print(translation.text, file=stream)
+
+
+def _plain(translation: Translation, attention: bool) -> dict[str, Any]:
+    plain: dict[str, Any] = {"text": translation.text, "score": translation.score,
+                             "log_prob": translation.log_prob, "tokens": translation.tokens}
+    if attention:
+        weights = translation.attention
+        plain |= {"attention": None if weights is None else weights.tolist(),
+                  "source_labels": translation.source_labels, "target_labels": translation.target_labels}
+    plain["alternatives"] = [_plain(other, attention) for other in translation.alternatives]
+    return plain
+
 
 def generate(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru generate``."""
     parser.description = """Continue text with a language model, drawing each token at random.
 
-Each line of stdin is the beginning of a line; --prompt gives one instead. Each drawn line goes to stdout whole.
+Each line of stdin is the beginning of a line; --prompt gives one instead. Drawn lines go to stdout, whole.
 
   seqsru generate runs/lm --prompt "the company" --count 5 --temperature 0.8
   seqsru generate runs/lm --top-p 0.9 < beginnings.txt
@@ -91,8 +176,8 @@ Each line of stdin is the beginning of a line; --prompt gives one instead. Each 
 
 def _generate(options: argparse.Namespace) -> int:
     use_threads(options)
-    drawing = given(options, GENERATION)
-    pipeline = open_run(options).language("generate")
+    drawing = complete(options, GENERATION)
+    pipeline = pipeline_for(open_run(options), LanguagePipeline, "generate")
     for lines in chunks(None) if options.prompt is None else [[options.prompt]]:
         for line in lines:
             for text in pipeline.generate(line, **drawing):
@@ -100,4 +185,5 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "generate": generate}
+COMMANDS = {"train": train, "translate": translate, "generate": generate, "score": score,
+            "evaluate": evaluate, "latency": latency}

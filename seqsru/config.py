@@ -14,7 +14,7 @@ from seqsru.places import KEY, ConfigError, Node, dump, parse
 from seqsru.schema import (REQUIRED, Choice, Mismatch, Schema, Section, Setting, checked, choices, is_text,
                            kind_text, paths)
 
-__all__ = ["ConfigError", "Settings", "check", "dump", "load"]
+__all__ = ["ConfigError", "Settings", "check", "dump", "load", "resolve"]
 
 COMMAND_LINE = "command line"
 
@@ -37,11 +37,15 @@ class Settings:
     def problem(self, path: str, message: str) -> ConfigError:
         """The error for values below ``path`` that have the right type but were refused by what they set.
 
-        The first given setting below ``path`` that ``message`` names provides the line; else ``path`` does.
+        Of the settings given there, the first that ``message`` names provides the line; else ``path`` does.
         """
-        below = [p for p in self.places if p.startswith(path + ".")] if path else list(self.places)
-        named = [p for p in below if p and re.search(rf"\b{re.escape(p.rpartition('.')[2])}\b", message)]
-        at = path = named[0] if named else path
+        named = []
+        for given in self.places:
+            below = given.startswith(path + ".") if path else given
+            if below and not any(other.startswith(given + ".") for other in self.places):
+                name = given.rpartition(".")[2].replace("_", "[_ ]")
+                named += [(found.start(), given) for found in re.finditer(rf"\b{name}\b", message)]
+        at = path = min(named)[1] if named else path
         while at not in self.places:
             at = at.rpartition(".")[0]
         return ConfigError([": ".join(filter(None, [self.places[at], path, message]))])
@@ -97,9 +101,14 @@ def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Set
     root.value = {} if root.value is None else root.value
     if not isinstance(root.value, dict):
         raise ConfigError([f"{root.place}: expected settings, found {root}; write name: value"])
-    seen: set[str] = set()
-    for override in overrides:
-        _override(root, override, seen)
+    _override(root, overrides)
+    return _resolved(schema, root)
+
+
+def resolve(schema: Schema, overrides: Iterable[str]) -> Settings:
+    """Settings that are given on the command line alone, as ``key.path=value``."""
+    root = Node({}, COMMAND_LINE)
+    _override(root, overrides)
     return _resolved(schema, root)
 
 
@@ -116,16 +125,22 @@ def check(section: Section, values: Mapping[str, str]) -> Settings:
     return _resolved(section, Node({name: node(name, text) for name, text in values.items()}, COMMAND_LINE))
 
 
-def _override(root: Node, text: str, seen: set[str]) -> None:
-    """Put ``key.path=value`` into the tree."""
-    path, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
-        raise ConfigError([f"{COMMAND_LINE}: expected key.path=value, found {text!r}; write for example "
-                           "optimizer.lr=1e-3"])
-    if path in seen:
-        raise ConfigError([f"{COMMAND_LINE}: {path} is given twice; remove one"])
-    seen.add(path)
-    node, parts = root, path.split(".")
+def _override(root: Node, overrides: Iterable[str]) -> None:
+    """Put each ``key.path=value`` into the tree."""
+    seen: set[str] = set()
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
+            raise ConfigError([f"{COMMAND_LINE}: expected key.path=value, found {text!r}; write for example "
+                               "optimizer.lr=1e-3"])
+        if path in seen:
+            raise ConfigError([f"{COMMAND_LINE}: {path} is given twice; remove one"])
+        seen.add(path)
+        _put(root, path, value)
+
+
+def _put(node: Node, path: str, value: str) -> None:
+    parts = path.split(".")
     for depth, part in enumerate(parts):
         if node.value is None:
             node.value = {}
@@ -192,6 +207,7 @@ def _fill(schema, node, path, place, known, places, problems):
             places[key] = picked.place
         result[schema.key] = chosen
         schema = schema.entries[chosen]
+        known = known if path else list(paths(schema))          # what the other tasks have is no suggestion
     for entry, below in given.items():
         if entry not in schema.entries:
             full = f"{path}.{entry}".lstrip(".")

@@ -10,14 +10,18 @@ from typing import Any, TextIO
 import torch
 
 from seqsru import build, config
+from seqsru.builder import make_rules, rules_section
 from seqsru.data import Report, iter_lines, read_lines
 from seqsru.data.files import write_whole
-from seqsru.schema import REQUIRED, Section, Setting, describe, from_signature, kind_text, shown
-
-__all__ = ["add_run", "add_settings", "chunks", "describe", "given", "open_run", "output", "say", "write_json"]
+from seqsru.decoding import RULES, Decoding
+from seqsru.evaluation.language import LanguagePipeline
+from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.schema import REQUIRED, Section, Setting, from_signature, kind_text, shown
 
 LOADING = from_signature(build.load, skip=["run"])
-CHUNK = 4096                            # lines of standard input that are worked on together
+DECODING = from_signature(Decoding)
+NAMES = {LanguagePipeline: "a language model", TranslationPipeline: "a translation model"}
+CHUNK = 1024                            # lines that are worked on together
 
 
 def say(line: str) -> None:
@@ -76,6 +80,30 @@ def open_run(options: argparse.Namespace) -> build.Run:
     return build.open_run(options.run_directory, **complete(options, LOADING))
 
 
+def pipeline_for(run: build.Run, kind: type, command: str):
+    """The run's pipeline, which a command needs to be of one kind."""
+    if not isinstance(run.pipeline, kind):
+        found = NAMES[type(run.pipeline)]
+        raise ValueError(f"{command}: expected a run of {NAMES[kind]}, found one of {found}; `seqsru --help` "
+                         "says what that can do")
+    return run.pipeline
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Declare the search of a translation model."""
+    add_settings(parser, "search of a translation model", DECODING, "default the run's")
+    parser.add_argument("--rule", metavar="NAME.OPTION=VALUE", action="append",
+                        help="a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
+                             + ", ".join(RULES))
+
+
+def decoding(options: argparse.Namespace, pipeline: TranslationPipeline) -> dict[str, Any]:
+    """The settings of the search that were given; rules that were are added to the pipeline's."""
+    rules = config.resolve(rules_section(), options.rule or []).values
+    pipeline.rules = (*pipeline.rules, *make_rules(rules))
+    return given(options, DECODING)
+
+
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Declare the number of threads."""
     parser.add_argument("--threads", metavar="N", type=int,
@@ -92,12 +120,13 @@ def use_threads(options: argparse.Namespace) -> None:
 
 
 def chunks(path: Path | None) -> Iterator[list[str]]:
-    """Lines to work on together: all of a file; of standard input, up to `CHUNK`, or one from a terminal."""
-    if path is not None:
-        yield read_lines(path).lines
+    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one."""
+    if path is not None and str(path) != "-":
+        lines = read_lines(path).lines
+        yield from (lines[first:first + CHUNK] for first in range(0, len(lines), CHUNK))
         return
     size = 1 if sys.stdin.isatty() else CHUNK
-    lines: list[str] = []
+    lines = []
     for _, line in iter_lines(sys.stdin.buffer, Report("<stdin>")):
         lines.append(line)
         if len(lines) == size:

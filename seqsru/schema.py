@@ -225,18 +225,15 @@ def shown(value) -> str:
 # ---- help ------------------------------------------------------------------------------------------
 
 def paths(schema: Schema, path: str = "") -> Iterator[str]:
-    """Every legal dotted path, depth first; the settings of all entries of a `Choice`."""
+    """Every legal dotted path, depth first; those of each entry of a `Choice`, so that some come twice."""
     if path:
         yield path
-    inner: dict[str, Schema] = {}
-    if isinstance(schema, Section):
-        inner = dict(schema.entries)
-    elif isinstance(schema, Choice):
-        inner = {schema.key: Setting(str)}
-        for section in schema.entries.values():
-            inner.update(section.entries)
-    for name, below in inner.items():
-        yield from paths(below, f"{path}.{name}" if path else name)
+    if isinstance(schema, Choice):
+        yield f"{path}.{schema.key}".lstrip(".")
+    sections = schema.entries.values() if isinstance(schema, Choice) else [schema]
+    for section in sections:
+        for name, below in section.entries.items() if isinstance(section, Section) else ():
+            yield from paths(below, f"{path}.{name}".lstrip("."))
 
 
 def describe(schema: Schema, *, width: int = 110) -> str:

@@ -10,7 +10,8 @@ import seqsru
 
 PACKAGE = Path(seqsru.__file__).parent
 # Parts of more than one file.
-PARTS = {"schema": "config", "places": "config", "builder": "build", "builders": "build", "commands": "cli"}
+PARTS = {"schema": "config", "places": "config", "builder": "build", "builders": "build",
+         "commands": "cli", "measurements": "cli", "options": "cli"}
 LOWER = {"ops", "cells", "models", "data", "decoding"}
 ARROWS = {
     "ops": set(),
@@ -45,7 +46,7 @@ def imported(source, package):
             base = ["seqsru", *package][:1 + len(package) - (node.level - 1)] if node.level else []
             names = base + (node.module.split(".") if node.module else [])
             if names[0] == "seqsru":
-                # `from seqsru import cells` names the part last, and `from seqsru import __version__` names none.
+                # `from seqsru import cells` names the part last, `from seqsru import __version__` none.
                 yield from [names[1:]] if len(names) > 1 else ([alias.name] for alias in node.names
                                                                if not alias.name.startswith("__"))
 
@@ -102,19 +103,23 @@ def test_one_level_of_folders_and_no_stray_part():
 def loaded(statement, modules):
     """Those of ``modules`` that a fresh interpreter has loaded after ``statement``."""
     code = f"import sys\n{statement}\nprint(*[m for m in {modules!r} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         cwd=PACKAGE.parent)
     return run.stdout.split()
 
 
 def test_importing_does_nothing():
-    heavy = ["torch", "numpy", "numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib"]
+    heavy = ["torch", "numpy", "numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors",
+             "matplotlib"]
     assert loaded("import seqsru; assert seqsru.__version__; import seqsru.cli", heavy) == []
 
 
 def test_layers_need_only_torch():
-    others = ["numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib", "tensorboard"]
+    others = ["numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib",
+              "tensorboard"]
     # None in sys.modules makes an import fail, whether or not the package is installed.
-    statement = (f"sys.modules.update(dict.fromkeys({others!r}))\nimport seqsru.ops, seqsru.decoding, seqsru.models\n"
+    statement = (f"sys.modules.update(dict.fromkeys({others!r}))\nimport seqsru.ops, seqsru.decoding, "
+                 f"seqsru.models\n"
                  "from seqsru import SRU")
     assert loaded(statement, []) == []
 

@@ -1,14 +1,13 @@
 """The GRU cell: torch.nn.GRU behind the contract."""
 
-import torch
 from torch import Tensor, nn
 
 from seqsru.cells.cell import Cell, State, check_sizes
-from seqsru.cells.packing import run
+from seqsru.cells.packing import run, zeros
 
 
 class GRUCell(Cell):
-    """Gated recurrent unit, as `torch.nn.GRU` (and cuDNN: reset after the product) computes and initialises it.
+    """Gated recurrent unit, as `torch.nn.GRU` computes and initialises it: reset after the product.
 
     With torch's order of rows (r, z, n)::
 
@@ -20,8 +19,8 @@ class GRUCell(Cell):
 
     Variables
     ---------
-    ``rnn.weight_ih_l0`` (3·H, I), ``rnn.weight_hh_l0`` (3·H, H), ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0`` (3·H,):
-    W, U, b and b', all U(±1/√H).
+    ``rnn.weight_ih_l0`` (3·H, I), ``rnn.weight_hh_l0`` (3·H, H), ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0``
+    (3·H,): W, U, b and b', all U(±1/√H).
 
     Parameters
     ----------
@@ -40,8 +39,7 @@ class GRUCell(Cell):
 
     def initial_state(self, batch: int) -> State:
         """Return zeros of shape (batch, H)."""
-        weight = self.rnn.weight_hh_l0
-        return (torch.zeros(batch, self.output_size, dtype=weight.dtype, device=weight.device),)
+        return (zeros(self.rnn, batch),)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""

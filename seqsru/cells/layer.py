@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,15 @@ from seqsru.cells.sru import Activation, Backend, Highway, SRUCell
 from seqsru.cells.sru_package import read_sru_package
 from seqsru.cells.stack import Stack
 
-_CELL: Mapping = SRUCell.__init__.__kwdefaults__     # the defaults of the cell's options, which are written there
-_STACK: Mapping = Stack.__init__.__kwdefaults__
+_CELL: Any = SRUCell.__init__.__kwdefaults__         # defaults stand once, where the options are used
+_STACK: Any = Stack.__init__.__kwdefaults__
 
 
 class SRU(nn.Module):
     """Layers of SRU, used like `torch.nn.GRU`.
 
-    The equations and the initialisation are those of `seqsru.cells.sru.SRUCell` and `seqsru.cells.stack.Stack`.
+    The equations and the initialisation are those of `seqsru.cells.sru.SRUCell` and
+    `seqsru.cells.stack.Stack`.
 
     Variables
     ---------
@@ -34,7 +35,7 @@ class SRU(nn.Module):
     num_layers : int
         Depth.
     bidirectional : bool
-        Whether a second direction reads from the end; the output is then [forward | backward], O = 2·D, else O = D.
+        Whether a second direction reads from the end; y is then [forward | backward], O = 2·D, else O = D.
     dropout : float
         Probability that a feature of a layer's output path is 0 for a whole sequence; none in the last layer.
     batch_first : bool
@@ -86,11 +87,11 @@ class SRU(nn.Module):
         self.batch_first = batch_first
         self.stack = Stack(
             "sru", input_size, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
-            project_input=project_input, normalize_after=normalize_after, norm_eps=norm_eps, residual=residual,
-            options={
-                "version": version, "highway": highway, "activation": activation, "highway_bias": highway_bias,
-                "rescale": rescale, "input_dropout": input_dropout, "layer_norm": layer_norm,
-                "projection_size": projection_size, "backend": backend,
+            project_input=project_input, normalize_after=normalize_after, norm_eps=norm_eps,
+            residual=residual, options={
+                "version": version, "highway": highway, "activation": activation,
+                "highway_bias": highway_bias, "rescale": rescale, "input_dropout": input_dropout,
+                "layer_norm": layer_norm, "projection_size": projection_size, "backend": backend,
             },
         )
 
@@ -105,8 +106,8 @@ class SRU(nn.Module):
         state : Tensor of shape (num_layers · directions, B, D), optional
             What the previous call returned, (num_layers · directions, D) without a batch; default zeros.
         valid : bool Tensor of shape (T, B), optional
-            True on real tokens; each row a prefix of True, possibly empty. With ``batch_first`` (B, T), without a
-            batch (T,). None with a PackedSequence.
+            True on real tokens; each row a prefix of True, possibly empty. With ``batch_first`` (B, T),
+            without a batch (T,). None with a PackedSequence.
 
         Returns
         -------
@@ -123,12 +124,12 @@ class SRU(nn.Module):
         if isinstance(x, PackedSequence):
             return self._forward_packed(x, state, valid)
         if x.dim() not in (2, 3):
-            raise ValueError(f"SRU: expected x with 3 axes, or 2 without a batch, found shape {tuple(x.shape)}; "
-                             f"add or flatten axes.")
+            raise ValueError(f"SRU: expected x with 3 axes, or 2 without a batch, found shape "
+                             f"{tuple(x.shape)}; add or flatten axes.")
         if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:-1]):
-            raise ValueError(f"SRU: expected valid in bool, of shape {tuple(x.shape[:-1])} as x has, found "
-                             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; it is True on "
-                             f"real tokens.")
+            raise ValueError(f"SRU: expected valid in bool, of shape {tuple(x.shape[:-1])} as x has, "
+                             f"found {str(valid.dtype).removeprefix('torch.')} of shape "
+                             f"{tuple(valid.shape)}; make it True on real tokens.")
         if x.dim() == 2:
             y, state = self._run(x.unsqueeze(1), None if state is None else state.unsqueeze(1),
                                  None if valid is None else valid.unsqueeze(1))
@@ -143,8 +144,8 @@ class SRU(nn.Module):
         if state is not None:
             shape = (self.stack.state_size, x.shape[1], self.hidden_size)
             if state.shape != shape:
-                raise ValueError(f"SRU: expected state of shape (num_layers * directions, B, D) = {shape}, found "
-                                 f"{tuple(state.shape)}; pass what the previous call returned.")
+                raise ValueError(f"SRU: expected state of shape (num_layers * directions, B, D) = {shape}, "
+                                 f"found {tuple(state.shape)}; pass what the previous call returned.")
         y, last = self.stack(x, None if state is None else state.unbind(0), valid)
         return y, torch.stack(last)
 
@@ -152,8 +153,8 @@ class SRU(nn.Module):
                         ) -> tuple[PackedSequence, Tensor]:
         """Unpack, run, and pack in the order the rows came in."""
         if valid is not None:
-            raise ValueError("SRU: expected no valid beside a PackedSequence, which knows its lengths, found both; "
-                             "leave valid out.")
+            raise ValueError("SRU: expected no valid beside a PackedSequence, which knows its lengths, found "
+                             "both; leave valid out.")
         padded, lengths = pad_packed_sequence(x)
         steps = torch.arange(len(padded), device=padded.device).unsqueeze(1)
         y, state = self._run(padded, state, steps < lengths.to(padded.device))
@@ -164,18 +165,19 @@ class SRU(nn.Module):
 
     @classmethod
     def from_sru_package(cls, state_dict: Mapping[str, Tensor], *, bidirectional: bool = False,
-                         use_tanh: bool | None = None, normalize_after: bool = False, has_skip_term: bool = True,
-                         ) -> SRU:
+                         use_tanh: bool | None = None, normalize_after: bool = False,
+                         has_skip_term: bool = True) -> SRU:
         """Make the layer that a state dictionary of the `sru` package describes.
 
-        Every release is read, from 2017's to 3.0.0-dev; SRU++ is not. The package masks differently before release
-        2.3.3, so that only evaluation is the same; its final state is (layers, B, D·directions), here it is
-        (layers·directions, B, D).
+        Every release is read, from 2017's to 3.0.0-dev; SRU++ is not. The package masks differently before
+        release 2.3.3, so that only evaluation is the same. Its final state is (layers, B, D·directions), with
+        the directions side by side; ours is (layers·directions, B, D).
 
         Parameters
         ----------
         state_dict : mapping of str to Tensor
-            Of the package's `SRU` module itself: keys start with ``rnn_lst.``, ``ln_lst.``, ``input_to_hidden.``.
+            Of the package's `SRU` module itself: keys start with ``rnn_lst.``, ``ln_lst.``,
+            ``input_to_hidden.``.
         bidirectional : bool
             Whether it has two directions.
         use_tanh : bool or None

@@ -1,10 +1,9 @@
 """The LSTM cell: torch.nn.LSTM behind the contract."""
 
-import torch
 from torch import Tensor, nn
 
 from seqsru.cells.cell import Cell, State, check_sizes
-from seqsru.cells.packing import run
+from seqsru.cells.packing import run, zeros
 
 
 class LSTMCell(Cell):
@@ -21,8 +20,8 @@ class LSTMCell(Cell):
 
     Variables
     ---------
-    ``rnn.weight_ih_l0`` (4·H, I), ``rnn.weight_hh_l0`` (4·H, H), ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0`` (4·H,):
-    W, U, b and b', all U(±1/√H).
+    ``rnn.weight_ih_l0`` (4·H, I), ``rnn.weight_hh_l0`` (4·H, H), ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0``
+    (4·H,): W, U, b and b', all U(±1/√H).
 
     Parameters
     ----------
@@ -41,9 +40,7 @@ class LSTMCell(Cell):
 
     def initial_state(self, batch: int) -> State:
         """Return zeros for h and c, each of shape (batch, H)."""
-        weight = self.rnn.weight_hh_l0
-        shape = (batch, self.output_size)
-        return tuple(torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
+        return zeros(self.rnn, batch), zeros(self.rnn, batch)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,11 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
 
     With ``valid`` the rows are packed, so every step computes only the rows that still run.
 
-    Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM differently
-    from torch's own. So without gradients, in float32 on a CPU, torch's own runs, and rows of zeros are added: to 4, 8
-    or at least 12 at every step. A row's bits then do not depend on the rows beside it. (For a single step oneDNN's
-    would be several times slower as well: it reorders the weights on each call.)
+    Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM
+    differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs, and rows of
+    zeros are added: to 4, 8 or at least 12 at every step. A row's bits then do not depend on the rows beside
+    it. (For a single step oneDNN's would be several times slower as well: it reorders the weights on each
+    call.)
 
     Under autocast on a CPU without AVX-512, for which oneDNN has no bfloat16 LSTM, the layer runs in float32.
 
@@ -45,7 +47,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if autocast and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         with torch.autocast("cpu", enabled=False):
-            return run(rnn, x.to(rnn.weight_ih_l0.dtype), state, valid)
+            return run(rnn, x.to(state[0].dtype), state, valid)
     steady = x.device.type == "cpu" and x.dtype == torch.float32 and not autocast \
         and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     if valid is None:
@@ -53,21 +55,27 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
         y, last = _call(rnn, _append(x, extra), _append_to(state, extra), steady)
         return y[:, :B], tuple(new[:B].to(old.dtype) for new, old in zip(last, state))
     lengths = valid.sum(0).cpu()
-    runs, extra = lengths.clamp(min=1), 0       # torch packs no empty row: such a row runs a step, undone below
+    runs, extra = lengths.clamp(min=1), 0       # torch packs no empty row: one runs a step, undone below
     if steady:
         full = int((runs == runs.max()).sum())  # rows that still run at the last step
         extra = max(0, 12 - full) if full < B else -B % 4 if B < 12 else 0
         runs = torch.cat([runs, runs.max().expand(extra)])
     padded = _append(zero_invalid(x, valid), extra)
-    packed, last = _call(rnn, pack_padded_sequence(padded, runs, enforce_sorted=False), _append_to(state, extra), steady)
+    packed = pack_padded_sequence(padded, runs, enforce_sorted=False)
+    packed, last = _call(rnn, packed, _append_to(state, extra), steady)
     y, _ = pad_packed_sequence(packed, total_length=T)
     started = (lengths > 0).unsqueeze(1).to(x.device)
     state = tuple(torch.where(started, new[:B].to(old.dtype), old) for new, old in zip(last, state))
     return zero_invalid(y[:, :B], valid), state
 
 
+def zeros(rnn: nn.RNNBase, batch: int) -> Tensor:
+    """Return zeros of shape (batch, H), on the device and in the dtype of the layer's parameters."""
+    return next(rnn.parameters()).new_zeros(batch, rnn.hidden_size)
+
+
 def _call(rnn: nn.RNNBase, x: Tensor | PackedSequence, state: State, steady: bool):
-    """Call the layer with a state of tensors (B, H), and return its state as such, whichever form it wants."""
+    """Call the layer with a state of tensors (B, H), and return its state as one."""
     hidden = tuple(tensor.unsqueeze(0) for tensor in state)
     with _torch_only() if steady else nullcontext():
         y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
@@ -77,12 +85,13 @@ def _call(rnn: nn.RNNBase, x: Tensor | PackedSequence, state: State, steady: boo
 @contextmanager
 def _torch_only() -> Iterator[None]:
     """Leave oneDNN out. Its own `flags` would warn of hardware that is not there."""
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
+    flags: Any = torch.backends.mkldnn
+    before = flags.enabled
+    flags.enabled = False
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = before
+        flags.enabled = before
 
 
 def _append(x: Tensor, extra: int) -> Tensor:

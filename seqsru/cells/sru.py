@@ -27,19 +27,19 @@ class SRUCell(Cell):
         (5) c = (c - u0) * f + u0
         (6) h = x' + (g(c) - x') * m * r                x' is alpha * x, or u3, or 0
 
-    Version 1 has no v. The masks m_i (input_dropout) and m (dropout) are drawn once a forward call in training.
+    Version 1 has no v. In training the masks m_i (input_dropout) and m (dropout) are drawn once a call.
 
     Variables
     ---------
-    ``weight`` (k·D, I), or (k·D, P) with a projection: k slices of D rows, u0 to u2 and, with a projected highway, u3.
-    U(±√(3/I)), that is variance 1/I (1/P); then u0 × √(1−dropout), all × √(1−input_dropout), all × 0.1 with
-    layer_norm, u3 × alpha, and in version 2 u1 and u2 × √½.
-    ``projection`` (P, I): U(±√(3/I)). ``layer_norm.weight``, ``layer_norm.bias`` (I,). Two directions of a layer
-    share these three.
+    ``weight`` (k·D, I), or (k·D, P) with a projection: k slices of D rows, u0 to u2 and, with a projected
+    highway, u3. U(±√(3/I)), that is variance 1/I (1/P); then u0 × √(1−dropout), all × √(1−input_dropout), all
+    × 0.1 with layer_norm, u3 × alpha, and in version 2 u1 and u2 × √½.
+    ``projection`` (P, I): U(±√(3/I)). ``layer_norm.weight``, ``layer_norm.bias`` (I,). Two directions of a
+    layer share these three.
     ``v`` (2, D), version 2 only: forget, reset; U(±√1.5), that is variance ½.
     ``bias`` (2, D): forget, reset; 0 and highway_bias.
-    ``_extra_state`` (1,): alpha, √(1 + 2·exp(highway_bias)) with rescale and a highway, else 1. It is saved because
-    imported weights bring their own.
+    ``_extra_state`` (1,): alpha, √(1 + 2·exp(highway_bias)) with rescale and a highway, else 1. It is saved
+    because imported weights bring their own.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ class SRUCell(Cell):
     version : 1 or 2
         Whether the gates read the state (2) or not (1).
     highway : {"auto", "identity", "project", "none"}
-        What x' is: a slice of the input, the fourth slice of the product, or nothing. auto is identity where the
-        input has the size for it, else project.
+        What x' is: a slice of the input, the fourth slice of the product, or nothing. auto is identity where
+        the input has the size for it, else project.
     slice : int
-        Which slice of the input the identity highway carries, counted from 0; a direction of a layer has its own.
+        Which slice of the input the identity highway carries, counted from 0; each direction has its own.
     slices : int
-        Into how many slices of hidden_size features the input falls; identity needs input_size = slices · hidden_size.
+        Number of slices of the input; an identity highway needs input_size = slices · hidden_size.
     activation : {"identity", "tanh", "relu"}
         g, applied to the state on its way out.
     highway_bias : float
@@ -110,18 +110,19 @@ class SRUCell(Cell):
                 raise ValueError(f"SRUCell: expected {option} to be one of {', '.join(map(str, choices))}, "
                                  f"found {value!r}; use one of these.")
         if not 0 <= slice < slices:
-            raise ValueError(f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices counts them all.")
+            raise ValueError(f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices "
+                             f"counts them all.")
         if projection_size < 0:
-            raise ValueError(f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 is no "
-                             f"projection.")
+            raise ValueError(f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 "
+                             f"is no projection.")
         if highway == "auto":
             highway = "identity" if input_size == slices * hidden_size else "project"
         if highway == "identity" and input_size != slices * hidden_size:
-            raise ValueError(f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} for an "
-                             f"identity highway, found {input_size}; use highway 'project' or 'auto'.")
+            raise ValueError(f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} "
+                             f"for an identity highway, found {input_size}; use highway 'project' or 'auto'.")
         if rescale and highway == "none":
-            raise ValueError("SRUCell: expected a highway for rescale to scale, found highway 'none'; set rescale to "
-                             "false.")
+            raise ValueError("SRUCell: expected a highway for rescale to scale, found highway 'none'; set "
+                             "rescale to false.")
         self.input_size = input_size
         self.output_size = self.hidden_size = hidden_size
         self.version = version
@@ -173,7 +174,7 @@ class SRUCell(Cell):
 
     def initial_state(self, batch: int) -> State:
         """Return zeros of shape (batch, D), in float64 if the parameters are, else in float32."""
-        return (torch.zeros(batch, self.hidden_size, dtype=_wide(self.weight).dtype, device=self.weight.device),)
+        return (_wide(self.bias.new_zeros(batch, self.hidden_size)),)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
@@ -193,8 +194,8 @@ class SRUCell(Cell):
             mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)             # (B, D)
         h, c = sru_scan(
             u, carried, state[0], None if self.v is None else _wide(self.v), _wide(self.bias),
-            mask=mask, valid=valid, activation=self.activation, scale=self.scale if carried is not None else 1.0,
-            backend=self.backend,
+            mask=mask, valid=valid, activation=self.activation,
+            scale=1.0 if carried is None else self.scale, backend=self.backend,
         )
         return h, (c,)
 
@@ -210,6 +211,6 @@ class SRUCell(Cell):
         return f"{self.input_size}, {self.hidden_size}, version={self.version}, highway={self.highway}"
 
 
-def _wide(parameter: Tensor) -> Tensor:
-    """Return a parameter in the dtype the recurrence computes in: float64 stays, everything else is float32."""
-    return parameter if parameter.dtype == torch.float64 else parameter.float()
+def _wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in the dtype that the recurrence computes in: float64 stays, all else is float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -12,20 +12,23 @@ _LAYER_KEY = re.compile(r"rnn_lst\.(\d+)\.(.+)")
 _NORM_KEY = re.compile(r"ln_lst\.(\d+)\.([ab])")
 _SRUPP_KEY = re.compile(r"rnn_lst\.\d+\.(custom_m\..+|transform_module\.(linear\d|alpha|layer_norm).*)")
 _INPUT_KEY = "input_to_hidden.weight"
-_FIELDS = ("weight", "weight_proj", "weight_c", "bias", "scale_x", "gain", "layer_norm.weight", "layer_norm.bias")
+_FIELDS = ("weight", "weight_proj", "weight_c", "bias", "scale_x", "gain", "layer_norm.weight",
+           "layer_norm.bias")
 _TRANSPOSED = {"transform_module.weight": "weight", "transform_module.1.weight": "weight",
                "transform_module.0.weight": "weight_proj"}
-_TOGETHER = (("weight", "bias"), ("weight_c", "scale_x"), ("layer_norm.weight", "layer_norm.bias"), ("a", "b"))
+_TOGETHER = (("weight", "bias"), ("weight_c", "scale_x"), ("layer_norm.weight", "layer_norm.bias"),
+             ("a", "b"))
 
 
 def read_sru_package(state_dict: Mapping[str, Tensor], *, bidirectional: bool, use_tanh: bool | None,
                      normalize_after: bool, has_skip_term: bool) -> tuple[dict, dict[str, Tensor]]:
     """Translate a state dictionary of the `sru` package; `seqsru.SRU.from_sru_package` has the parameters.
 
-    The package unpacks ``weight`` as (I, directions, D, k) and ``bias`` and ``weight_c`` as (2, directions, D). Its
-    older LayerNorm, ``a (x - mean) / √(s + 1e-6) + b`` with s the variance times n/(n-1), is the usual one with weight
-    a·√((n-1)/n) and epsilon 1e-6·(n-1)/n. Weight normalisation (``gain``, up to release 2.1.7) is multiplied out, and so
-    are projections that only some layers have. Version 1 is a dictionary whose ``weight_c`` are absent or all 0.
+    The package unpacks ``weight`` as (I, directions, D, k) and ``bias`` and ``weight_c`` as (2, directions,
+    D). Its older LayerNorm, ``a (x - mean) / √(s + 1e-6) + b`` with s the variance times n/(n-1), is the
+    usual one with weight a·√((n-1)/n) and epsilon 1e-6·(n-1)/n. Weight normalisation (``gain``, up to release
+    2.1.7) is multiplied out, and so are projections that only some layers have. Version 1 is a dictionary
+    whose ``weight_c`` are absent or all 0.
 
     Returns
     -------
@@ -50,7 +53,8 @@ def read_sru_package(state_dict: Mapping[str, Tensor], *, bidirectional: bool, u
         size = None if index == 0 and first is None else out
         _check(layer, name, size, out, normalize_after, has_skip_term)
     if normalize_after and not layers[0].keys() & {"layer_norm.weight", "a"}:
-        raise _error("rnn_lst.0.layer_norm.weight with normalize_after, found none", "pass normalize_after=False")
+        raise _error("rnn_lst.0.layer_norm.weight with normalize_after, found none",
+                     "pass normalize_after=False")
 
     ranks = {layer["weight_proj"].shape[1] if "weight_proj" in layer else 0 for layer in layers}
     if len(ranks) > 1:
@@ -82,7 +86,7 @@ def read_sru_package(state_dict: Mapping[str, Tensor], *, bidirectional: bool, u
 
 
 def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], list[dict[str, str]]]:
-    """Return each layer's tensors by field, under one name for all releases, and the keys they were found under."""
+    """Return each layer's tensors by field, one name for all releases, and the keys they were found under."""
     layers: dict[int, dict[str, Tensor]] = {}
     names: dict[int, dict[str, str]] = {}
     unknown = []
@@ -100,15 +104,15 @@ def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], li
             unknown += [key] if key != _INPUT_KEY else []
             continue
         if field in layers.setdefault(index, {}):
-            raise _error(f"one of {key} and {names[index][field]}, found both", "keep the one that was trained")
+            raise _error(f"one of {key} and {names[index][field]}, found both", "keep the one that was used")
         layers[index][field] = tensor
         names.setdefault(index, {})[field] = key
     if not layers:
         raise _error(f"keys that start with 'rnn_lst.0.', found {_some(state_dict)}",
-                     "pass the state dictionary of the SRU module itself, without the prefix of a larger model")
+                     "pass the state dictionary of the SRU module itself, without the prefix of a larger one")
     if unknown:
         raise _error(f"the keys of an SRU module, found also {_some(unknown)}",
-                     "remove them, and the prefix of a larger model from the others")
+                     "remove them, and the prefix of a larger module from the others")
     fields = {field for layer in layers.values() for field in layer}
     needed = {field for group in _TOGETHER if fields & set(group) for field in group} | {"weight", "bias"}
     for index in range(max(layers) + 1):
@@ -128,26 +132,29 @@ def _check(layer: dict[str, Tensor], names: dict[str, str], size: int | None, ou
     matrix = "weight_proj" if "weight_proj" in layer else "weight"
     for field in {"weight", matrix}:
         if layer[field].dim() != 2:
-            raise _error(f"{names[field]} with two axes, found shape {tuple(layer[field].shape)}", "check the file")
+            raise _error(f"{names[field]} with two axes, found shape {tuple(layer[field].shape)}",
+                         "check the file")
     size = _input_size(layer) if size is None else size
     rows = layer["weight_proj"].shape[1] if "weight_proj" in layer else size
     columns, found = out * (4 if has_skip_term and size != out else 3), tuple(layer["weight"].shape)
     if size != out and found == (rows, out * (3 if has_skip_term else 4)):
-        raise _error(f"{names['weight']} with {columns} columns, the highway of {out} features from {size} being "
-                     f"{'one slice' if has_skip_term else 'left out'}, found {found[1]}",
+        raise _error(f"{names['weight']} with {columns} columns, the highway of {out} features from {size} "
+                     f"being {'one slice' if has_skip_term else 'left out'}, found {found[1]}",
                      f"pass has_skip_term={not has_skip_term} if it was trained so")
     norm = (out if normalize_after else size,)
-    shapes = {"weight_proj": (size, rows), "weight": (rows, columns), "bias": (2 * out,), "weight_c": (2 * out,),
-              "scale_x": (1,), "gain": (columns,), "layer_norm.weight": norm, "layer_norm.bias": norm,
-              "a": (out,), "b": (out,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_proj": (size, rows), "weight": (rows, columns), "bias": (2 * out,), "weight_c": (2 * out,),
+        "scale_x": (1,), "gain": (columns,), "layer_norm.weight": norm, "layer_norm.bias": norm,
+        "a": (out,), "b": (out,)}
     for field, shape in shapes.items():
         if field in layer and tuple(layer[field].shape) != shape:
-            transposed = field in ("weight", "weight_proj") and not names[field].endswith(field)
+            transposed = "transform_module" in names[field]
             raise _error(f"{names[field]} of shape {shape[::-1] if transposed else shape}, found "
                          f"{tuple(layer[field].shape[::-1] if transposed else layer[field].shape)}",
-                         "check that all layers are of one package, and the arguments those it was trained with")
+                         "check the file, and that the arguments are those it was trained with")
     if "a" in layer and out == 1:
-        raise _error(f"more than one output where {names['a']} is given, found 1", "leave it out: it did nothing")
+        raise _error(f"more than one output where {names['a']} is given, found 1",
+                     "leave it out, it did nothing")
     if "gain" in layer:
         layer["weight"] = layer["weight"] * (layer.pop("gain") / layer["weight"].norm(2, 0))
 
@@ -156,19 +163,19 @@ def _translate(index: int, layer: dict[str, Tensor], dirs: int, version: int, no
                ) -> dict[str, Tensor]:
     """Return one layer's tensors under the names and in the layout of `seqsru.SRU`."""
     out = layer["bias"].numel() // 2
-    weight = layer["weight"].unflatten(1, (dirs, out // dirs, -1))                                # (·, dirs, D, k)
+    weight = layer["weight"].unflatten(1, (dirs, out // dirs, -1))                       # (·, dirs, D, k)
     norm = (layer["layer_norm.weight"], layer["layer_norm.bias"]) if "layer_norm.weight" in layer else None
     scale = float(layer["scale_x"]) if "scale_x" in layer else 1.0
     tensors = {}
     for d in range(dirs):
         key = f"stack.layers.{index}.{d}"
-        tensors[f"{key}.weight"] = weight[:, d].permute(2, 1, 0).flatten(0, 1)                    # (k·D, ·)
-        tensors[f"{key}.bias"] = layer["bias"].view(2, dirs, -1)[:, d]                            # (2, D)
+        tensors[f"{key}.weight"] = weight[:, d].permute(2, 1, 0).flatten(0, 1)           # (k·D, ·)
+        tensors[f"{key}.bias"] = layer["bias"].view(2, dirs, -1)[:, d]                   # (2, D)
         tensors[f"{key}._extra_state"] = torch.tensor([scale], dtype=torch.float64)
         if version == 2:
-            tensors[f"{key}.v"] = layer["weight_c"].view(2, dirs, -1)[:, d]                       # (2, D)
+            tensors[f"{key}.v"] = layer["weight_c"].view(2, dirs, -1)[:, d]              # (2, D)
         if "weight_proj" in layer:
-            tensors[f"{key}.projection"] = layer["weight_proj"].t()                               # (P, I)
+            tensors[f"{key}.projection"] = layer["weight_proj"].t()                      # (P, I)
         if norm is not None and not normalize_after:
             tensors[f"{key}.layer_norm.weight"], tensors[f"{key}.layer_norm.bias"] = norm
     if "a" in layer:

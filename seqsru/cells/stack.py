@@ -22,9 +22,9 @@ class Stack(nn.Module):
         (3) y = y * m                                       m (B, O), in training, for all layers but the last
         (4) y = y + x                                       with residual, for all layers but the first
 
-    Reversal is by length: the second direction runs from each row's last valid step to its first. A cell that masks
-    its own output path gets the dropout instead of (3). The cells of a layer's two directions share what belongs to
-    the layer (`Cell.share`); a state dictionary holds such a tensor under both names.
+    Reversal is by length: the second direction runs from each row's last valid step to its first. A cell that
+    masks its own output path gets the dropout instead of (3). The cells of a layer's two directions share
+    what belongs to the layer (`Cell.share`); a state dictionary holds such a tensor under both names.
 
     Variables
     ---------
@@ -42,7 +42,8 @@ class Stack(nn.Module):
     num_layers : int
         Depth.
     bidirectional : bool
-        Whether a second direction reads from the end; the output is then [forward | backward], O = 2·D, else O = D.
+        Whether a second direction reads from the end; the output is then [forward | backward], O = 2·D, else
+        O = D.
     dropout : float
         Probability that a feature of a layer's output is 0 for a whole sequence; none after the last layer.
     project_input : bool
@@ -90,8 +91,8 @@ class Stack(nn.Module):
         check_sizes("Stack", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_probability("Stack", dropout=dropout)
         if norm_eps is not None and not normalize_after:
-            raise ValueError(f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without it; set "
-                             f"normalize_after to true, or leave norm_eps out.")
+            raise ValueError(f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without "
+                             f"it; set normalize_after to true, or leave norm_eps out.")
         make, given = CELLS[cell], dict(options or {})
         _check_options(cell, make, given)
         self.cell = cell
@@ -117,7 +118,9 @@ class Stack(nn.Module):
                 other.share(cells[0])
             self.layers.append(nn.ModuleList(cells))
             if normalize_after:
-                self.norms.append(nn.LayerNorm(self.output_size, **({} if norm_eps is None else {"eps": norm_eps})))
+                norm = nn.LayerNorm(self.output_size)
+                norm.eps = norm.eps if norm_eps is None else norm_eps
+                self.norms.append(norm)
         self.state_size = sum(len(cell.initial_state(1)) for cell in self._cells())
 
     def _cells(self) -> Iterable[Cell]:
@@ -128,7 +131,8 @@ class Stack(nn.Module):
         """Return the state before the first step, for ``batch`` rows."""
         return tuple(tensor for cell in self._cells() for tensor in cell.initial_state(batch))
 
-    def forward(self, x: Tensor, state: State | None = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None, valid: Tensor | None = None,
+                ) -> tuple[Tensor, State]:
         """Run over time.
 
         Parameters
@@ -162,7 +166,7 @@ class Stack(nn.Module):
         each = self.state_size // (self.num_layers * self.directions)
         for layer, cells in enumerate(self.layers):
             outputs = []
-            for direction, cell in enumerate(cells):
+            for direction, cell in enumerate(cells):            # type: ignore[arg-type, var-annotated]
                 read = x if direction == 0 else _reverse(x, order)
                 y, last = cell(read, state[len(new):len(new) + each], valid)              # (T, B, D)
                 outputs.append(y if direction == 0 else _reverse(y, order))
@@ -177,22 +181,22 @@ class Stack(nn.Module):
 
     def _check(self, x: Tensor, state: State | None, valid: Tensor | None) -> None:
         if x.dim() != 3 or x.shape[2] != self.input_size:
-            raise ValueError(f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; make the "
-                             f"input_size of the stack the width of what it reads.")
+            raise ValueError(f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; "
+                             f"make the input_size of the stack the width of what it reads.")
         if state is not None and len(state) != self.state_size:
-            raise ValueError(f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; pass what "
-                             f"initial_state or forward of this stack returned.")
+            raise ValueError(f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; "
+                             f"pass what initial_state or forward of this stack returned.")
         if state is not None and any(tensor.shape[0] != x.shape[1] for tensor in state):
             raise ValueError(f"Stack: expected a state of {x.shape[1]} rows as x has, found "
                              f"{[tensor.shape[0] for tensor in state]}; pass the state of these rows.")
         if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:2]):
             raise ValueError(f"Stack: expected valid in bool, of shape (T, B) = {tuple(x.shape[:2])}, found "
-                             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; it is True on "
-                             f"real tokens, time first.")
+                             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; make "
+                             f"it True on real tokens, time first.")
 
 
 def _reversal(valid: Tensor) -> Tensor:
-    """Return the indices (T·B,) that turn each row's valid steps around in a tensor flattened to (T·B, ...)."""
+    """Return the indices (T·B,) that turn each row's valid steps around in a tensor of shape (T·B, ...)."""
     T, B = valid.shape
     steps = torch.arange(T, device=valid.device).unsqueeze(1)                             # (T, 1)
     source = torch.where(valid, valid.sum(0) - 1 - steps, steps)                          # (T, B)
@@ -211,12 +215,12 @@ def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -
              if name not in ("input_size", "hidden_size", *decided)]
     for name in options:
         if name in decided:
-            raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack decides for "
-                             f"each layer and direction, found {options[name]!r}; "
-                             f"{'give dropout to the stack.' if name == 'dropout' else 'leave it out.'}")
+            do = "give dropout to the stack" if name == "dropout" else "leave it out"
+            raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
+                             f"decides for each layer and direction, found {options[name]!r}; {do}.")
         if name not in known:
-            raise ValueError(f"Stack: expected options that cell '{cell}' has ({', '.join(known) or 'none'}), found "
-                             f"{name!r}{_nearest(name, known)}")
+            raise ValueError(f"Stack: expected options that cell '{cell}' has "
+                             f"({', '.join(known) or 'none'}), found {name!r}{_nearest(name, known)}")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -183,15 +183,15 @@ def read_parallel(source: str | PathLike[str], target: str | PathLike[str], *,
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
             texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
-            for reason in dict.fromkeys(filter(None, reasons)):     # once a pair, even if both are bad
+            for reason in dict.fromkeys(filter(None, reasons)):     # once a pair if both are bad
                 report.add(reason, number)
             if None not in texts:
                 for side, text in zip(sides, texts):
                     side.append(text)
                 numbers.append(number)
     if number != report.total:
-        raise DataError(f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; the "
-                        "files are counted first, so give files that do not change, not pipes")
+        raise DataError(f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; "
+                        "the files are counted first, so give files that do not change, not pipes")
     whole = len(numbers) == report.total
     return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
 

@@ -41,11 +41,10 @@ class Ragged:
     @classmethod
     def from_sequences(cls, sequences: Iterable[Sequence[int]]) -> Ragged:
         """Collect sequences of ids."""
-        values, offsets = array("i"), array("q", [0])
+        growing = _Growing()
         for sequence in sequences:
-            values.extend(sequence)
-            offsets.append(len(values))
-        return cls(numpy.array(values, dtype=numpy.int32), numpy.array(offsets, dtype=numpy.int64))
+            growing.append(sequence)
+        return growing.ragged()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -63,6 +62,21 @@ class Ragged:
         out = numpy.full(there.shape, fill, dtype=numpy.int64)
         out[there] = self.values[(starts + steps)[there]]
         return out
+
+
+class _Growing:
+    """A `Ragged` in the making: four bytes a token, where lists of numbers would take forty."""
+
+    def __init__(self) -> None:
+        self._values, self._offsets = array("i"), array("q", [0])
+
+    def append(self, sequence: Sequence[int]) -> None:
+        self._values.extend(sequence)
+        self._offsets.append(len(self._values))
+
+    def ragged(self) -> Ragged:
+        values = numpy.array(self._values, dtype=numpy.int32)
+        return Ragged(values, numpy.array(self._offsets, dtype=numpy.int64))
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class Pairs:
                    target_tokenizer: Tokenizer) -> Pairs:
         """Encode pairs; one with an empty side (nothing but white space) is left out and reported."""
         report = lines.report.copy()
-        sides: tuple[list[list[int]], list[list[int]]] = ([], [])
+        sides = _Growing(), _Growing()
         numbers = []
         for number, source, target in zip(lines.numbers, lines.source, lines.target, strict=True):
             ids = source_tokenizer.encode(source), target_tokenizer.encode(target)
@@ -104,7 +118,7 @@ class Pairs:
             for side, encoded in zip(sides, ids):
                 side.append(encoded)
             numbers.append(number)
-        return cls(Ragged.from_sequences(sides[0]), Ragged.from_sequences(sides[1]),
+        return cls(sides[0].ragged(), sides[1].ragged(),
                    numpy.array(numbers, dtype=numpy.int64), report,
                    source_tokenizer.eos, target_tokenizer.bos, target_tokenizer.eos)
 
@@ -140,7 +154,7 @@ class PairBatch:
 
 
 class PairBatches:
-    """Batches of pairs of like length, each of at most `limit` padded tokens.
+    """Batches of pairs of like length, each of at most `tokens` padded tokens.
 
     A batch of n pairs costs ``n · max(S, T)``, S and T being the padded lengths of its two sides with
     ``</s>``, S a multiple of 8. The cuts between batches are the same in every epoch; who sits beside whom,
@@ -151,12 +165,12 @@ class PairBatches:
     ----------
     pairs : Pairs
         What to batch.
-    limit : int
+    tokens : int
         Padded tokens of the longer side.
     seed : int
         Of the order, not negative.
     max_length : int, optional
-        Longest side allowed, in tokens, ``</s>`` counted; longer pairs, and those that alone exceed `limit`,
+        Longest side allowed, in tokens, ``</s>`` counted; longer pairs, and those that alone exceed `tokens`,
         are skipped and reported.
 
     Attributes
@@ -170,22 +184,22 @@ class PairBatches:
         No pair is left, or an argument is out of range.
     """
 
-    def __init__(self, pairs: Pairs, limit: int, *, seed: int, max_length: int | None = None) -> None:
-        if limit < SOURCE_MULTIPLE:
-            raise DataError(f"expected a limit of at least {SOURCE_MULTIPLE} tokens a batch, found {limit}; "
+    def __init__(self, pairs: Pairs, tokens: int, *, seed: int, max_length: int | None = None) -> None:
+        if tokens < SOURCE_MULTIPLE:
+            raise DataError(f"expected at least {SOURCE_MULTIPLE} tokens a batch, found {tokens}; "
                             "raise it")
         if seed < 0:
             raise DataError(f"expected a seed that is not negative, found {seed}; choose another")
-        self.pairs, self.limit, self.seed = pairs, limit, seed
+        self.pairs, self.tokens, self.seed = pairs, tokens, seed
         self.report = pairs.report.copy()
         source, target = pairs.source.lengths + 1, pairs.target.lengths + 1
         source_cost, target_cost = _up(source, SOURCE_MULTIPLE), _up(target, TARGET_BUCKET)
         over = numpy.zeros(len(pairs), dtype=bool)
         if max_length is not None:
             over = numpy.maximum(source, target) > max_length
-        over_limit = ~over & (numpy.maximum(source_cost, target) > limit)
+        over_limit = ~over & (numpy.maximum(source_cost, target) > tokens)
         for reason, which in ((f"longer than {max_length} tokens, skipped", over),
-                              (f"longer than a batch of {limit} tokens, skipped", over_limit)):
+                              (f"longer than a batch of {tokens} tokens, skipped", over_limit)):
             for number in pairs.numbers[which].tolist():
                 self.report.add(reason, number)
         kept = numpy.flatnonzero(~(over | over_limit))
@@ -199,8 +213,8 @@ class PairBatches:
         self._kept = kept[order]
         bucket = source_cost[order] * (1 << 32) + target_cost[order]
         self._bucket = numpy.cumsum(numpy.diff(bucket, prepend=-1) != 0)
-        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), limit)[order]
-        self._cuts = _cuts(cost.tolist(), limit)
+        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), tokens)[order]
+        self._cuts = _cuts(cost.tolist(), tokens)
 
     def __len__(self) -> int:
         """Return the number of batches in every epoch."""

@@ -126,8 +126,8 @@ def paired_bootstrap(
     comparisons = []
     for name, signature in signatures.items():
         first, second = (cast(Any, result) for result in results[name])
-        # sacrebleu counts the resamples that differ by more than the systems do; between equal texts none can,
-        # and its formula would call the difference of zero significant.
+        # sacrebleu counts the resamples that differ by more than the systems do; between equal texts none
+        # can, and its formula would call the difference of zero significant.
         p_value = 1.0 if list(baseline) == list(system) else second.p_value
         comparisons.append(Comparison(
             name, first.score, second.score, (float(first.mean), float(first.ci)),

@@ -31,8 +31,8 @@ class LanguagePipeline:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         if tokenizer.size != model.vocabulary_size:
             raise ValueError(
-                f"language model: expected a tokenizer of {model.vocabulary_size} types, found one of {tokenizer.size}; "
-                "use the one the model was trained with"
+                f"language model: expected a tokenizer of {model.vocabulary_size} types, found one of "
+                f"{tokenizer.size}; use the one the model was trained with"
             )
         self.model, self.tokenizer = model.eval(), tokenizer
 
@@ -87,8 +87,9 @@ class LanguagePipeline:
             raise ValueError(f"generate: count should be at least 1, not {count}; raise it")
         prefix, state, start = self._begin(prompt, count)
         drawn = sample(
-            self.model.step, (), state, start, eos=self.tokenizer.eos, max_length=torch.full((count,), max_length),
-            temperature=temperature, top_k=top_k, top_p=top_p, generator=torch.Generator().manual_seed(seed),
+            self.model.step, (), state, start, eos=self.tokenizer.eos,
+            max_length=torch.full((count,), max_length), temperature=temperature, top_k=top_k, top_p=top_p,
+            generator=torch.Generator().manual_seed(seed),
         )
         return [self._text(prefix, hypothesis) for hypothesis in drawn]
 
@@ -123,7 +124,7 @@ class LanguagePipeline:
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
 
     def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
-        """Tokens of the prompt, the state after all but the last of ``<eos>`` and them, and that last one a row."""
+        """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
         device = self.model.output.weight.device
         prefix = self.tokenizer.encode(prompt)
         context = torch.tensor([self.tokenizer.eos, *prefix], device=device)

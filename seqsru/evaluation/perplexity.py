@@ -11,7 +11,8 @@ from torch import Tensor
 from seqsru.data.stream import TokenStream
 from seqsru.models.language_model import LanguageModel
 
-# Tokens of one stream read in a forward call: long enough that the products are whole, short enough for memory.
+# Tokens of one stream read in a forward call: long enough that the products are whole, short enough for
+# memory.
 WINDOW = 1024
 # Padded tokens of sentences read in a forward call.
 ROOM = 4096
@@ -45,7 +46,7 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """``exp(nll / (words + lines))``: the same text in any tokens; with a vocabulary of words, of a token."""
+        """``exp(nll / (words + lines))``: comparable between tokenizers; a token's where tokens are words."""
         return _exp(self.nll / (self.words + self.lines))
 
     @property
@@ -81,8 +82,8 @@ def perplexity(
     text : TokenStream
         At least one line.
     carried : bool
-        True: one stream, the state carried across lines, the first token predicted from ``<eos>`` and the initial
-        state. False: each line alone, from ``<eos>`` and the initial state.
+        True: one stream, the state carried across lines, the first token predicted from ``<eos>`` and the
+        initial state. False: each line alone, from ``<eos>`` and the initial state.
     window : int
         Tokens read at once where the state is carried; the result does not depend on it beyond rounding.
 
@@ -99,9 +100,8 @@ def perplexity(
         ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
         sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
         nll = math.fsum(sentence_nlls(model, sentences, text.eos))
-    return TextScore(
-        nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown, "carried" if carried else "separate"
-    )
+    return TextScore(nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown,
+                     "carried" if carried else "separate")
 
 
 @torch.no_grad()

@@ -23,7 +23,8 @@ def signature(fields: Mapping[str, object]) -> str:
             continue
         text = f"{name}:{value}"
         if "|" in text or "\n" in text or ":" in name:
-            raise ValueError(f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; rename it")
+            raise ValueError(f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; "
+                             "rename it")
         parts.append(text)
     return "|".join(parts)
 
@@ -35,4 +36,5 @@ def parameters(model: nn.Module) -> str:
 
 def machine(device: torch.device) -> dict[str, object]:
     """The last fields of every signature: ``torch``, ``device``, ``threads``."""
-    return {"torch": torch.__version__.split("+")[0], "device": device.type, "threads": torch.get_num_threads()}
+    version = torch.__version__.split("+")[0]
+    return {"torch": version, "device": device.type, "threads": torch.get_num_threads()}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.cells import Stack, State
+from seqsru.cells.cell import check_probability
 from seqsru.models.dropout import feature_mask, type_mask
 from seqsru.ops import linear
 from seqsru.ops.cross_entropy import linear_cross_entropy
@@ -15,14 +16,14 @@ from seqsru.ops.cross_entropy import linear_cross_entropy
 class LanguageModel(nn.Module):
     """Predict each token of a stream from those before it.
 
-    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         embedding, word-type dropout k (V,), embedding dropout m_e (B, E)
-    2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
+    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         embedding, word-type dropout k (V,), embedding dropout m_e (B,
+    E) 2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
     3. ``f_t = P (h_t ⊙ m_o)``                  output dropout m_o (B, O); P only where tied and O ≠ E
     4. ``log p(w_{t+1}) = log_softmax(W f_t + b)``   W = E when tied
 
-    Every mask is drawn once a forward call and shared over its time steps (Gal and Ghahramani 2016; word-type dropout
-    as in AWD-LSTM, Merity et al. 2018: one draw a call for all rows). E and W start as U(±√(3/width)), the published
-    recipe of the SRU paper; b starts at 0.
+    Every mask is drawn once a forward call and shared over its time steps (Gal and Ghahramani 2016; word-type
+    dropout as in AWD-LSTM, Merity et al. 2018: one draw a call for all rows). E and W start as
+    U(±√(3/width)), the published recipe of the SRU paper; b starts at 0.
 
     Variables
     ---------
@@ -66,18 +67,16 @@ class LanguageModel(nn.Module):
         super().__init__()
         if stack.directions != 1:
             raise ValueError(
-                "LanguageModel: the stack should read in one direction, but it reads in two and would see the words "
-                "it predicts; set bidirectional to false"
+                "LanguageModel: expected a stack that reads in one direction, found one that reads in two "
+                "and would see the words it predicts; set bidirectional to false"
             )
         if stack.input_size != embedding_size:
             raise ValueError(
-                f"LanguageModel: the stack reads {stack.input_size} features but embedding_size is {embedding_size}; "
-                "make them equal"
+                f"LanguageModel: expected a stack that reads embedding_size = {embedding_size} features, "
+                f"found one that reads {stack.input_size}; make them equal"
             )
-        for name, p in (("embedding_dropout", embedding_dropout), ("word_dropout", word_dropout),
-                        ("output_dropout", output_dropout)):
-            if not 0.0 <= p < 1.0:
-                raise ValueError(f"LanguageModel: {name} should be from 0 to below 1, not {p}")
+        check_probability("LanguageModel", embedding_dropout=embedding_dropout, word_dropout=word_dropout,
+                          output_dropout=output_dropout)
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.embedding_dropout = embedding_dropout
@@ -86,7 +85,9 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.stack = stack
         width = stack.output_size
-        self.projection = nn.Linear(width, embedding_size, bias=False) if tied and width != embedding_size else None
+        self.projection = None
+        if tied and width != embedding_size:
+            self.projection = nn.Linear(width, embedding_size, bias=False)
         self.output = nn.Linear(embedding_size if tied else width, vocabulary_size)
         if tied:
             self.output.weight = self.embedding.weight
@@ -104,7 +105,9 @@ class LanguageModel(nn.Module):
         """State before the first token, for ``batch`` rows."""
         return self.stack.initial_state(batch)
 
-    def forward(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Read a window.
 
         Parameters

@@ -88,7 +88,8 @@ def run_parallel(address: int, tasks: int, threads: int, arguments: int, u: int,
 
 @cache
 def _sharing() -> Callable[[int, int, int, int, int, int], None]:
-    _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    if _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:     # Numba's own, not a user's wish
+        _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     with _numba_cache() as caching:
         return numba.njit("void(int64, int64, int64, int64, int64, int64)", parallel=True, nogil=True,
                           cache=caching, error_model="numpy")(_share)

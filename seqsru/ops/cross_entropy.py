@@ -1,8 +1,8 @@
 """The output product and its cross entropy as one operation that never holds two tables of rows × vocabulary.
 
-Separate operations write the logits, their logarithmic softmax and its gradient to memory one after the other. Here a
-block of rows is finished at once: logits, loss, the gradient of the logits in their place, and its products with the
-weights and the features. Peak memory is one block, whatever the number of rows.
+Separate operations write the logits, their logarithmic softmax and its gradient to memory one after the
+other. Here a block of rows is finished at once: logits, loss, the gradient of the logits in their place, and
+its products with the weights and the features. Peak memory is one block, whatever the number of rows.
 """
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from seqsru.ops.products import linear
 
-# Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak memory.
+# Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak
+# memory.
 BLOCK = 1 << 23
 # Logits in a chunk of a block: the elementwise passes over a chunk find it in the cache.
 CHUNK = 1 << 20
@@ -27,7 +28,8 @@ def linear_cross_entropy(
     valid: Tensor | None = None,
     smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Negative log probability of targets under ``softmax(x Wᵀ + b)``, summed, with gradients by blocks of rows.
+    """Negative log probability of targets under ``softmax(x Wᵀ + b)``, summed, with gradients by blocks of
+    rows.
 
     With ``z = W x_n + b`` for row n, V the vocabulary, ε the smoothing and y the target,
 
@@ -97,7 +99,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
         with torch.autocast(device, enabled=False):
             low_bias = None if bias is None else bias.to(product)
-            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), low_bias, targets, smoothing, wanted)
+            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), low_bias, targets, smoothing,
+                                              wanted)
         inputs = (x, weight, bias)
         ctx.gradients = [None if g is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
         ctx.mark_non_differentiable(nll)
@@ -107,7 +110,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_loss, _):
         if ctx.gradients is None:
-            raise RuntimeError("linear_cross_entropy: backward ran twice; the gradients of a loss are computed once")
+            raise RuntimeError("linear_cross_entropy: backward ran twice, but the gradients of a loss are "
+                               "computed once; compute the loss again")
         scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
         return (*scaled, None, None, None)
@@ -126,7 +130,8 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
         rows_here = slice(start, start + block)
         part = x[rows_here]                                                   # (n, E)
         logits = linear(part, weight, bias).to(sums)                          # (n, V)
-        _softmax_in_place(logits, targets[rows_here], smoothing, nll[rows_here], spread[rows_here], any(wanted))
+        _softmax_in_place(logits, targets[rows_here], smoothing, nll[rows_here], spread[rows_here],
+                          any(wanted))
         grad_logits = logits.to(x.dtype)
         if wants_x:
             torch.mm(grad_logits, weight, out=grad_x[rows_here])

@@ -1,10 +1,11 @@
-"""The scans on a GPU: torch allocates, DLPack says where, and a specialised kernel is launched on torch's stream.
+"""The scans on a GPU: torch allocates, DLPack says where, and a specialised kernel runs on torch's stream.
 
-The four functions are the private contract of the backends, like those of `reference` and `cpu`; `scan` has checked
-their arguments. Kernels (`cuda_kernels`) are compiled at first use, one for each element type and compute capability,
-and launched with raw pointers and an explicit signature, so that a launch neither types nor copies anything.
+The four functions are the private contract of the backends, like those of `reference` and `cpu`; `scan` has
+checked their arguments. Kernels (`cuda_kernels`) are compiled at first use, one for each element type and
+compute capability, and launched with raw pointers and an explicit signature, so that a launch neither types
+nor copies anything.
 
-In a process with ``NUMBA_ENABLE_CUDASIM=1`` the same functions take CPU tensors and run the same kernels as Python.
+In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and run the kernels as Python.
 """
 from __future__ import annotations
 
@@ -19,15 +20,15 @@ from torch import Tensor
 
 from seqsru.ops.dlpack import CPU, CUDA, Buffer
 
-INSTALL = 'run: pip install "seqsru[cuda]"'
-# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910 features are 455
-# blocks of 64 threads, for 132 multiprocessors of an H200.
+# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
+# features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
 BLOCK = 64
 
 
 def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
-                valid: Tensor | None, activation: int, scale: float, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, c_last, and the states c in float32 (float64 with float64), an empty tensor unless `keep`."""
+                valid: Tensor | None, activation: int, scale: float, keep: bool,
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, k, D = u.shape
     h, c_last, c = u.new_empty(T, B, D), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
     x = u[:, :, 3] if k == 4 else x
@@ -36,26 +37,26 @@ def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Te
     return h, c_last, c
 
 
-def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor,
-                 mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int, scale: float,
-                 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
+                 b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
+                 scale: float) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
 
-    The kernel writes the gradients of v and b row by row and torch sums them: no atomics, so the same bits every time.
+    The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time.
     """
     T, B, k, D = u.shape
     gu, gc0, gb = torch.empty_like(u), torch.empty_like(c0), b.new_empty(2, B, D)
     gx = None if x is None else u.new_empty(T, B, D)
     gv = None if v is None else b.new_empty(2, B, D)
-    x, gx_in_place = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
-    _launch("sru_backward", u.dtype, (gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, gx_in_place, gc0, gv, gb),
+    x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
+    _launch("sru_backward", u.dtype, (gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, skip, gc0, gv, gb),
             (T, B, D, _options(v, mask, valid, x, True), k, *_steps(x), activation, scale))
     return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
 
 
 def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
                    ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, c_last, and the states c in float32 (float64 with float64), empty unless `keep`."""
+    """Return the output, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, D = a.shape
     out, c_last, c = torch.empty_like(a), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
     _launch("linear_forward", a.dtype, (a, b, c0, valid, out, c_last, c if keep else None),
@@ -73,20 +74,22 @@ def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Ten
     return ga, gb, gc0
 
 
-def _options(v: Tensor | None, mask: Tensor | None, valid: Tensor | None, x: Tensor | None, keep: bool) -> int:
-    """Bits that tell a kernel what it is given; `cuda_kernels` names them."""
-    return (v is not None) | (mask is not None) << 1 | (valid is not None) << 2 | (x is not None) << 3 | keep << 4
+def _options(v: Tensor | None, mask: Tensor | None, valid: Tensor | None, x: Tensor | None, keep: bool,
+             ) -> int:
+    """Bits that tell a kernel what it is given, as `cuda_kernels` names them."""
+    present = (v is not None, mask is not None, valid is not None, x is not None, keep)
+    return sum(bit << place for place, bit in enumerate(present))
 
 
 def _steps(x: Tensor | None) -> tuple[int, int]:
-    """Elements from one time step, and from one row, of the highway input to the next."""
+    """Elements of the highway input from one time step, and from one row, to the next."""
     return (0, 0) if x is None else (x.stride(0), x.stride(1))
 
 
-def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], numbers: tuple[float, ...]) -> None:
-    """Run the kernel `name` on torch's current stream of the device where the tensors lie.
+def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], numbers: tuple) -> None:
+    """Run the kernel `name`, a thread for each of B · D recurrences, on torch's current stream.
 
-    Sizes T, B, D come first in `numbers`; a thread each for the B·D recurrences.
+    The device is where the tensors lie; `numbers` begin with T, B, D.
     """
     blocks = -(-numbers[1] * numbers[2] // BLOCK)
     if not blocks:
@@ -95,8 +98,8 @@ def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], num
     places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
     wanted = CPU if simulated() else CUDA
     if len(places) > 1 or next(iter(places))[0] != wanted:
-        raise ValueError(f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, found "
-                         f"(type, index) {sorted(places)} in DLPack's numbers; move them to one CUDA device.")
+        raise ValueError(f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, "
+                         f"found (type, index) {sorted(places)} in DLPack's numbers; move them to one GPU.")
     if simulated():
         _compiled(name, dtype, None)[blocks, BLOCK](*map(_flat, buffers), *numbers)
         return
@@ -120,36 +123,36 @@ def simulated() -> bool:
     try:
         from numba import config, cuda
     except ImportError as error:
-        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be imported "
-                          f"({error}); {INSTALL}") from error
+        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be "
+                          f'imported ({error}); run: pip install "seqsru[cuda]"') from error
     if "numba_cuda" not in cuda.__file__:
-        raise ImportError(f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, found the "
-                          f"deprecated one at {cuda.__file__}; {INSTALL}, into a directory whose .pth files Python reads "
-                          f"(not one named by PYTHONPATH or filled with --target)")
-    return bool(config.ENABLE_CUDASIM)
+        raise ImportError(f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, "
+                          f'found the deprecated one at {cuda.__file__}; run: pip install "seqsru[cuda]", '
+                          f"into a folder whose .pth files Python reads (not PYTHONPATH, not --target)")
+    return bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 
 @functools.cache
 def _compiled(name: str, dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
-    """Compile one kernel for the current device, of that compute capability."""
+    """Compile one kernel for the current device, which is of that compute capability."""
     from numba import cuda
 
     from seqsru.ops.cuda_kernels import build, signatures
 
     if capability is not None and torch.cuda.is_current_stream_capturing():
-        raise ValueError(f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, found this "
-                         f"its first use; run the same step once before the capture.")
+        raise ValueError(f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, "
+                         f"found this its first use; run the same step once before the capture.")
     kind = str(dtype).removeprefix("torch.")
     try:
         return cuda.jit(getattr(signatures(kind), name))(getattr(build(kind), name))
     except (ImportError, RuntimeError) as error:
-        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found that it cannot "
-                          f"compile ({error}); {INSTALL}") from error
+        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found "
+                          f'that it cannot compile ({error}); run: pip install "seqsru[cuda]"') from error
 
 
 @functools.lru_cache(maxsize=256)
 def _stream(index: int, pointer: int) -> Any:
-    """Wrap a stream of torch for numba, always in the same object: launches are cached by its identity."""
+    """Wrap a stream of torch for numba, always in the same object: numba knows launches by its identity."""
     from numba import cuda
 
     return cuda.external_stream(pointer) if pointer else 0
@@ -157,25 +160,20 @@ def _stream(index: int, pointer: int) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _configured(kernel: Any, blocks: int, stream: Any) -> Any:
-    """Return the launch of a kernel on a grid and stream, without numba's warning that a small grid is slow."""
+    """Return the launch of a kernel on a grid and stream, without numba's warning about small grids."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Grid size")
         return kernel[blocks, BLOCK, stream]
 
 
-def _flat(buffer: Buffer | None) -> _Flat | None:
-    return None if buffer is None else _Flat(buffer)
-
-
-class _Flat:
-    """What a raw pointer is to a kernel in the simulator: ``p[i]``, except that going out of bounds is an error."""
+class Flat:
+    """What stands for a raw pointer in the simulator: ``p[i]``, where going out of bounds is an error."""
 
     def __init__(self, buffer: Buffer) -> None:
         span = 1 + sum((size - 1) * stride for size, stride in zip(buffer.shape, buffer.strides))
-        stored = _STORED[buffer.dtype]
-        count = span if all(buffer.shape) else 0
-        memory = (ctypes.c_byte * (count * stored.itemsize)).from_address(buffer.pointer) if count else b""
-        self.array = np.frombuffer(memory, dtype=stored)
+        count = span * STORED[buffer.dtype].itemsize if all(buffer.shape) else 0
+        memory: Any = (ctypes.c_byte * count).from_address(buffer.pointer) if count else b""
+        self.array = np.frombuffer(memory, STORED[buffer.dtype])
 
     def __getitem__(self, i: int) -> Any:
         if not 0 <= i < len(self.array):
@@ -188,10 +186,15 @@ class _Flat:
         self.array[i] = value
 
 
-_STORED = {
+# How elements lie in memory, as NumPy and the kernels see them.
+STORED: dict[torch.dtype, np.dtype] = {
     torch.float64: np.dtype(np.float64),
     torch.float32: np.dtype(np.float32),
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(np.uint16),
     torch.bool: np.dtype(np.uint8),
 }
+
+
+def _flat(buffer: Buffer | None) -> Flat | None:
+    return None if buffer is None else Flat(buffer)

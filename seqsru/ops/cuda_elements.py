@@ -1,10 +1,11 @@
-"""Element types of the CUDA kernels: how one is held in memory, widened to compute with, and narrowed again.
+"""Element types of the CUDA kernels: how one lies in memory, is widened to compute with, and narrowed again.
 
-A kernel widens a value when it computes with it and not when it loads it, since touching a value waits for the load.
-bfloat16 is read and written as its 16 bits, so the kernels need no bfloat16 type and no second link step.
+A kernel widens a value when it computes with it and not when it loads it, since touching a value waits for
+the load. bfloat16 is read and written as its 16 bits, so that kernels need no such type and no second link
+step.
 
-Functions marked `device` become part of the kernel that calls them. In numba's simulator (``NUMBA_ENABLE_CUDASIM=1``)
-they are plain Python, and the four that have no equal there have a twin.
+Functions marked `device` become part of the kernel that calls them. In numba's simulator
+(``NUMBA_ENABLE_CUDASIM=1``) they are plain Python, and the four that use the GPU's own functions have a twin.
 """
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 from numba import config, cuda, types
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 
 class Element(NamedTuple):
@@ -50,21 +51,21 @@ else:
     device = cuda.jit(device=True, inline="always")
 
     @device
-    def float_of_bits(bits: Any) -> Any:
+    def float_of_bits(bits: Any) -> Any:  # type: ignore[misc]
         return libdevice.int_as_float(np.int32(bits))
 
     @device
-    def bits_of_float(value: Any) -> Any:
+    def bits_of_float(value: Any) -> Any:  # type: ignore[misc]
         return np.uint32(libdevice.float_as_int(value))
 
     @device
-    def sigmoid32(x: Any) -> Any:
+    def sigmoid32(x: Any) -> Any:  # type: ignore[misc]
         # The quick quotient: within 2 ulp, and 0 where the exponential overflows, as it should be.
         one = np.float32(1)
         return libdevice.fast_fdividef(one, one + math.exp(-x))
 
     @device
-    def sigmoid64(x: Any) -> Any:
+    def sigmoid64(x: Any) -> Any:  # type: ignore[misc]
         one = np.float64(1)
         return one / (one + math.exp(-x))
 
@@ -91,8 +92,9 @@ def widen_bfloat16(stored: Any) -> Any:
 
 @device
 def narrow_bfloat16(value: Any) -> Any:
-    # To nearest even, without a branch. Signed 64-bit integers: a carry out of the largest NaN then shows as 0x8000,
-    # and `infinity - magnitude` is negative for a NaN, whose quiet bit is set so that rounding cannot make it infinite.
+    # To nearest even, without a branch. In signed 64-bit integers a carry out of the largest NaN shows as
+    # 0x8000, and infinity - magnitude is negative for a NaN, whose quiet bit keeps rounding from making it
+    # infinite.
     bits = np.int64(bits_of_float(value))
     magnitude = bits & 0x7FFFFFFF
     rounded = (magnitude + 0x7FFF + ((magnitude >> 16) & 1)) >> 16

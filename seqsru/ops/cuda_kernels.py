@@ -1,34 +1,38 @@
-"""The two scans as CUDA kernels: their source and their signatures; `cuda.py` launches them.
+"""The two scans as CUDA kernels: their source and their signatures; `cuda` launches them.
 
-One thread owns one row and one feature and walks through time, so the recurrence needs no exchange between threads, no
-shared memory and no atomics, and neighbouring threads read neighbouring features. Every element of every output is
-written by exactly one thread. Three decisions shape the source:
+One thread owns one row and one feature and walks through time, so the recurrence needs no exchange between
+threads, no shared memory and no atomics, and neighbouring threads read neighbouring features. Every element
+of every output is written by exactly one thread. Three decisions shape the source:
 
-* **One text, two machines.** numba-cuda compiles it with a raw pointer for each array. The simulator of the same
-  package (``NUMBA_ENABLE_CUDASIM=1``) runs it as Python on flat NumPy arrays, which `p[i]` reads the same way. It swaps
-  the module global named ``cuda`` while a kernel runs, so that name must stay.
-* **Four time steps in flight.** A step waits for memory far longer than it computes, and a language model's layer is
-  too narrow to hide that behind more threads. So the inputs of step t + 4 are requested before step t is computed. Each
-  of the four slots has a name of its own and the loop is unrolled by hand, and a slot holds what memory holds, neither
-  widened nor compared: moving or touching a value that is still on its way would wait for it.
-* **Few variants.** A kernel is compiled for an element type and nothing else. What is absent (v, mask, valid, highway,
-  kept states) is a bit not set in `options`, and a branch on it goes the same way in all threads.
+* **One text, two machines.** numba-cuda compiles it with a raw pointer for each array. The simulator of the
+  same package (``NUMBA_ENABLE_CUDASIM=1``) runs it as Python on flat arrays, which ``p[i]`` reads the same
+  way. It swaps the module global named ``cuda`` while a kernel runs, so that name must stay.
+* **Four time steps in flight.** A step waits for memory far longer than it computes, and a language model's
+  layer is too narrow to hide that behind more threads. So there are four slots of inputs, and a slot is
+  filled for step t + 4 as soon as step t has used it. The loop is unrolled by hand, so that a slot is
+  always the same registers, and a slot holds what memory holds: to move, widen or compare a value on its
+  way is to wait for it.
+* **Few variants.** A kernel is compiled for an element type and nothing else. What is absent (v, mask, valid,
+  highway, kept states) is a bit not set in `options`; a branch on it goes the same way in all threads.
 
-Arrays are flat and contiguous and hold the shapes below; sizes and offsets are 64-bit integers.
+Arrays are flat and contiguous and hold the shapes below; sizes and offsets are 64-bit integers. The equations
+are numbered as in `reference`.
 
-=============  ============================================================================================
-u, gu          (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input
-x, gx          highway input of step t, row n at ``x[t * x_step + n * x_row + d]``; with k = 4 a view into u, gu
-c0, c_last     (B, D): first and last state;  gc0, gc_last: their gradients
-v, b           (2, D): forget, reset;  gv, gb (2, B, D): their gradients, row by row
-mask           (B, D): variational dropout;  valid (T, B): bytes, 0 where a step is skipped
-h, gh          (T, B, D): output and its gradient;  c (T, B, D): states after each step
-=============  ============================================================================================
+==========  ==================================================================================================
+u, gu       (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input
+x, gx       highway input of step t, row n at ``x[t * x_step + n * x_row + d]``; with k = 4 inside u, gu
+c0, c_last  (B, D): first and last state; gc0, gc_last their gradients
+v, b        (2, D): forget, reset; gv, gb (2, B, D) their gradients, row by row
+mask        (B, D): variational dropout
+valid       (T, B): bytes, 0 where a step is skipped
+h, gh       (T, B, D): output and its gradient
+c           (T, B, D): state after each step
+==========  ==================================================================================================
 """
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, types
@@ -57,8 +61,9 @@ def signatures(kind: str) -> Kernels:
     element = ELEMENTS[kind]
     real = types.float64 if element.real is np.float64 else types.float32
     e, a, byte = types.CPointer(element.stored), types.CPointer(real), types.CPointer(types.uint8)
-    sizes = (types.int64, types.int64, types.int64, types.int32)                # T, B, D, options
-    highway = (types.int64, types.int64, types.int64, types.int32, real)        # k, x_step, x_row, activation, scale
+    i64, i32 = types.int64, types.int32
+    sizes = (i64, i64, i64, i32)                # T, B, D, options
+    highway = (i64, i64, i64, i32, real)        # k, x_step, x_row, activation, scale
     return Kernels(
         sru_forward=(e, e, a, a, a, e, byte, e, a, a, *sizes, *highway),
         sru_backward=(e, a, e, e, a, a, a, e, byte, a, e, e, a, a, a, *sizes, *highway),
@@ -99,17 +104,17 @@ def build(kind: str) -> Kernels:
         blank, alive = narrow(zero), np.uint8(1)
 
         def step(t, now, state):
-            """Compute step t from its inputs, `now`, and request those of step t + AHEAD in their place."""
+            """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
             if 0 <= t < T:
                 u0, u1, u2, x0, flag = now
                 out = zero
                 if flag:
-                    f = sigmoid(widen(u1) + vf * state + bf)
-                    r = sigmoid(widen(u2) + vr * state + br)
+                    f = sigmoid(widen(u1) + vf * state + bf)                        # (1)
+                    r = sigmoid(widen(u2) + vr * state + br)                        # (2)
                     candidate = widen(u0)
-                    state = (state - candidate) * f + candidate
+                    state = (state - candidate) * f + candidate                     # (3)
                     xt = widen(x0) * scale
-                    out = xt + (activate(state, activation) - xt) * m * r
+                    out = xt + (activate(state, activation) - xt) * m * r           # (4)
                 h[t * plane + n] = narrow(out)
                 if options & KEEP:
                     c[t * plane + n] = state
@@ -131,8 +136,8 @@ def build(kind: str) -> Kernels:
             t += AHEAD
         c_last[n] = state
 
-    def sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, gx, gc0, gv, gb,  # type: ignore[no-untyped-def]
-                     T, B, D, options, k, x_step, x_row, activation, scale):
+    def sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c,  # type: ignore[no-untyped-def]
+                     gu, gx, gc0, gv, gb, T, B, D, options, k, x_step, x_row, activation, scale):
         n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         if n >= plane:
@@ -147,7 +152,7 @@ def build(kind: str) -> Kernels:
         blank, alive = narrow(zero), np.uint8(1)
 
         def step(s, now, state):
-            """Go back through step t = T - 1 - s and request the inputs of step t - AHEAD."""
+            """Go back through step t = T - 1 - s; request the inputs of step t - AHEAD in place of `now`."""
             t = T - 1 - s
             if 0 <= t < T:
                 u0, u1, u2, x0, g0, before, flag = now
@@ -163,17 +168,18 @@ def build(kind: str) -> Kernels:
                     elif activation == RELU and not y > zero:
                         slope = zero
                     g = widen(g0)
-                    gxt = g * (one - m * r) * scale
-                    gr = g * (y - widen(x0) * scale) * m * r * (one - r)
-                    gc = g * m * r * slope + cur
-                    gf = gc * (before - widen(u0)) * f * (one - f)
-                    gu0 = gc * (one - f)
-                    cur = gc * f + gf * vf + gr * vr
+                    gxt = g * (one - m * r) * scale                                 # (5)
+                    gr = g * (y - widen(x0) * scale) * m * r * (one - r)            # (6)
+                    gc = g * m * r * slope + cur                                    # (7)
+                    gf = gc * (before - widen(u0)) * f * (one - f)                  # (8)
+                    gu0 = gc * (one - f)                                            # (9)
+                    cur = gc * f + gf * vf + gr * vr                                # (11)
                 i = u_start + t * u_step
                 gu[i], gu[i + D], gu[i + 2 * D] = narrow(gu0), narrow(gf), narrow(gr)
                 if options & HIGHWAY:
                     gx[gx_start + t * gx_step] = narrow(gxt)
-                state = before, cur, sum_vf + gf * before, sum_vr + gr * before, sum_bf + gf, sum_br + gr
+                state = (before, cur, sum_vf + gf * before, sum_vr + gr * before,   # (10)
+                         sum_bf + gf, sum_br + gr)
             earlier, following = t - AHEAD, now
             if earlier >= 0:
                 i = u_start + earlier * u_step
@@ -208,7 +214,7 @@ def build(kind: str) -> Kernels:
         blank, alive = narrow(zero), np.uint8(1)
 
         def step(t, now, state):
-            """Compute step t from its inputs, `now`, and request those of step t + AHEAD in their place."""
+            """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
             if 0 <= t < T:
                 a0, b0, flag = now
                 shown = zero
@@ -234,7 +240,8 @@ def build(kind: str) -> Kernels:
             t += AHEAD
         c_last[n] = state
 
-    def linear_backward(gout, gc_last, a, c0, valid, c, ga, gb, gc0, T, B, D, options):  # type: ignore[no-untyped-def]
+    def linear_backward(gout, gc_last, a, c0, valid, c,  # type: ignore[no-untyped-def]
+                        ga, gb, gc0, T, B, D, options):
         n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         if n >= plane:
@@ -243,7 +250,7 @@ def build(kind: str) -> Kernels:
         blank, alive = narrow(zero), np.uint8(1)
 
         def step(s, now, cur):
-            """Go back through step t = T - 1 - s and request the inputs of step t - AHEAD."""
+            """Go back through step t = T - 1 - s; request the inputs of step t - AHEAD in place of `now`."""
             t = T - 1 - s
             if 0 <= t < T:
                 a0, g0, before, flag = now

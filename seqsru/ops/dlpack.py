@@ -1,8 +1,9 @@
-"""What a tensor's DLPack capsule says: where its elements lie, on which device, of which type, in which shape.
+"""What a tensor's DLPack capsule says: where its elements lie, on which device, their type and shape.
 
-DLPack is the exchange format of array libraries (https://dmlc.github.io/dlpack): a C structure in a Python capsule named
-``dltensor``. The kernels take raw pointers, and reading the structure here costs half of what handing the tensor to a
-consumer of DLPack does. Reading is not consuming: the capsule stays the tensor's, frees itself, and no stream waits.
+DLPack is the exchange format of array libraries (https://dmlc.github.io/dlpack): a C structure in a Python
+capsule named ``dltensor``. The kernels take raw pointers, and reading the structure here takes less time than
+handing the tensor to a consumer of DLPack. Reading is not consuming: the capsule stays the tensor's and frees
+itself, and no stream waits for another.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import ctypes
 import torch
 from torch.utils.dlpack import to_dlpack
 
-CPU, CUDA = 1, 2
+CPU, CUDA = 1, 2    # DLPack's numbers of device types
 _DTYPES = {
     (2, 64): torch.float64,
     (2, 32): torch.float32,
@@ -43,7 +44,7 @@ _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c
 
 
 class Buffer:
-    """The memory of one tensor.
+    """The memory of one tensor, for as long as the tensor lives.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class Buffer:
     __slots__ = ("_capsule", "_header", "pointer", "device_type", "device_index")
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._capsule = to_dlpack(tensor)                   # owns the header
+        self._capsule = to_dlpack(tensor)       # owns the header
         header = self._header = _Header.from_address(_capsule_pointer(self._capsule, b"dltensor"))
         self.pointer = (header.data or 0) + header.byte_offset
         self.device_type = header.device_type

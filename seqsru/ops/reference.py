@@ -57,12 +57,13 @@ def sru_loop(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tenso
     u = torch.where(valid[:, :, None, None], u, 0.0)    # before any arithmetic: NaN there reaches no gradient
     x = torch.where(valid[:, :, None], x, 0.0)
     outputs, states = [], []
-    for t in range(u.shape[0]):
-        f = torch.sigmoid(u[t, :, 1] + v[0] * c + b[0])                     # (1)
-        r = torch.sigmoid(u[t, :, 2] + v[1] * c + b[1])                     # (2)
-        c = torch.where(valid[t, :, None], (c - u[t, :, 0]) * f + u[t, :, 0], c)    # (3)
-        h = x[t] + (_activate(c, activation) - x[t]) * m * r                # (4)
-        outputs.append(torch.where(valid[t, :, None], h, 0.0))
+    for now, skip, ok in zip(u.unbind(0), x.unbind(0), valid[:, :, None].unbind(0)):
+        u0, u1, u2 = now.unbind(1)[:3]                                      # each (B, D)
+        f = torch.sigmoid(u1 + v[0] * c + b[0])                             # (1)
+        r = torch.sigmoid(u2 + v[1] * c + b[1])                             # (2)
+        c = torch.where(ok, (c - u0) * f + u0, c)                           # (3)
+        h = skip + (_activate(c, activation) - skip) * m * r                # (4)
+        outputs.append(torch.where(ok, h, 0.0))
         states.append(c)
     empty = u[:, :, 0]                                                      # (0, B, D) when T = 0
     h = torch.stack(outputs) if outputs else empty
@@ -88,8 +89,8 @@ def linear_loop(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None) -> tuple
     a = torch.where(valid[:, :, None], a, 1.0)
     b = torch.where(valid[:, :, None], b, 0.0)
     states = []
-    for t in range(a.shape[0]):
-        c = torch.where(valid[t, :, None], a[t] * c + b[t], c)
+    for a_t, b_t, ok in zip(a.unbind(0), b.unbind(0), valid[:, :, None].unbind(0)):
+        c = torch.where(ok, a_t * c + b_t, c)
         states.append(c)
     kept = torch.stack(states) if states else b.clone()
     return torch.where(valid[:, :, None], kept, 0.0).to(dtype), c.clone(), kept
@@ -127,9 +128,11 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
     gv, gb = torch.zeros_like(b), torch.zeros_like(b)
     m = torch.ones_like(c0) if mask is None else mask.to(c0.dtype)
     w = torch.zeros_like(b) if v is None else v
+    if valid is None:
+        valid = torch.ones(u.shape[:2], dtype=torch.bool, device=u.device)
     cur = gc_last
     for t in reversed(range(u.shape[0])):
-        ok = torch.ones_like(c0[:, :1], dtype=torch.bool) if valid is None else valid[t, :, None]
+        ok = valid[t, :, None]
         now = torch.where(ok[:, :, None], u[t].to(c0.dtype), 0.0)
         g_out = torch.where(ok, gh[t].to(c0.dtype), 0.0)
         if x is not None:
@@ -171,9 +174,11 @@ def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Ten
         gb = gout + cur;  ga = gb * c_{t-1};  cur = gb * a
     """
     ga, gb = torch.zeros_like(a), torch.zeros_like(a)
+    if valid is None:
+        valid = torch.ones(a.shape[:2], dtype=torch.bool, device=a.device)
     cur = gc_last
     for t in reversed(range(a.shape[0])):
-        ok = torch.ones_like(c0[:, :1], dtype=torch.bool) if valid is None else valid[t, :, None]
+        ok = valid[t, :, None]
         gc = torch.where(ok, gout[t].to(c0.dtype) + cur, 0.0)
         gb[t] = gc
         ga[t] = gc * (c[t - 1] if t else c0)

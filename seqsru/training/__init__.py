@@ -6,10 +6,12 @@ from seqsru.training.options import TrainingOptions
 from seqsru.training.progress import Outcome
 from seqsru.training.schedules import SCHEDULES
 from seqsru.training.trainer import Trainer, TrainingDiverged
+from seqsru.training.translation_task import TranslationTask
 
 TASKS = {
     "language_model": LanguageModelTask,
+    "translation": TranslationTask,
 }
 
 __all__ = ["CheckpointError", "LanguageModelTask", "OPTIMIZERS", "Outcome", "SCHEDULES", "TASKS", "Trainer",
-           "TrainingDiverged", "TrainingOptions"]
+           "TrainingDiverged", "TrainingOptions", "TranslationTask"]

@@ -1,13 +1,12 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of checksums; written whole or not at all.
+"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of checksums; written whole or not at
+all.
 
-``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer, carried
-state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json`` (sha256 of the others).
+``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer,
+carried state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json``
+(sha256 of the others).
 """
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -19,13 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from seqsru.training.run_directory import flush_folder
+from seqsru.training.files import ADVICE, CheckpointError, flush, flush_folder, read_json, sha256, write_json
 
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is damaged, missing, or does not fit what it is loaded into."""
+OTHER = "the configuration and the checkpoint do not belong together: use the run's own"
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,8 @@ def name_of(step: int) -> str:
 
 
 def save(
-    folder: Path, step: int, model: Mapping[str, Tensor], training: Mapping[str, Tensor], state: Mapping[str, Any]
+    folder: Path, step: int, model: Mapping[str, Tensor], training: Mapping[str, Tensor],
+    state: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint beside its final name, flush it to disk, and rename it once.
 
@@ -84,9 +81,9 @@ def save(
     partial.mkdir(parents=True)
     for file, tensors in ((MODEL, model), (TRAINING, training)):
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial / file)
-        _flush(partial / file)
-    _write_json(partial / STATE, state)
-    _write_json(partial / MANIFEST, {file: _sha256(partial / file) for file in (MODEL, TRAINING, STATE)})
+        flush(partial / file)
+    write_json(partial / STATE, state)
+    write_json(partial / MANIFEST, {file: sha256(partial / file) for file in (MODEL, TRAINING, STATE)})
     flush_folder(partial)
     replaced = folder / f".replaced-{name_of(step)}"
     if final.exists():
@@ -130,24 +127,25 @@ def verified(path: Path) -> Checkpoint:
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: expected a checkpoint folder, found none; check the step's number")
-    manifest = _read_json(path / MANIFEST)
+    manifest = read_json(path / MANIFEST)
     for file in (MODEL, TRAINING, STATE):
         if not (path / file).is_file():
-            raise CheckpointError(f"{path / file}: expected a file, found none; {_ADVICE}")
-        found, expected = _sha256(path / file), manifest.get(file)
+            raise CheckpointError(f"{path / file}: expected a file, found none; {ADVICE}")
+        found, expected = sha256(path / file), manifest.get(file)
         if found != expected:
-            raise CheckpointError(f"{path / file}: expected sha256 {expected}, found {found}; {_ADVICE}")
-    state = _read_json(path / STATE)
+            raise CheckpointError(f"{path / file}: expected sha256 {expected}, found {found}; {ADVICE}")
+    state = read_json(path / STATE)
     return Checkpoint(path, int(path.name.removeprefix("step-")), state)
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest good checkpoint, with a warning that names each damaged one passed over; None where there is none."""
+    """Open the newest good checkpoint, warning of each damaged one passed over; None where there is none."""
     return _first_good(reversed(paths(folder)))
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The good checkpoint with the best validation (the oldest of equals); the newest one where none was validated."""
+    """Open the good checkpoint with the best validation (the oldest of equals), or where none was validated
+    the newest; None where there is none."""
     ranked = ranking(folder)
     return _first_good(ranked) if ranked else newest(folder)
 
@@ -157,7 +155,7 @@ def ranking(folder: Path) -> list[Path]:
     values = []
     for path in paths(folder):
         try:
-            validation = _read_json(path / STATE).get("validation")
+            validation = read_json(path / STATE).get("validation")
         except CheckpointError:
             continue  # a damaged one has no rank; `verified` names it when it is asked for
         if validation is not None:
@@ -184,10 +182,11 @@ def select(folder: Path, which: str = "best") -> Checkpoint:
     if which.isdecimal():
         return verified(folder / name_of(int(which)))
     if which not in ("best", "last"):
-        raise CheckpointError(f"{folder}: expected best, last or a step number, found {which!r}; choose one of them")
+        raise CheckpointError(f"{folder}: expected best, last or a step number, found {which!r}; choose one")
     found = best(folder) if which == "best" else newest(folder)
     if found is None:
-        raise CheckpointError(f"{folder}: expected a good checkpoint, found none; train first, or check the folder")
+        raise CheckpointError(f"{folder}: expected a good checkpoint, found none; train first, or check the "
+                              "folder")
     return found
 
 
@@ -206,8 +205,8 @@ def average(checkpoints: Iterable[Checkpoint]) -> dict[str, Tensor]:
         tensors = checkpoint.model()
         shapes = {name: t.shape for name, t in tensors.items()}
         if count and shapes != {name: t.shape for name, t in total.items()}:
-            raise CheckpointError(f"{checkpoint.path}: expected the tensors of the other checkpoints to average, "
-                                  "found others; average checkpoints of one run")
+            raise CheckpointError(f"{checkpoint.path}: expected the tensors of the other checkpoints to "
+                                  "average, found others; average checkpoints of one run")
         for name, t in tensors.items():
             wide = t.to(torch.promote_types(t.dtype, torch.float32))
             total[name] = total[name].add_(wide) if count else wide.clone()
@@ -238,7 +237,7 @@ def select_average(folder: Path, which: str, count: int) -> dict[str, Tensor]:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights, buffers and what else a model saves, by name; one with several names only under the first of them."""
+    """What a model saves, by name; a tensor that has several names only under the first of them."""
     tensors = model.state_dict(keep_vars=True)
     return {name: tensors[name] for name, first in _first_names(tensors).items() if name == first}
 
@@ -263,12 +262,12 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     first = _first_names(own)
     for name in sorted(set(first.values()) ^ tensors.keys()):
         where = "the checkpoint" if name in own else "the model"
-        raise CheckpointError(f"{source}: expected the same tensors in checkpoint and model, found no {name} in {where}; "
-                              f"{_OTHER}")
+        raise CheckpointError(f"{source}: expected the same tensors in checkpoint and model, found no "
+                              f"{name} in {where}; {OTHER}")
     for name in tensors:
         if own[name].shape != tensors[name].shape:
             raise CheckpointError(f"{source}: expected {name} of shape {tuple(own[name].shape)}, found "
-                                  f"{tuple(tensors[name].shape)}; {_OTHER}")
+                                  f"{tuple(tensors[name].shape)}; {OTHER}")
     model.load_state_dict({name: tensors[first[name]] for name in own})
 
 
@@ -289,13 +288,10 @@ def check_fingerprints(checkpoint: Checkpoint, fingerprints: Mapping[str, str]) 
     for name, expected in checkpoint.state["fingerprints"].items():
         if fingerprints.get(name) != expected:
             raise CheckpointError(
-                f"{checkpoint.path}: expected the {name} with sha256 {expected}, found {fingerprints.get(name)}; "
-                "the checkpoint was trained with another one: put that back, or train again"
+                f"{checkpoint.path}: expected the {name} with sha256 {expected}, found "
+                f"{fingerprints.get(name)}; the checkpoint was trained with another one: put that back, or "
+                "train again"
             )
-
-
-_OTHER = "the configuration and the checkpoint do not belong together: use the run's own"
-_ADVICE = "the checkpoint is damaged: delete it or restore it from a copy"
 
 
 def _first_good(candidates: Iterable[Path]) -> Checkpoint | None:
@@ -305,31 +301,3 @@ def _first_good(candidates: Iterable[Path]) -> Checkpoint | None:
         except CheckpointError as error:
             warnings.warn(f"{error}; using another checkpoint", RuntimeWarning, stacklevel=3)
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: expected JSON, found {error}; {_ADVICE}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}; {_ADVICE}")
-    return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -8,7 +8,8 @@ from types import FrameType, TracebackType
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM sets ``requested``; a second one acts as it did before.
+    """While it is entered, the first SIGINT or SIGTERM sets ``requested``; a second one acts as it did
+    before.
 
     Outside the main thread signals are left alone, as Python asks.
     """

@@ -2,16 +2,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
+
+from torch import nn
 
 from seqsru.data.stream import StreamBatches, TokenStream, Window
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.models.language_model import LanguageModel
-from seqsru.training.task import BatchLoss, State, Task
+from seqsru.training.task import BatchLoss, State, Task, check_smoothing
+
+ValidState = Literal["carried", "separate"]
+ValidMetric = Literal["perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"]
 
 
 class LanguageModelTask(Task):
-    """Predict each token from all before it, the state carried from window to window (truncated backpropagation).
+    """Predict each token from all before it, the state carried from window to window (truncated
+    backpropagation).
 
     An epoch is one pass over the windows in order, from the initial state.
 
@@ -24,13 +30,21 @@ class LanguageModelTask(Task):
     fingerprints : dict of str to str
         sha256 of the tokenizer, as ``{"tokenizer": …}``.
     label_smoothing : float
-        Share of the target's probability that is spread over the vocabulary (PyTorch's definition); never part of a
-        reported perplexity.
-    valid_state : str
-        ``carried``: the validation text is one stream. ``separate``: each line begins anew.
+        Share of the target's probability that is spread over the vocabulary (PyTorch's definition); never
+        part of a reported perplexity.
+    valid_state : {"carried", "separate"}
+        carried: the validation text is one stream. separate: each line begins anew.
+    valid_metric : {"perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"}
+        The headline of validation: per word and line, per token, bits per token (with a vocabulary of
+        characters, per character), bits per byte. They rise and fall together; for text without spaces
+        between words take one of the last two, which cannot grow beyond all numbers.
+
+    Raises
+    ------
+    ValueError
+        An option outside its values.
     """
 
-    metric = "perplexity"
     higher_is_better = False
 
     def __init__(
@@ -40,13 +54,18 @@ class LanguageModelTask(Task):
         fingerprints: dict[str, str],
         *,
         label_smoothing: float = 0.0,
-        valid_state: Literal["carried", "separate"] = "carried",
+        valid_state: ValidState = "carried",
+        valid_metric: ValidMetric = "perplexity",
     ) -> None:
-        if valid_state not in ("carried", "separate"):
-            raise ValueError(f"language model: valid_state should be carried or separate, not {valid_state!r}; "
-                             "choose one")
+        check_smoothing("language model", label_smoothing)
+        for name, value, known in (("valid_state", valid_state, get_args(ValidState)),
+                                   ("valid_metric", valid_metric, get_args(ValidMetric))):
+            if value not in known:
+                raise ValueError(f"language model: expected {name} to be one of {', '.join(known)}, found "
+                                 f"{value!r}; choose one")
         self.windows, self.valid, self.fingerprints = windows, valid, fingerprints
         self.label_smoothing, self.valid_state = label_smoothing, valid_state
+        self.metric: str = valid_metric
 
     def epoch_length(self, epoch: int) -> int:
         return len(self.windows)
@@ -54,7 +73,8 @@ class LanguageModelTask(Task):
     def batches(self, epoch: int, start: int) -> Iterator[Window]:
         return (self.windows[i] for i in range(start, len(self.windows)))
 
-    def loss(self, model: LanguageModel, batch: Window, carried: State | None) -> BatchLoss:
+    def loss(self, model: nn.Module, batch: Window, carried: State | None) -> BatchLoss:
+        assert isinstance(model, LanguageModel)
         device = model.output.weight.device
         inputs, targets = batch.inputs.to(device), batch.targets.to(device)
         valid = None if batch.valid is None else batch.valid.to(device)
@@ -62,5 +82,6 @@ class LanguageModelTask(Task):
         loss, nll = model.cross_entropy(features, targets, valid, self.label_smoothing)
         return BatchLoss(loss, nll.sum(), batch.count, targets.shape[1], carried)
 
-    def validate(self, model: LanguageModel) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, LanguageModel)
         return perplexity(model, self.valid, carried=self.valid_state == "carried").values()

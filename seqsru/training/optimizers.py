@@ -87,8 +87,8 @@ def sgd(
     weight_decay : float
         λ of an L2 penalty: λ·w is added to the gradient.
     shrink : float
-        Every weight is multiplied by 1 − shrink after the step, whatever the learning rate: the weight decay of the
-        SRU paper's Penn Treebank recipe (1e-5 there).
+        Every weight is multiplied by 1 − shrink after the step, whatever the learning rate: the weight decay
+        of the SRU paper's Penn Treebank recipe (1e-5 there).
     """
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if shrink:

@@ -18,19 +18,20 @@ class TrainingOptions:
     steps : int
         Updates; 0 where `epochs` is given.
     max_minutes : float
-        End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does not
-        know of it: it goes by steps and epochs.
+        End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
+        not know of it: it goes by steps and epochs.
     accumulate : int
         Batches an update; an epoch's last update may have fewer.
     normalize : {"tokens", "batch"}
-        tokens: the loss is a mean over tokens. batch: summed over time, averaged over rows, as in the SRU paper's
-        Penn Treebank recipe.
+        tokens: the loss is a mean over tokens. batch: summed over time, averaged over rows, as in the SRU
+        paper's Penn Treebank recipe.
     clip : float
         Largest norm of the gradient; 0 is no clipping.
     precision : {"float32", "bfloat16"}
         bfloat16: matrix products under autocast, weights and sums in float32; in validation too.
     validate_every : int
-        Updates between validations; 0 is at the end of each epoch. There is always one at the end of training.
+        Updates between validations; 0 is at the end of each epoch. There is always one at the end of
+        training.
     save_every : int
         Updates between checkpoints, besides those after each validation; 0 is none.
     patience : int
@@ -72,12 +73,12 @@ class TrainingOptions:
         """Refuse a setting that cannot be meant."""
         for name in ("accumulate", "keep", "log_every"):
             _at_least(1, name, getattr(self, name))
-        for name in ("epochs", "steps", "max_minutes", "clip", "validate_every", "save_every", "patience", "keep_best",
-                     "threads"):
+        for name in ("epochs", "steps", "max_minutes", "clip", "validate_every", "save_every", "patience",
+                     "keep_best", "threads"):
             _at_least(0, name, getattr(self, name))
         if (self.epochs > 0) == (self.steps > 0):
-            raise ValueError(f"training: expected either epochs or steps, found epochs {self.epochs} and steps "
-                             f"{self.steps}; give one of them")
+            raise ValueError(f"training: expected either epochs or steps, found epochs {self.epochs} and "
+                             f"steps {self.steps}; give one of them")
         for name, choices in (("normalize", get_args(Normalize)), ("precision", get_args(Precision))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"training: expected {name} to be {' or '.join(choices)}, found "

@@ -79,7 +79,9 @@ class Outcome:
         return self.reason != "interrupted"
 
 
-def training_tensors(optimizer: torch.optim.Optimizer, carried: State | None, device: torch.device) -> dict[str, Tensor]:
+def training_tensors(
+    optimizer: torch.optim.Optimizer, carried: State | None, device: torch.device
+) -> dict[str, Tensor]:
     """Optimizer state, carried state and generators, by name."""
     tensors = {
         f"optimizer.{index}.{name}": value

@@ -1,8 +1,9 @@
-"""What a run tells: metrics.jsonl, a log, TensorBoard events where it is installed, a progress bar on a terminal."""
+"""What a run tells: metrics.jsonl, a log, TensorBoard events where it is installed, a bar on a terminal."""
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +28,9 @@ class Report:
     """
 
     def __init__(self, folder: Path, records: int, step: int, total: int, *, tensorboard: bool) -> None:
-        metrics = folder / "metrics.jsonl"
-        old = metrics.read_text(encoding="utf-8").split("\n")[:records] if records else []
-        metrics.write_text("".join(line + "\n" for line in old), encoding="utf-8")
-        self._metrics = open(metrics, "a", encoding="utf-8")
+        self._metrics = open(folder / "metrics.jsonl", "a+b")
+        self._metrics.seek(0)
+        self._metrics.truncate(sum(len(self._metrics.readline()) for _ in range(records)))
         self._log = open(folder / "log", "a", encoding="utf-8")
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None, file=sys.stderr)
         self._events = None
@@ -39,7 +39,7 @@ class Report:
 
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         elif tensorboard:
-            self.say("metrics are in metrics.jsonl; for TensorBoard events as well: pip install 'seqsru[plot]'")
+            self.say("metrics are in metrics.jsonl; for TensorBoard events too: pip install 'seqsru[plot]'")
 
     def __enter__(self) -> Report:
         return self
@@ -63,7 +63,9 @@ class Report:
 
     def record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Write a line of metrics; ``kind`` is train or valid."""
-        self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        # JSON has no infinity: a measure that left all bounds is null.
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._metrics.write(json.dumps({"kind": kind, "step": step, **finite}).encode() + b"\n")
         self._metrics.flush()
         if self._events is not None:
             for name, value in values.items():

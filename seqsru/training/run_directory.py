@@ -1,4 +1,4 @@
-"""The folder of one training run: who may write to it, and where things are in it."""
+"""The folder of one training run, which one process at a time may write to."""
 from __future__ import annotations
 
 import fcntl
@@ -32,12 +32,3 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder last through a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -87,7 +87,8 @@ class InverseSqrt(Schedule):
 
 
 class Noam(Schedule):
-    """``lr·d^−½·min(t^−½, t·w^−1.5)`` (Vaswani et al. 2017): here the optimizer's rate is a factor, not the peak.
+    """``lr·d^−½·min(t^−½, t·w^−1.5)`` (Vaswani et al. 2017): here the optimizer's rate is a factor, not the
+    peak.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ class Noam(Schedule):
 
     def __init__(self, peak: float, *, warmup: int = 4000, width: int = 512) -> None:
         self.factor = peak
-        self.warmup, self.width = _count("noam", "warmup", warmup, least=1), _count("noam", "width", width, least=1)
+        self.warmup = _count("noam", "warmup", warmup, least=1)
+        self.width = _count("noam", "width", width, least=1)
 
     def rate(self, at: Position) -> float:
         return self.factor * self.width**-0.5 * min(at.step**-0.5, at.step * self.warmup**-1.5)
@@ -176,7 +178,8 @@ class Plateau(Schedule):
 
 
 class Exponential(Schedule):
-    """The peak until an epoch, and from that epoch on a factor lower each epoch: ``peak·decay^(e − start + 1)``.
+    """The peak until an epoch, and from that epoch on a factor lower each epoch: ``peak·decay^(e − start +
+    1)``.
 
     The SRU paper's Penn Treebank recipe is ``decay: 0.98, start: 175``.
 

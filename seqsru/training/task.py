@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from seqsru.cells import State
 
 
 class BatchLoss(NamedTuple):
@@ -32,6 +32,13 @@ class BatchLoss(NamedTuple):
     tokens: int
     rows: int
     carried: State
+
+
+def check_smoothing(task: str, label_smoothing: float) -> None:
+    """Raise a ValueError unless a label smoothing is from 0 to below 1."""
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"{task}: expected label_smoothing from 0 to below 1, found {label_smoothing}; "
+                         "0.1 is common, 0 is none")
 
 
 class Task(ABC):

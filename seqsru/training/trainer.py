@@ -30,8 +30,9 @@ class TrainingDiverged(ValueError):
 class Trainer:
     """Train a model in a run directory, going on from its newest checkpoint if there is one.
 
-    The gradient of an update is that of the loss summed over the batches of the update, divided once by their tokens (or
-    rows), then clipped. A run that is killed and started again ends with the same bits as one that was not.
+    The gradient of an update is that of the loss summed over the batches of the update, divided once by their
+    tokens (or rows), then clipped. A run that is killed and started again ends with the same bits as one that
+    was not.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ class Trainer:
                 if self._saved is None:
                     self._saved = self._save()
                 report.say(f"stopped at step {self.progress.step}: {reason}")
-                return Outcome(reason, self.progress.step, self.progress.best, self.progress.best_step, self._saved)
+                progress = self.progress
+                return Outcome(reason, progress.step, progress.best, progress.best_step, self._saved)
 
     def _loop(self, total: int, interrupt: Interrupt, report: Report) -> str:
         self.model.train()
@@ -132,7 +134,7 @@ class Trainer:
         rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, total))
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        divisor = nll = tokens = 0
+        divisor, tokens, nll = 0, 0, 0.0
         for batch in group:
             with self._autocast():
                 result = self.task.loss(self.model, batch, self.carried)
@@ -185,7 +187,8 @@ class Trainer:
         value = values[name]
         if not math.isfinite(value):
             raise TrainingDiverged(
-                f"training: expected a finite {name} at step {progress.step}, found {value}; lower the learning rate"
+                f"training: expected a finite {name} at step {progress.step}, found {value}; lower the "
+                "learning rate, and go on from the last checkpoint"
             )
         sign = 1.0 if self.task.higher_is_better else -1.0
         better = progress.best is None or sign * value > sign * progress.best
@@ -198,7 +201,8 @@ class Trainer:
         self._saved = None
         report.record("valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values})
         progress.records += 1
-        report.say(f"step {progress.step}: {name} {value:.2f}, best {progress.best:.2f} at step {progress.best_step}")
+        report.say(f"step {progress.step}: {name} {value:.2f}, best {progress.best:.2f} at step "
+                   f"{progress.best_step}")
         self._logged = time.monotonic()
 
     def _save(self) -> Path:
@@ -230,7 +234,7 @@ class Trainer:
         if found is None:
             if checkpoints.paths(folder):
                 raise checkpoints.CheckpointError(
-                    f"{folder}: expected at least one good checkpoint to go on from, found only damaged ones; "
+                    f"{folder}: expected a good checkpoint to go on from, found only damaged ones; "
                     "restore one from a copy, or delete the folder to begin anew"
                 )
             return
@@ -245,7 +249,8 @@ class Trainer:
         """Updates in the whole training, as far as epochs and steps say."""
         if self.options.steps:
             return self.options.steps
-        return sum(math.ceil(self.task.epoch_length(e) / self.options.accumulate) for e in range(1, self.options.epochs + 1))
+        batches = map(self.task.epoch_length, range(1, self.options.epochs + 1))
+        return sum(math.ceil(count / self.options.accumulate) for count in batches)
 
     def _autocast(self) -> AbstractContextManager:
         if self.options.precision == "float32":

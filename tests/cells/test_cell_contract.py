@@ -1,7 +1,8 @@
-"""What every cell keeps, for every entry of CELLS and every value of its options that its signature spells out.
+"""What every cell keeps, for every entry of CELLS and every value of its options that its signature spells
+out.
 
-A cell added to CELLS is covered as it stands. `EXTRA` holds options whose values a signature does not list, and
-`OTHERS` the cells that are not our own: they may break a compiled graph, and export without `valid`.
+A cell added to CELLS is covered as it stands. `EXTRA` holds options whose values a signature does not list,
+and `OTHERS` the cells that are not our own: they may break a compiled graph, and export without `valid`.
 """
 import inspect
 import typing
@@ -39,7 +40,7 @@ over_cells = pytest.mark.parametrize("name", CELLS)
 
 
 def made(name, input_size=I, options=(), dtype=torch.float64, width=I):
-    """A cell with parameters off their initial values, in evaluation mode; `width` more than I widens both sizes."""
+    """A cell with parameters off their initial values, evaluating; `width` - I is added to both sizes."""
     cell = CELLS[name](input_size - I + width, width, **dict(options)).to(dtype).eval()
     with torch.no_grad():
         for parameter in cell.parameters():
@@ -69,7 +70,8 @@ def test_a_cell_is_made_of_two_sizes_and_named_options(name):
     assert [p.name for p in parameters[:2]] == ["input_size", "hidden_size"]
     hints = typing.get_type_hints(CELLS[name].__init__)
     for option in parameters[2:]:
-        assert option.kind is option.KEYWORD_ONLY and option.default is not option.empty and option.name in hints
+        assert option.kind is option.KEYWORD_ONLY and option.default is not option.empty
+        assert option.name in hints
     assert issubclass(CELLS[name], Cell) and not inspect.isabstract(CELLS[name])
     assert not any(issubclass(CELLS[name], other) for key, other in CELLS.items() if key != name)
     taken = {p.name for p in parameters}
@@ -108,7 +110,7 @@ def test_padded_equals_unpadded(name, input_size, options):
 @torch.no_grad()
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(name, input_size, options):
     if options.get("backend") == "reference":
-        pytest.skip("torch's elementwise functions round an element differently at different places in a tensor")
+        pytest.skip("torch's elementwise functions round differently at different places in a tensor")
     cell = made(name, input_size, options, torch.float32, width=64)
     rows = 14
     x, start = inputs(cell, T, rows, torch.float32), a_state(cell, rows)
@@ -117,7 +119,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(name, input_size, option
     all_valid = torch.arange(T).unsqueeze(1) < lengths
     for valid in (None, all_valid):
         y, last = cell(x, start, valid)
-        for n in range(1, rows + 1):
+        for n in (1, 2, 3, 5, 6, 8, 11, 13):
             some = torch.randperm(rows)[:n]
             steps = T if valid is None else int(lengths[some].max())
             found, state = cell(x[:steps, some], tuple(tensor[some] for tensor in start),
@@ -128,7 +130,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(name, input_size, option
 
 @over_variants
 def test_gradients_equal_differences_and_reach_every_parameter(name, input_size, options):
-    cell = made(name, input_size, options)
+    cell = made(name, input_size, options, width=3)
     x, start = inputs(cell, 3, 3).requires_grad_(), [t.requires_grad_() for t in a_state(cell, 3)]
     valid = torch.tensor([[True, True, False], [True, False, False], [True, False, False]])
     parameters = list(cell.parameters())
@@ -198,7 +200,7 @@ def test_autocast_keeps_the_type_of_the_state(name):
 
 
 @over_cells
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")     # dynamo's, at a break
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")     # at a break
 def test_compiles(name):
     torch._dynamo.reset()
     cell = made(name, dtype=torch.float32)

@@ -105,9 +105,9 @@ def test_too_long_is_reported_by_line():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"limit": 7, "seed": 1}, "a limit of at least 8 tokens a batch, found 7"),
-    ({"limit": 64, "seed": -1}, "a seed that is not negative, found -1"),
-    ({"limit": 64, "seed": 1, "max_length": 3}, r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, "
+    ({"tokens": 7, "seed": 1}, "at least 8 tokens a batch, found 7"),
+    ({"tokens": 64, "seed": -1}, "a seed that is not negative, found -1"),
+    ({"tokens": 64, "seed": 1, "max_length": 3}, r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, "
                                                 r"skipped"),
 ])
 def test_errors(arguments, message):

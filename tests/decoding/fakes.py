@@ -9,8 +9,8 @@ EOS = 0
 class Fake:
     """A model whose next token depends on the sentence and on all tokens so far, through a random table.
 
-    The state is spread over two tensors of different shapes and types: the number of the history, and a copy of
-    it that the step checks, so a state that is reordered wrongly or in part fails.
+    The state is spread over two tensors of different shapes and types: the number of the history, and a copy
+    of it that the step checks, so a state that is reordered wrongly or in part fails.
     """
 
     def __init__(self, vocabulary, sentences, *, source=3, sharpness=1.0, quantum=0.0, seed=0, contexts=997):

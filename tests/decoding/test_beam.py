@@ -15,7 +15,14 @@ def search(fake, limits, **changed):
     settings = {**SETTINGS, **changed}
     if "n_best" not in changed:
         settings["n_best"] = settings["beam"]
-    return beam_search(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits), **settings)
+    return beam_search(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits),
+                       **settings)
+
+
+def check_numbers(hypotheses, expected):
+    """Scores and log probabilities are those of `expected`, (score, log probability, …) each."""
+    np.testing.assert_allclose([h.score for h in hypotheses], [entry[0] for entry in expected], rtol=1e-12)
+    np.testing.assert_allclose([h.log_prob for h in hypotheses], [entry[1] for entry in expected], rtol=1e-12)
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -32,8 +39,7 @@ def test_wide_beam_is_exhaustive_search(penalty, alpha, stop):
         expected.sort(key=lambda entry: -entry[0])
         assert len(hypotheses) == len(expected)
         assert [h.tokens for h in hypotheses] == [tokens for _, _, tokens in expected]
-        np.testing.assert_allclose([h.score for h in hypotheses], [score for score, _, _ in expected], rtol=1e-12)
-        np.testing.assert_allclose([h.log_prob for h in hypotheses], [total for _, total, _ in expected], rtol=1e-12)
+        check_numbers(hypotheses, expected)
 
 
 def test_wide_beam_is_exhaustive_search_with_coverage():
@@ -47,11 +53,11 @@ def test_wide_beam_is_exhaustive_search_with_coverage():
             log_probs, weights = fake.follow(sentence, tokens)
             seen = torch.stack(weights).double().sum(0)[valid[:, sentence]]
             score = sum(log_probs) / len(tokens) + 0.7 * float(seen.clamp(max=1).log().sum())
-            expected.append((score, tokens, torch.stack(weights)))
+            expected.append((score, sum(log_probs), tokens, torch.stack(weights)))
         expected.sort(key=lambda entry: -entry[0])
-        assert [h.tokens for h in hypotheses] == [tokens for _, tokens, _ in expected]
-        np.testing.assert_allclose([h.score for h in hypotheses], [score for score, _, _ in expected], rtol=1e-12)
-        for hypothesis, (_, _, weights) in zip(hypotheses, expected):
+        assert [h.tokens for h in hypotheses] == [tokens for _, _, tokens, _ in expected]
+        check_numbers(hypotheses, expected)
+        for hypothesis, (_, _, _, weights) in zip(hypotheses, expected):
             assert torch.equal(hypothesis.attention, weights)
 
 
@@ -120,9 +126,10 @@ def test_max_length_counts_the_end():
     for limit in (1, 2, 5):
         fake = Fake(6, 2, seed=limit, sharpness=3.0)
         fake.table[:, :, EOS] = -30.0
-        for hypotheses in search(fake, [limit, limit + 1], beam=4):
+        found = search(fake, [limit, limit + 1], beam=4)
+        assert [len(hypotheses[0].tokens) for hypotheses in found] == [limit, limit + 1]
+        for hypotheses in found:
             assert all(h.tokens[-1] == EOS and EOS not in h.tokens[:-1] for h in hypotheses)
-        assert [len(found[0].tokens) for found in search(fake, [limit, limit + 1], beam=4)] == [limit, limit + 1]
 
 
 def test_rows_of_a_step():
@@ -251,5 +258,5 @@ def test_impossible_input():
         return torch.zeros(len(tokens), 3), None, state
 
     with pytest.raises(ValueError, match="expected attention weights from the step, found None"):
-        beam_search(blind, (), (), torch.tensor([1]), eos=0, max_length=torch.tensor([3]), with_attention=True,
-                    **SETTINGS)
+        beam_search(blind, (), (), torch.tensor([1]), eos=0, max_length=torch.tensor([3]),
+                    with_attention=True, **SETTINGS)

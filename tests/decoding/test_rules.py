@@ -12,8 +12,8 @@ EXAMPLES = {"min_length": {"length": 4}, "forbid": {"tokens": [2, 3]}, "no_repea
 def test_every_rule_decodes(name):
     fake = Fake(6, 3, seed=2, sharpness=2.0)
     memory, state = fake.begin()
-    found = beam_search(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor([9, 9, 9]), beam=4,
-                        penalty="power", alpha=1.0, coverage=0.0, stop="all", n_best=4,
+    found = beam_search(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor([9, 9, 9]),
+                        beam=4, penalty="power", alpha=1.0, coverage=0.0, stop="all", n_best=4,
                         rules=[RULES[name](**EXAMPLES[name])])
     for hypotheses in found:
         for hypothesis in hypotheses:

@@ -69,7 +69,8 @@ def test_length_and_end():
     drawn = draw(fake, limits)
     for limit, hypothesis in zip(limits, drawn):
         assert EOS not in hypothesis.tokens[:-1]
-        assert len(hypothesis.tokens) == limit or (hypothesis.tokens[-1] == EOS and len(hypothesis.tokens) < limit)
+        assert len(hypothesis.tokens) == limit or hypothesis.tokens[-1] == EOS
+        assert 1 <= len(hypothesis.tokens) <= limit
     assert any(h.tokens[-1] != EOS for h in drawn)
 
 

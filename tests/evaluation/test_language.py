@@ -12,6 +12,11 @@ from seqsru.models import LanguageModel
 LINES = ["a b c d", "b c", "d d a", ""]
 
 
+def first_word(pipeline):
+    """Log probabilities of the first token of a line."""
+    return pipeline.model.step(torch.tensor([pipeline.tokenizer.eos]), (), pipeline.model.initial_state(1))[0]
+
+
 @pytest.fixture(scope="module")
 def pipeline():
     torch.manual_seed(0)
@@ -29,7 +34,7 @@ def test_scores_are_log_probabilities_in_input_order(pipeline):
 def test_scores_of_all_continuations_sum_to_one(pipeline):
     words = ["", *(f" {w}" for w in "a b c d".split())]
     ended = sum(math.exp(s) for s in pipeline.score([w.strip() for w in words[:1]]))
-    first = pipeline.model.step(torch.tensor([pipeline.tokenizer.eos]), (), pipeline.model.initial_state(1))[0]
+    first = first_word(pipeline)
     assert ended == pytest.approx(first[0, pipeline.tokenizer.eos].exp().item(), rel=1e-5)
 
 
@@ -52,8 +57,7 @@ def test_search_finds_what_score_says(pipeline):
     assert len(found) == 6
     before = -pipeline.score(["a"])[0]
     for text, hypothesis in found:
-        prefix = pipeline.model.step(torch.tensor([pipeline.tokenizer.eos]), (), pipeline.model.initial_state(1))[0]
-        whole = prefix[0, pipeline.tokenizer.encode("a")[0]].item() + hypothesis.log_prob
+        whole = first_word(pipeline)[0, pipeline.tokenizer.encode("a")[0]].item() + hypothesis.log_prob
         assert whole == pytest.approx(pipeline.score([text])[0], rel=1e-5)
     assert before > 0
 

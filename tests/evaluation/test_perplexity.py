@@ -53,7 +53,7 @@ def test_every_token_and_every_end_of_line_counts(words, carried, cell):
 
 def test_the_window_does_not_matter(words):
     model, tokens = build(words), TokenStream.from_lines(LINES, words).tokens
-    values = [stream_nll(model, tokens, words.eos, window=window) for window in (1, 7, 64, len(tokens), 10_000)]
+    values = [stream_nll(model, tokens, words.eos, window=w) for w in (1, 7, 64, len(tokens), 10_000)]
     assert values == pytest.approx([values[0]] * 5, rel=1e-6)
 
 
@@ -86,7 +86,8 @@ def test_training_windows_cover_what_is_measured(words):
 
 
 def test_subwords_are_counted_by_the_word_and_by_the_byte():
-    lines = [f"the {a} house of {b} is größer" for a in ("old", "new", "big") for b in ("stone", "wood", "brick")] * 4
+    kinds = [(a, b) for a in ("old", "new", "big") for b in ("stone", "wood", "brick")]
+    lines = [f"the {a} house of {b} is größer" for a, b in kinds] * 4
     pieces = Pieces.train(lines, vocabulary_size=24)
     score = perplexity(build(pieces), TokenStream.from_lines(lines, pieces))
     assert score.words == 7 * 36 and score.lines == 36 and score.tokens > score.words + score.lines

@@ -9,6 +9,15 @@ from seqsru.models.attention import ATTENTIONS, AdditiveAttention, DotAttention,
 Q, O, D, S, B = 10, 12, 8, 6, 3
 
 
+@pytest.fixture(autouse=True)
+def threads(request):
+    """One thread, for small products on a busy machine; a test may ask for another number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(getattr(request, "param", 1))
+    yield
+    torch.set_num_threads(before)
+
+
 def make(name, **options):
     return ATTENTIONS[name](Q, O, D, **options).double()
 
@@ -22,7 +31,7 @@ VALID = (torch.arange(S).unsqueeze(1) < torch.tensor([6, 4, 1])).clone()      # 
 
 
 def by_definition(attention, query, memory):
-    """Context and weights for one query (Q,) and one memory (S, O): the docstrings' equations, head by head."""
+    """Context and weights for one query (Q,) and one memory (S, O): the docstrings' equations."""
     if isinstance(attention, AdditiveAttention):
         mixed = attention.query.weight @ query + attention.query.bias + memory @ attention.key.weight.T
         weights = torch.softmax(torch.tanh(mixed) @ attention.score, 0)
@@ -87,41 +96,34 @@ def test_dropout_is_for_training(name):
     assert torch.equal(attention.eval()(query, *kept, bias_of(VALID))[0], expected)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5], indirect=True)
 @pytest.mark.parametrize("heads", [1, 4])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_bits_do_not_depend_on_the_batch(name, heads, threads):
     """Float32 on the CPU, without gradients: any beam, any padded length, any number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            attention = ATTENTIONS[name](64, 64, 64, **({"heads": heads} if name == "dot" else {}))
-            for length in (8, 24):
-                for beam in (1, 2, 5, 6, 7):
-                    memory, query = torch.randn(length, 13, 64), torch.randn(1, 13 * beam, 64)
-                    bias = torch.zeros(13, length)
-                    bias[::2, length // 2:] = torch.finfo(torch.float32).min
-                    whole = attention(query, *attention.remember(memory), bias, True)
-                    for first, last in ((0, 1), (5, 6), (3, 5), (0, 7), (12, 13)):
-                        rows = slice(first * beam, last * beam)
-                        part = attention(query[:, rows], *attention.remember(memory[:, first:last]),
-                                         bias[first:last], True)
-                        assert torch.equal(part[0], whole[0][:, rows]) and torch.equal(part[1], whole[1][:, rows])
-    finally:
-        torch.set_num_threads(before)
+    options = {"heads": heads} if name == "dot" else {}
+    attention = ATTENTIONS[name](64, 64, 64, **options)
+    for length in (8, 24):
+        for beam in (1, 2, 5, 6, 7):
+            memory, query = torch.randn(length, 13, 64), torch.randn(1, 13 * beam, 64)
+            bias = torch.zeros(13, length)
+            bias[::2, length // 2:] = torch.finfo(torch.float32).min
+            with torch.no_grad():
+                whole = attention(query, *attention.remember(memory), bias, True)
+                for first, last in ((0, 1), (5, 6), (3, 5), (0, 7), (12, 13)):
+                    rows = slice(first * beam, last * beam)
+                    kept = attention.remember(memory[:, first:last])
+                    part = attention(query[:, rows], *kept, bias[first:last], True)
+                    for one, other in zip(part, whole):
+                        assert torch.equal(one, other[:, rows])
 
 
-def test_product_is_bmm():
+@pytest.mark.parametrize("threads", [4], indirect=True)
+def test_product_is_bmm(threads):
     a, b = torch.randn(1, 3, 5), torch.randn(1, 5, 4)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        with torch.no_grad():
-            torch.testing.assert_close(product(a, b), a @ b)
+    with torch.no_grad():
         torch.testing.assert_close(product(a, b), a @ b)
-    finally:
-        torch.set_num_threads(before)
+    torch.testing.assert_close(product(a, b), a @ b)
 
 
 @pytest.mark.parametrize("make_it, message", [

@@ -106,15 +106,15 @@ def test_dropout_masks_are_drawn_once_a_window():
             self.read = x.detach()
             return torch.ones_like(x), ()
 
-    model = LanguageModel(200, Probe(), 12, embedding_dropout=0.5, word_dropout=0.3, output_dropout=0.25).train()
+    model = LanguageModel(200, Probe(), 12, embedding_dropout=0.5, word_dropout=0.3, output_dropout=0.25)
     torch.nn.init.ones_(model.embedding.weight)
     tokens = torch.arange(200).repeat(2)[:, None].repeat(1, 3)                          # each word twice
     output, _ = model(tokens)
     read = model.stack.read
     kept_words, kept_features = read.sum(-1) > 0, read.amax(0) > 0
-    assert torch.equal(kept_words[:200], kept_words[200:])                              # a type, wherever it is
+    assert torch.equal(kept_words[:200], kept_words[200:])                 # a type, wherever it is
     assert kept_words[:200, 0].float().mean() == pytest.approx(0.7, abs=0.1)
-    expected = kept_words[..., None] * kept_features / (0.7 * 0.5)                      # over time the same features
+    expected = kept_words[..., None] * kept_features / (0.7 * 0.5)         # over time the same features
     torch.testing.assert_close(read, expected)
     assert torch.equal(output, output[:1].expand_as(output))
     torch.testing.assert_close(output.unique(), torch.tensor([0.0, 1 / 0.75]))
@@ -124,9 +124,9 @@ def test_dropout_masks_are_drawn_once_a_window():
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(ValueError, match="one direction, but it reads in two"):
+    with pytest.raises(ValueError, match="one direction, found one that reads in two"):
         LanguageModel(20, Stack("sru", 8, 8, bidirectional=True), 8)
-    with pytest.raises(ValueError, match="the stack reads 8 features but embedding_size is 10"):
+    with pytest.raises(ValueError, match="reads embedding_size = 10 features, found one that reads 8"):
         LanguageModel(20, Stack("sru", 8, 8), 10)
-    with pytest.raises(ValueError, match=r"word_dropout should be from 0 to below 1, not 1\.0"):
+    with pytest.raises(ValueError, match=r"expected word_dropout from 0 to below 1, found 1\.0"):
         build(word_dropout=1.0)

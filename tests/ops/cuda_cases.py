@@ -12,15 +12,15 @@ import torch
 
 from seqsru.ops import reference
 
-# One rounding of a half type, and what the float32 arithmetic before it may move.
+# One rounding of a half type, and what the arithmetic before it may move.
 ROUNDING = {torch.bfloat16: 2.0 ** -8, torch.float16: 2.0 ** -11}
-FORWARD = {torch.float64: 1e-13, torch.float32: 2e-6}
+FORWARD = {torch.float64: 1e-12, torch.float32: 2e-6}
 BACKWARD = {torch.float64: 1e-12, torch.float32: 1e-5}
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Case(NamedTuple):
-    """Shape and variant of one scan; `highway` is "identity", "project", "none", or "linear" for the linear scan."""
+    """Shape and variant of one scan; `highway` is identity, project, none, or linear for the other scan."""
 
     dtype: torch.dtype
     T: int
@@ -39,9 +39,10 @@ class Case(NamedTuple):
 
 
 def every_variant(dtype: torch.dtype) -> list[Case]:
-    """All combinations of options, on shapes that take turns: longer and shorter than the steps in flight, 1, 0."""
+    """All combinations of options, on shapes that take turns: T above and below the steps in flight, 1, 0."""
     shapes = itertools.cycle([(4, 2, 3), (1, 3, 5), (5, 1, 4), (3, 2, 1), (0, 2, 3), (9, 2, 2), (2, 3, 4)])
-    options = itertools.product(("identity", "project", "none"), (0, 1, 2), (2, 1), (False, True), (False, True))
+    highways, either = ("identity", "project", "none"), (False, True)
+    options = itertools.product(highways, (0, 1, 2), (2, 1), either, either)
     cases = [Case(dtype, *next(shapes), *option) for option in options]
     return cases + [Case(dtype, *next(shapes), "linear", valid=valid) for valid in (False, True) * 7]
 
@@ -54,7 +55,7 @@ def some_variants(dtype: torch.dtype) -> list[Case]:
 def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
     """Largest error of each output and gradient of `module` on a case, in units of what is allowed there.
 
-    The inputs of invalid steps are NaN, and so is the gradient of their outputs; the first row is all padding.
+    The inputs of invalid steps are NaN, and so is the gradient of their outputs; the first row is padding.
     """
     generator = torch.Generator().manual_seed(zlib.crc32(str(case).encode()))
     T, B, D, dtype = case.T, case.B, case.D, case.dtype
@@ -80,11 +81,14 @@ def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
         given = (poisoned(normal(T, B, D).sigmoid()), poisoned(normal(T, B, D)), c0, valid)
         forward, backward = "linear_forward", "linear_backward"
     else:
-        u = poisoned(2 * normal(T, B, 4 if case.highway == "project" else 3, D))
+        # Over many steps large gates make the recurrence chaotic: two right answers drift apart.
+        size, weight = (2, 0.5) if T < 10 else (1, 0.3)
+        u = poisoned(size * normal(T, B, 4 if case.highway == "project" else 3, D))
         x = poisoned(normal(T, B, 3 * D))[:, :, D:2 * D] if case.highway == "identity" else None
-        v = normal(2, D).to(wide) if case.version == 2 else None
+        v = (weight * normal(2, D)).to(wide) if case.version == 2 else None
         mask = ((normal(B, D) > -1) * 1.25).to(dtype) if case.mask else None
-        given = (u, x, c0, v, normal(2, D).to(wide), mask, valid, case.activation, 1.5 if x is not None else 1.0)
+        b, scale = normal(2, D).to(wide), 1.0 if x is None else 1.5
+        given = (u, x, c0, v, b, mask, valid, case.activation, scale)
         forward, backward = "sru_forward", "sru_backward"
 
     def after(gout, gc_last, given, c):
@@ -94,7 +98,7 @@ def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
             return gout, gc_last, a, c0, c, valid
         return gout, gc_last, *given[:7], c, *given[7:]
 
-    here = [to_device(value, device) for value in given]
+    here = [place(value, device) for value in given]
     got = getattr(module, forward)(*here, True)
     unkept = getattr(module, forward)(*here, False)
     assert unkept[2].numel() == 0 and all(torch.equal(a, b) for a, b in zip(got[:2], unkept[:2]))
@@ -102,37 +106,32 @@ def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
     exact = [to_double(value) for value in given]
     want = getattr(reference, forward)(*exact, True)
     want += getattr(reference, backward)(*after(to_double(gout), to_double(gc_last), exact, want[2]))
-    names = ["out", "c_last", "c"] + (["ga", "gb", "gc0"] if case.highway == "linear" else "gu gx gc0 gv gb".split())
+    gradients = ["ga", "gb", "gc0"] if case.highway == "linear" else ["gu", "gx", "gc0", "gv", "gb"]
     result = {}
-    for name, a, b in zip(names, got, want, strict=True):
+    for name, a, b in zip(["out", "c_last", "c", *gradients], got, want, strict=True):
         assert (a is None) == (b is None), name
         if a is not None and b.numel():
             assert a.shape == b.shape and a.dtype in (dtype, wide), name
-            result[name] = distance(a.cpu(), b, (BACKWARD if name.startswith("g") else FORWARD)[wide])
+            result[name] = distance(a.cpu(), b, (BACKWARD if name in gradients else FORWARD)[wide])
     return result
 
 
 def distance(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> float:
-    """max |a − b| over what is allowed: tolerance · max(1, max |b|), and one rounding more for a half type."""
+    """max |a - b| over what is allowed: tolerance * max(1, max |b|), and one rounding for a half type."""
     allowed = tolerance * b.abs().max().clamp(min=1) + ROUNDING.get(a.dtype, 0.0) * b.abs()
     worst = ((a.double() - b).abs() / allowed).max().item()
     return worst if worst == worst else float("inf")
 
 
-def to_device(value, device):
-    return value if not isinstance(value, torch.Tensor) else place(value, device)
-
-
-def place(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def place(value, device: str):
     """Copy a tensor to a device with its strides: x must stay a slice of a wider tensor."""
-    if tensor.is_contiguous() or device == "cpu":
-        return tensor.to(device)
-    wide = torch.empty(*tensor.shape[:-1], tensor.stride(1), dtype=tensor.dtype, device=device)
-    wide[:, :, :tensor.shape[2]] = tensor.to(device)
-    return wide[:, :, :tensor.shape[2]]
+    if not isinstance(value, torch.Tensor) or value.is_contiguous() or device == "cpu":
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+    width = value.stride(1)
+    return value.as_strided((*value.shape[:-1], width), value.stride(), 0).to(device)[
+        :, :, value.storage_offset():value.storage_offset() + value.shape[2]]
 
 
 def to_double(value):
-    if not isinstance(value, torch.Tensor) or value.dtype == torch.bool:
-        return value
-    return value.double()
+    """Widen a tensor of numbers, exactly."""
+    return value.double() if isinstance(value, torch.Tensor) and value.dtype != torch.bool else value

@@ -1,6 +1,6 @@
-"""Run the CUDA backend in numba's simulator on every case and print how far it was; see test_cuda_simulator.py.
+"""Run the CUDA backend in numba's simulator on every case and print how far it was.
 
-A program of its own, because the simulator has to be chosen before numba is first imported.
+A program of its own, run by test_cuda_simulator.py: the simulator has to be chosen before numba is imported.
 """
 import json
 import os
@@ -14,10 +14,10 @@ from seqsru.ops import cuda, scan  # noqa: E402
 
 
 def through_the_operators() -> float:
-    """Largest difference of outputs and gradients between `sru_scan` on the simulated backend and on the reference."""
+    """Largest difference of outputs and gradients of `sru_scan` between the simulator and the reference."""
     def run(backend):
         torch.manual_seed(1)
-        leaves = [torch.randn(5, 2, 3, 4), torch.randn(5, 2, 4), torch.randn(2, 4), torch.randn(2, 4), torch.randn(2, 4)]
+        leaves = [torch.randn(shape) for shape in ((5, 2, 3, 4), (5, 2, 4), (2, 4), (2, 4), (2, 4))]
         for leaf in leaves:
             leaf.requires_grad_()
         h, c_last = scan.sru_scan(*leaves, activation="tanh", scale=1.5, backend=backend)

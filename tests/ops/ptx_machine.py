@@ -1,8 +1,9 @@
 """A small machine for PTX: runs what the compiler made of a kernel, one thread at a time, without a GPU.
 
-It knows the instructions that the kernels of seqsru compile to and no others; an unknown one is an error. Registers are
-as wide as PTX says and arithmetic wraps as it does there, so a product of sizes that was taken in 32 bits gives a wrong
-address here too. The approximate instructions (`ex2.approx`, `div.approx`, …) are computed exactly.
+It knows the instructions that the kernels of seqsru compile to and no others; an unknown one is an error.
+Registers are as wide as PTX says and arithmetic wraps as it does there, so a product of sizes that was
+taken in 32 bits gives a wrong address here too. The approximate instructions (`ex2.approx`, `div.approx`,
+…) are computed exactly.
 
 Reference: NVIDIA, *Parallel Thread Execution ISA*, chapter 9.
 """
@@ -45,7 +46,7 @@ def signed(bits, width):
 
 
 class Memory:
-    """Flat arrays far apart in a 64-bit address space; an access outside them, or of another width, is an error."""
+    """Flat arrays far apart in a 64-bit address space; an access outside them is an error."""
 
     def __init__(self, arrays):
         self.arrays = arrays
@@ -68,7 +69,7 @@ class Memory:
 
 
 class Thread:
-    """One thread of a parsed kernel, on a memory with `load(address, type)` and `store(address, type, value)`."""
+    """One thread of a parsed kernel; its memory has `load(address, kind)`, `store(address, kind, value)`."""
 
     def __init__(self, program, arguments, block, thread, block_size, memory):
         parameters, self.instructions, self.labels = program
@@ -193,7 +194,8 @@ class Thread:
                 wide = np.float64 if kind == "f32" else np.longdouble
                 exact = wide(a) * wide(values[1]) + wide(values[2])
                 rounded = real(exact)
-                return np.nextafter(rounded, real(-math.inf)) if code[1] == "rm" and rounded > exact else rounded
+                down = code[1] == "rm" and rounded > exact
+                return np.nextafter(rounded, real(-math.inf)) if down else rounded
             if name == "copysign":
                 return np.copysign(values[1], a)
             one = {"neg": operator.neg, "abs": abs, "ex2": np.exp2, "rcp": lambda x: real(1) / x}

@@ -38,7 +38,8 @@ def test_equals_torch_in_float64(small_blocks, rows, smoothing, bias):
     expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
     loss, nll = linear_cross_entropy(x, weight, b, targets, smoothing=smoothing)
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
-    torch.testing.assert_close(nll, F.cross_entropy(logits, targets, reduction="none").detach(), rtol=1e-12, atol=0)
+    each = F.cross_entropy(logits, targets, reduction="none").detach()
+    torch.testing.assert_close(nll, each, rtol=1e-12, atol=0)
     assert not nll.requires_grad
     for ours, theirs in zip(gradients(3.0 * loss, (x, weight, b)), gradients(3.0 * expected, (x, weight, b))):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
@@ -49,9 +50,11 @@ def test_rows_left_out_count_for_nothing_even_when_nan(small_blocks):
     valid = torch.tensor([True, False, True, True, False, False] * 2).view(4, 3)
     with torch.no_grad():
         x[~valid.view(-1)] = float("nan")
-    loss, nll = linear_cross_entropy(x.view(4, 3, 7), weight, bias, targets.view(4, 3), valid=valid, smoothing=0.1)
+    loss, nll = linear_cross_entropy(x.view(4, 3, 7), weight, bias, targets.view(4, 3), valid=valid,
+                                     smoothing=0.1)
     kept = valid.view(-1)
-    expected = F.cross_entropy(F.linear(x[kept], weight, bias), targets[kept], reduction="sum", label_smoothing=0.1)
+    logits = F.linear(x[kept], weight, bias)
+    expected = F.cross_entropy(logits, targets[kept], reduction="sum", label_smoothing=0.1)
     torch.testing.assert_close(loss, expected)
     assert nll.shape == (4, 3) and torch.equal(nll == 0, ~valid)
     for ours, theirs in zip(gradients(loss, (x, weight, bias)), gradients(expected, (x, weight, bias))):

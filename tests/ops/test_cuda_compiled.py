@@ -11,7 +11,7 @@ from ptx_machine import Memory, Thread, parse
 from seqsru.ops import cuda
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
-pathfinder = pytest.importorskip("cuda.pathfinder", reason="cuda-pathfinder, which numba-cuda brings, is not installed")
+pathfinder = pytest.importorskip("cuda.pathfinder", reason="cuda-pathfinder is not installed")
 
 KINDS = ["float64", "float32", "bfloat16", "float16"]
 NAMES = ["sru_forward", "sru_backward", "linear_forward", "linear_backward"]
@@ -32,7 +32,7 @@ def need(*libraries):
 def library(kind, name):
     """One kernel in the compiler's intermediate form, from which numba writes PTX for any device.
 
-    `cuda.compile_ptx` would repeat the slow part, typing the Python source, for each device; this is what it calls.
+    `cuda.compile_ptx` would repeat the slow part, typing the source, for each device; this is what it calls.
     """
     need("nvvm", "nvrtc")
     from numba.cuda.compiler import _compile_pyfunc_with_fixup
@@ -90,9 +90,9 @@ class OnTheMachine:
         return functools.partial(self.run, *grid)
 
     def run(self, blocks, block_size, *arguments):
-        memory = Memory([argument.array for argument in arguments if isinstance(argument, cuda._Flat)])
+        memory = Memory([argument.array for argument in arguments if isinstance(argument, cuda.Flat)])
         bases = iter(memory.bases)
-        numbers = [next(bases) if isinstance(argument, cuda._Flat) else argument or 0 for argument in arguments]
+        numbers = [next(bases) if isinstance(given, cuda.Flat) else given or 0 for given in arguments]
         for block in range(blocks):
             for thread in range(block_size):
                 Thread(self.program, numbers, block, thread, block_size, memory).run()
@@ -118,7 +118,7 @@ def test_compiled_kernels_equal_the_reference(kind, monkeypatch):
 
 
 class Trace:
-    """A memory without limits that gives every load the same value and remembers which addresses were touched."""
+    """A memory without limits that gives every load one value and remembers the addresses."""
 
     def __init__(self):
         self.touched = set()
@@ -147,8 +147,8 @@ BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()    
 @pytest.mark.parametrize("k", [3, 4])
 @pytest.mark.parametrize("name, arrays", [("sru_forward", FORWARD_ARRAYS), ("sru_backward", BACKWARD_ARRAYS)])
 def test_offsets_beyond_32_bits(name, arrays, k):
-    """Run the last thread of a scan whose arrays have over 2 ** 31 elements, and compare every address it touches."""
-    T, B, D = 3, 70_000, 30_011                     # T · B · D · k is over 2 ** 34; B · D alone is almost 2 ** 31
+    """Run the last thread of a scan of over 2 ** 33 elements, and compare every address it touches."""
+    T, B, D = 3, 70_000, 30_011                     # B · D alone is almost 2 ** 31
     assert T * B * D * k > 2 ** 33
     at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
     x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)

@@ -24,7 +24,7 @@ def report():
 @pytest.mark.slow
 def test_every_variant_equals_the_reference(report):
     assert len(report["cases"]) > 150
-    wrong = {case: found for case, found in report["cases"].items() if not all(ratio <= 1 for ratio in found.values())}
+    wrong = {case: found for case, found in report["cases"].items() if max(found.values(), default=0) > 1}
     assert wrong == {}
 
 

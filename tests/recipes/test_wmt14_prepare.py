@@ -23,9 +23,9 @@ def corpora(folder, **texts):
     """Three parallel corpora, those not given with one good pair of their own."""
     for at, stem in enumerate(STEMS):
         pairs = texts.get(stem.partition("-")[0].partition(".")[0], [(f"Pair {at}.", f"Paar {at}.")])
-        for side, language in enumerate(("en", "de")):
+        for language, lines in zip(("en", "de"), zip(*pairs)):
             (folder / f"{stem}.{language}").write_bytes(
-                b"".join((t if isinstance(t, bytes) else t.encode()) + b"\n" for t in list(zip(*pairs))[side]))
+                b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
 
 
 def run(recipe, monkeypatch, *arguments):

@@ -23,7 +23,8 @@ class Shared(nn.Module):
 def write(folder, step, tensors=None, value=None, higher=False):
     validation = None if value is None else {"metric": "m", "value": value, "higher_is_better": higher}
     tensors = tensors or {"w": torch.full((2,), float(step))}
-    return checkpoints.save(folder, step, tensors, {"t": torch.zeros(1)}, {"validation": validation, "fingerprints": {}})
+    state = {"validation": validation, "fingerprints": {}}
+    return checkpoints.save(folder, step, tensors, {"t": torch.zeros(1)}, state)
 
 
 def test_shared_tensors_are_stored_once_and_come_back_shared(tmp_path):
@@ -38,7 +39,7 @@ def test_shared_tensors_are_stored_once_and_come_back_shared(tmp_path):
 
 def test_weights_that_do_not_fit_are_refused():
     tensors = checkpoints.model_tensors(Shared())
-    with pytest.raises(CheckpointError, match="here: .* found no scale in the checkpoint; .* do not belong together"):
+    with pytest.raises(CheckpointError, match="here: .* found no scale in the checkpoint; .* not belong"):
         checkpoints.load_model(Shared(), {k: v for k, v in tensors.items() if k != "scale"}, "here")
     with pytest.raises(CheckpointError, match="here: .* found no extra in the model"):
         checkpoints.load_model(Shared(), {**tensors, "extra": torch.zeros(1)}, "here")
@@ -48,7 +49,8 @@ def test_weights_that_do_not_fit_are_refused():
 
 def test_the_manifest_holds_the_sum_of_every_file(tmp_path):
     path = write(tmp_path, 3)
-    assert set(json.loads((path / "manifest.json").read_text())) == {p.name for p in path.iterdir()} - {"manifest.json"}
+    listed = set(json.loads((path / "manifest.json").read_text()))
+    assert listed == {p.name for p in path.iterdir()} - {"manifest.json"}
 
 
 def test_choosing(tmp_path):
@@ -103,9 +105,9 @@ def test_averaging_is_the_mean_in_float32(tmp_path):
 
 def test_averages_that_cannot_be_had(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(CheckpointError, match=r"expected 2 checkpoints to average \(the last ones\), found 1; .* keep$"):
+    with pytest.raises(CheckpointError, match=r"expected 2 .* average \(the last ones\), found 1; .* keep$"):
         checkpoints.select_average(tmp_path, "last", 2)
-    with pytest.raises(CheckpointError, match=r"\(the best ones\), found 0; average fewer, or .* larger keep_best"):
+    with pytest.raises(CheckpointError, match=r"\(the best ones\), found 0; .* larger keep_best"):
         checkpoints.select_average(tmp_path, "best", 1)
     with pytest.raises(CheckpointError, match="expected last or best, found 'all'"):
         checkpoints.select_average(tmp_path, "all", 1)
@@ -126,9 +128,9 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
 def test_what_a_killed_process_leaves_is_tidied(tmp_path):
     for step in (1, 2, 3, 4):
         write(tmp_path, step)
-    (tmp_path / "step-00000001").rename(tmp_path / ".replaced-step-00000001")    # killed between its two renames
-    (tmp_path / "step-00000002").rename(tmp_path / ".partial-step-00000002")     # killed while writing
-    (tmp_path / "step-00000003").rename(tmp_path / ".gone-step-00000003")        # killed while deleting
+    for step, left in ((1, "replaced"), (2, "partial"), (3, "gone")):
+        # Killed between the two renames of a replacement, while writing, and while deleting.
+        (tmp_path / f"step-0000000{step}").rename(tmp_path / f".{left}-step-0000000{step}")
     checkpoints.tidy(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000004"]
 

@@ -6,7 +6,7 @@ from torch import nn
 from seqsru.training.optimizers import OPTIMIZERS
 
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-GRADIENTS = [torch.tensor(g, dtype=torch.float64) for g in ([0.1, 0.2, -0.3], [-0.4, 0.1, 0.2], [0.3, -0.1, 0.1])]
+GRADIENTS = torch.tensor([[0.1, 0.2, -0.3], [-0.4, 0.1, 0.2], [0.3, -0.1, 0.1]], dtype=torch.float64)
 
 
 def run(name, **options):
@@ -57,5 +57,5 @@ def test_sgd_shrinks_after_the_step_whatever_the_rate():
                                           ("sgd", torch.optim.SGD)])
 def test_defaults_are_those_of_torch_but_for_the_rate(name, theirs):
     parameter = nn.Parameter(START.clone())
-    ours, reference = OPTIMIZERS[name]([parameter], lr=0.3).defaults, theirs([parameter], lr=0.3).defaults
-    assert {k: v for k, v in ours.items() if k != "fused"} == {k: v for k, v in reference.items() if k != "fused"}
+    ours = OPTIMIZERS[name]([parameter], lr=0.3).defaults
+    assert {**ours, "fused": None} == {**theirs([parameter], lr=0.3).defaults, "fused": None}

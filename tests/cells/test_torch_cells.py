@@ -1,0 +1,119 @@
+"""lstm and gru equal torch.nn's layers; what is done for their rows changes no result."""
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from seqsru.cells import CELLS
+
+LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
+T, B, I, H = 7, 5, 6, 4
+LENGTHS = torch.tensor([7, 3, 1, 5, 2])
+VALID = torch.arange(T).unsqueeze(1) < LENGTHS
+over_layers = pytest.mark.parametrize("name", LAYERS)
+
+
+def pair(name):
+    """The cell and torch's own layer with the same weights."""
+    cell, layer = CELLS[name](I, H), LAYERS[name](I, H)
+    layer.load_state_dict({key.removeprefix("rnn."): value for key, value in cell.state_dict().items()})
+    return cell, layer
+
+
+def torch_state(state):
+    state = tuple(tensor.unsqueeze(0) for tensor in state)
+    return state if len(state) == 2 else state[0]
+
+
+def own_state(state):
+    return tuple(tensor.squeeze(0) for tensor in (state if isinstance(state, tuple) else (state,)))
+
+
+def run(module, x, state, *more):
+    """Outputs, final state, and the gradients of the weights and of x."""
+    x = x.clone().requires_grad_()
+    y, last = module(x, state, *more)
+    tensors = own_state(last) if last[0].dim() == 3 or not isinstance(last, tuple) else last
+    (y.square().sum() + sum(tensor.sum() for tensor in tensors)).backward()
+    return y, *tensors, x.grad, *(parameter.grad for parameter in module.parameters())
+
+
+@over_layers
+def test_equal_to_torch(name):
+    cell, layer = pair(name)
+    x, state = torch.randn(T, B, I), tuple(torch.randn(B, H) for _ in cell.initial_state(B))
+    torch.testing.assert_close(run(cell, x, state), run(layer, x, torch_state(state)))
+    with torch.no_grad():
+        y, last = layer(x, torch_state(state))
+        torch.testing.assert_close(cell(x, state), (y, own_state(last)))
+
+
+@over_layers
+def test_equal_to_torch_packed(name):
+    cell, layer = pair(name)
+    x, state = torch.randn(T, B, I), tuple(torch.randn(B, H) for _ in cell.initial_state(B))
+    y, last = layer(pack_padded_sequence(x, LENGTHS, enforce_sorted=False), torch_state(state))
+    expected = pad_packed_sequence(y)[0], own_state(last)
+    torch.testing.assert_close(cell(x, state, VALID), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(cell(x, state, VALID), expected)
+
+
+@over_layers
+def test_rows_of_length_0_pass_the_gradient_of_their_state(name):
+    cell, _ = pair(name)
+    x = torch.randn(T, 2, I)
+    state = tuple(torch.randn(2, H, requires_grad=True) for _ in cell.initial_state(2))
+    y, last = cell(x, state, torch.arange(T).unsqueeze(1) < torch.tensor([4, 0]))
+    assert not y[:, 1].any()
+    sum(tensor[1].sum() for tensor in last).backward()
+    for tensor in state:
+        assert torch.equal(tensor.grad, torch.tensor([[0.0], [1.0]]).expand(2, H))
+    none = torch.zeros(T, 2, dtype=torch.bool)
+    y, last = cell(x, state, none)
+    assert not y.any() and all(torch.equal(new, old) for new, old in zip(last, state))
+
+
+@over_layers
+def test_no_rows_and_no_steps(name):
+    cell, _ = pair(name)
+    for steps, rows in ((0, 3), (4, 0), (0, 0)):
+        state = cell.initial_state(rows)
+        y, last = cell(torch.randn(steps, rows, I), state, torch.ones(steps, rows, dtype=torch.bool))
+        assert y.shape == (steps, rows, H) and all(torch.equal(new, old) for new, old in zip(last, state))
+
+
+@over_layers
+@torch.no_grad()
+@pytest.mark.parametrize("size", [96, 260])
+def test_bits_do_not_depend_on_memory_layout_or_on_neighbours_in_wide_layers(name, size):
+    cell = CELLS[name](size, size)
+    x, state = torch.randn(3, 13, size), tuple(torch.randn(13, size) for _ in cell.initial_state(13))
+    lengths = torch.tensor([3, 1, 2] * 4 + [3])
+    for valid in (None, torch.arange(3).unsqueeze(1) < lengths):
+        y, last = cell(x, state, valid)
+        for n in (1, 4, 7, 12, 13):
+            some, known = tuple(t[:n] for t in state), None if valid is None else valid[:, :n]
+            batch_first = x.transpose(0, 1).contiguous().transpose(0, 1)
+            for given in (x[:, :n], x[:, :n].contiguous(), batch_first[:, :n]):
+                found, new = cell(given, some, known)
+                assert torch.equal(found, y[:, :n]) and all(torch.equal(a, b[:n]) for a, b in zip(new, last))
+
+
+@over_layers
+def test_onednn_is_left_as_it_was(name):
+    cell, _ = pair(name)
+    before = torch.backends.mkldnn.enabled
+    with torch.no_grad():
+        cell(torch.randn(1, 1, I), cell.initial_state(1))
+        with pytest.raises(RuntimeError):
+            cell(torch.randn(1, 1, I + 1), cell.initial_state(1))
+    assert torch.backends.mkldnn.enabled is before
+
+
+@over_layers
+def test_wrong_sizes(name):
+    with pytest.raises(ValueError, match="Cell: expected input_size of at least 1, found 0; give"):
+        CELLS[name](0, 3)
+    with pytest.raises(ValueError, match="Cell: expected hidden_size of at least 1, found -2; give"):
+        CELLS[name](3, -2)

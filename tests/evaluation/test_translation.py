@@ -1,0 +1,221 @@
+"""The translation pipeline: one line out for each line in, the same whatever is beside it."""
+import random
+import sys
+
+import pytest
+import torch
+
+from seqsru.cells import Stack
+from seqsru.data import Words
+from seqsru.decoding import Decoding, ForbiddenTokens, MinimumLength
+from seqsru.evaluation.plots import plot_attention
+from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.models import Decoder, Translator
+
+WORDS = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf und mal plus minus mehr als".split()
+
+
+def sentences(count, seed=0, longest=20):
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, longest))) for _ in range(count)]
+
+
+def make(cell="sru", attention="dot", **options):
+    torch.manual_seed(0)
+    tokenizer = Words.train([" ".join(WORDS)])
+    encoder = Stack(cell, 24, 20, 2, bidirectional=True)
+    decoder = Decoder(cell, 24, 40, 32, 2, attention=attention)
+    model = Translator(tokenizer.size, tokenizer.size, encoder, decoder, 24)
+    with torch.no_grad():  # untrained models do not end by themselves, nor look at the source much
+        model.source_embedding.weight *= 3
+        model.output_bias[tokenizer.eos] = 1.5
+    return TranslationPipeline(model, tokenizer, tokenizer, **options)
+
+
+LINES = ["", *sentences(6), "   ", "ein", *sentences(5, seed=2), "\t", "unbekannt ein"]
+SHORT = Decoding(length_factor=1.0, length_offset=2)
+
+
+def facts(translation):
+    """Everything that must not change by a bit."""
+    return (translation.text, translation.tokens, translation.log_prob, translation.score,
+            [facts(other) for other in translation.alternatives])
+
+
+@pytest.fixture(autouse=True)
+def threads(request):
+    """One thread, for small steps on a busy machine; a test may ask for another number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(getattr(request, "param", 1))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cell, attention, beam, stop, threads", [
+    ("sru", "dot", 1, "first", 1), ("sru", "dot", 4, "first", 2), ("sru", "additive", 5, "exact", 1),
+    ("gru", "dot", 3, "all", 1)], indirect=["threads"])
+def test_batches_change_nothing(cell, attention, beam, stop, threads):
+    """Alone, in other batches, in another order: the same text and, to the bit, the same scores."""
+    pipeline = make(cell, attention, decoding=SHORT)
+    options = {"beam": beam, "stop": stop, "n_best": min(beam, 2)}
+    expected = [facts(t) for t in pipeline.translate(LINES, **options)]
+    assert len({fact[0] for fact in expected}) > 4
+    assert [facts(t) for line in LINES for t in pipeline.translate([line], **options)] == expected
+    for batch in ({"batch_size": 3}, {"batch_size": 48, "batch_by": "tokens"}):
+        assert [facts(t) for t in pipeline.translate(LINES, **options, **batch)] == expected
+    order = list(range(len(LINES)))
+    random.Random(1).shuffle(order)
+    shuffled = pipeline.translate([LINES[index] for index in order], **options)
+    assert [facts(shuffled[order.index(index)]) for index in range(len(LINES))] == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+def test_scores_do_not_depend_on_the_batch(threads, monkeypatch):
+    pipeline, targets = make(), sentences(len(LINES), seed=5)
+    expected = pipeline.score(LINES, targets)
+    assert [pipeline.score([line], [target])[0] for line, target in zip(LINES, targets)] == expected
+    monkeypatch.setattr("seqsru.evaluation.translation.SCORED_AT_ONCE", 40)
+    assert pipeline.score(LINES[::-1], targets[::-1])[::-1] == expected
+
+
+def test_a_translation_scores_what_the_search_says():
+    """The steps of the search and one pass over the whole translation agree, for n-best and unknown words."""
+    pipeline = make(decoding=SHORT)
+    translations = pipeline.translate(LINES, beam=4, n_best=4)
+    for line, translation in zip(LINES, translations):
+        if line.strip():
+            found = [translation, *translation.alternatives]
+            scores = pipeline.score([line] * len(found), [t.text for t in found])
+            for one, score in zip(found, scores):
+                assert one.log_prob == pytest.approx(score, abs=1e-5 * max(1, abs(score)))
+                assert one.score == pytest.approx(one.log_prob / (len(one.tokens) + 1), rel=1e-12)
+
+
+def test_score_is_the_models():
+    pipeline = make()
+    tokenizer, model = pipeline.target_tokenizer, pipeline.model
+    source, target = "ein zwei drei", "vier fünf"
+    ids = torch.tensor([*tokenizer.encode(source), tokenizer.eos]).unsqueeze(1)
+    out = [*tokenizer.encode(target), tokenizer.eos]
+    with torch.no_grad():
+        features = model(ids, None, torch.tensor([tokenizer.bos, *out[:-1]]).unsqueeze(1))
+        log_probs = model.logits(features)[:, 0].double().log_softmax(-1)
+    expected = sum(float(log_probs[step, token]) for step, token in enumerate(out))
+    assert pipeline.score([source], [target]) == [pytest.approx(expected, abs=1e-5)]
+    assert pipeline.score([], []) == []
+
+
+def test_empty_lines_stay_empty():
+    translations = make().translate(LINES, attention=True)
+    assert len(translations) == len(LINES)
+    for line, translation in zip(LINES, translations):
+        if not line.strip():
+            assert (translation.text, translation.tokens, translation.log_prob) == ("", [], 0.0)
+            assert translation.attention is None and not translation.alternatives
+    assert make().translate([]) == []
+
+
+def test_n_best_is_sorted():
+    for translation in make().translate(sentences(5), beam=5, n_best=5):
+        found = [translation, *translation.alternatives]
+        assert len(found) == 5 and len({tuple(t.tokens) for t in found}) == 5
+        scores = [t.score for t in found]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_beam_one_is_greedy():
+    pipeline = make()
+    model, tokenizer = pipeline.model, pipeline.target_tokenizer
+    lines = sentences(4)
+    for line, translation in zip(lines, pipeline.translate(lines, beam=1)):
+        source = [*tokenizer.encode(line), tokenizer.eos]
+        tokens, limit = [], 2 * len(source) + 10
+        padded = torch.tensor(source + [tokenizer.pad] * (-len(source) % 8)).unsqueeze(1)
+        with torch.no_grad():
+            memory, state = model.begin(padded, torch.arange(len(padded)).unsqueeze(1) < len(source))
+            token = tokenizer.bos
+            while len(tokens) < limit - 1:
+                log_probs, _, state = model.step(torch.tensor([token]), memory, state)
+                token = int(log_probs.argmax())
+                if token == tokenizer.eos:
+                    break
+                tokens.append(token)
+        assert translation.tokens == tokens
+
+
+def test_attention():
+    pipeline = make()
+    line = "ein zwei drei"
+    (translation,) = pipeline.translate([line], attention=True, beam=3)
+    assert translation.attention.shape == (len(translation.tokens) + 1, 4)
+    torch.testing.assert_close(translation.attention.sum(1), torch.ones(len(translation.tokens) + 1))
+    assert translation.source_labels == ["ein", "zwei", "drei", "<eos>"]
+    assert translation.target_labels == [*translation.text.split(), "<eos>"]
+    (plain,) = pipeline.translate([line], beam=3)
+    assert facts(plain) == facts(translation) and plain.attention is None and plain.source_labels == []
+
+
+def test_coverage():
+    pipeline = make()
+    lines = sentences(6)
+    for line, translation in zip(lines, pipeline.translate(lines, coverage=0.4, attention=True)):
+        seen = translation.attention.double().sum(0).clamp(max=1).log().sum()
+        expected = translation.log_prob / (len(translation.tokens) + 1) + 0.4 * float(seen)
+        assert translation.score == pytest.approx(expected, rel=1e-9)
+    assert [t.text for t in pipeline.translate(lines, coverage=0.4)] == [
+        t.text for t in pipeline.translate(lines, coverage=0.4, attention=True)]
+
+
+def test_long_lines_are_cut_and_reported():
+    pipeline = make()
+    lines = ["ein zwei", "ein zwei drei vier fünf", "", "ein zwei drei"]
+    translations = pipeline.translate(lines, max_source=4)
+    assert [t.cut for t in translations] == [0, 2, 0, 0]
+    assert facts(translations[1]) == facts(translations[3])
+    report = pipeline.cut_report(translations, "input")
+    assert str(report) == "input: 4 lines; 1 longer than max_source, cut (line 2)"
+    assert not pipeline.cut_report(translations[2:], "input")
+
+
+def test_longest_output():
+    pipeline = make(rules=[MinimumLength(99)])
+    lines = ["ein", "ein zwei drei vier"]
+    translations = pipeline.translate(lines, length_factor=1.5, length_offset=3, beam=2)
+    assert [len(t.tokens) + 1 for t in translations] == [6, 10]
+
+
+def test_rules_and_defaults_of_the_pipeline():
+    tokenizer = make().target_tokenizer
+    banned = tokenizer.encode("ein zwei drei vier fünf sechs sieben")
+    pipeline = make(rules=[ForbiddenTokens(banned)], decoding=Decoding(beam=2, n_best=2))
+    for translation in pipeline.translate(sentences(6)):
+        assert not set(banned) & set(translation.tokens) and len(translation.alternatives) == 1
+    assert all(not t.alternatives for t in pipeline.translate(sentences(3), n_best=1))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: make().score(["ein"], []), "a translation for each of the 1 lines, found 0"),
+    (lambda: make().translate(["ein"], beam=2, n_best=3), "n_best: expected 1 to the beam's 2, found 3"),
+    (lambda: TranslationPipeline(make().model, Words.train(["a"]), make().target_tokenizer),
+     "a source tokenizer of 20 types, found one of 3"),
+    (lambda: TranslationPipeline(make().model, make().target_tokenizer, Words.train(["a"])),
+     "a target tokenizer of 20 types, found one of 3"),
+    (lambda: plot_attention(make().translate(["ein"])[0], "plot.png"), "with its attention, found none"),
+])
+def test_impossible_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    (translation,) = make().translate(["ein zwei $ drei"], attention=True)
+    plot_attention(translation, tmp_path / "attention.png")
+    assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    (translation,) = make().translate(["ein"], attention=True)
+    with pytest.raises(ImportError, match=r'pip install "seqsru\[plot\]"'):
+        plot_attention(translation, tmp_path / "attention.png")

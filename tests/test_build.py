@@ -1,0 +1,336 @@
+"""Settings into objects and back: schema, rehearsal, training, resuming, loading."""
+import re
+import shutil
+
+import pytest
+import torch
+from tiny_runs import LANGUAGE_MODEL, TRANSLATION, settings, write_texts
+
+import seqsru
+from seqsru import build, config
+from seqsru.builders import BUILDERS
+from seqsru.cells import CELLS, Cell
+from seqsru.config import ConfigError
+from seqsru.decoding import RULES
+from seqsru.schema import Choice, Section, Setting, paths
+from seqsru.training import OPTIMIZERS, SCHEDULES, TASKS, CheckpointError, checkpoints
+from seqsru.training.run_directory import exclusive
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """A folder with the texts."""
+    folder = tmp_path_factory.mktemp("texts")
+    write_texts(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def language_run(texts):
+    """A trained language model."""
+    told = []
+    outcome = build.train(settings(texts, LANGUAGE_MODEL, f"output={texts}/lm"), told.append)
+    return texts / "lm", outcome, told
+
+
+@pytest.fixture(scope="module")
+def translation_run(texts):
+    """A trained translation model."""
+    told = []
+    outcome = build.train(settings(texts, TRANSLATION, f"output={texts}/mt"), told.append)
+    return texts / "mt", outcome, told
+
+
+def weights(run, step="last"):
+    return checkpoints.select(run / "checkpoints", step).model()
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- the schema ------------------------------------------------------------------------------------
+
+def leaves(schema, path=""):
+    if isinstance(schema, Setting):
+        yield path, schema
+    elif isinstance(schema, Section):
+        for name, below in schema.entries.items():
+            yield from leaves(below, f"{path}.{name}")
+    else:
+        for name, below in schema.entries.items():
+            yield from leaves(below, f"{path}[{name}]")
+
+
+def test_every_setting_is_explained():
+    missing = [path for path, setting in leaves(build.schema()) if not setting.text]
+    assert missing == []
+
+
+def test_every_registered_thing_can_be_chosen():
+    assert BUILDERS.keys() == TASKS.keys() == build.schema().entries.keys()
+    known = {path for path, _ in leaves(build.schema())}
+    for name, registry in (("stack.cell", CELLS), ("encoder.cell", CELLS), ("decoder.cell", CELLS),
+                           ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        section = find(build.schema(), name)
+        assert isinstance(section, Choice) and section.entries.keys() == registry.keys()
+    assert all(any(f".rules.{rule}." in path for path in known) for rule in RULES)
+
+
+def find(schema, path):
+    """The part of a schema whose path ends so."""
+    def walk(part, at):
+        yield at, part
+        if isinstance(part, (Section, Choice)):
+            for name, below in part.entries.items():
+                yield from walk(below, f"{at}.{name}" if isinstance(part, Section) else at)
+    return next(part for at, part in walk(schema, "") if at.endswith("." + path))
+
+
+class Identity(Cell):
+    """A cell that does nothing.
+
+    Parameters
+    ----------
+    strength : float
+        How much of nothing.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, strength: float = 1.0):
+        super().__init__()
+        self.input_size, self.output_size, self.strength = input_size, hidden_size, strength
+        self.weight = torch.nn.Parameter(torch.eye(hidden_size, input_size))
+
+    def initial_state(self, batch):
+        return (self.weight.new_zeros(batch, 1),)
+
+    def forward(self, x, state, valid=None):
+        return x @ self.weight.t() * self.strength, state
+
+
+def test_a_new_cell_needs_no_edit(texts, tmp_path, monkeypatch):
+    monkeypatch.setitem(CELLS, "identity", Identity)
+    with pytest.raises(ConfigError, match=r"command line: model.stack.cell.strenght is not a setting; did "
+                       r"you mean "
+                                          "'strength'\\?$"):
+        settings(texts, LANGUAGE_MODEL, "model.stack.cell={name: identity, strenght: 2}")
+    chosen = settings(texts, LANGUAGE_MODEL, "model.stack.cell={name: identity, strength: 2}",
+                      f"output={tmp_path}/run", "training.epochs=1")
+    build.train(chosen, lambda line: None)
+    run = build.open_run(tmp_path / "run", checkpoint="best", average=1, device="cpu")
+    assert run.pipeline.model.stack.layers[0][0].strength == 2.0
+    assert "|cell:identity|layers:2|" in run.signed({})
+    assert "model.stack.cell.strength" in set(paths(build.schema()))
+
+
+def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
+    def lookahead(parameters, lr: float = 1.0, *, ahead: int = 5):
+        """Looks ahead."""
+        raise ValueError(f"expected ahead of at most 9, found {ahead}; lower it")
+    monkeypatch.setitem(OPTIMIZERS, "lookahead", lookahead)
+    chosen = settings(texts, LANGUAGE_MODEL, "optimizer={name: lookahead, ahead: 10}")
+    with pytest.raises(ConfigError, match=r"command line: optimizer.ahead: expected ahead of at most 9, "
+                       r"found 10; lower it$"):
+        build.rehearse(chosen)
+
+
+# ---- impossible values, before anything is read ----------------------------------------------------
+
+@pytest.mark.parametrize("override, problem", [
+    ("model.stack.dropout=2", "command line: model.stack.dropout: .*found 2"),
+    ("model.stack.num_layers=0", "command line: model.stack.num_layers: .*found 0"),
+    ("model.stack.bidirectional=true", "command line: model.stack.bidirectional: .*one direction"),
+    ("model.word_dropout=-1", "command line: model.word_dropout: .*-1"),
+    ("model.stack.cell={name: sru, highway: identity, projection_size: -1}",
+     "command line: model.stack.cell.projection_size: .*-1"),
+    ("batches.window=0", "batches.(batch_size|window): .*0"),
+    ("batches.batch_size=-2", "command line: batches.batch_size: .*-2"),
+    ("optimizer.beta1=2", "run.yaml:9: optimizer: Invalid beta"),
+    ("optimizer.lr=-1", "optimizer.*: Invalid learning rate"),
+    ("schedule={name: noam, warmup: 0}", "command line: schedule.warmup: .*0"),
+    ("training.steps=5", "run.yaml:10: training.epochs: .*either epochs or steps"),
+    ("training.clip=-1", "command line: training.clip: .*-1"),
+    ("training.label_smoothing=7", "command line: training.label_smoothing: .*7"),
+    ("seed=-1", "command line: seed: expected a seed of at least 0, found -1; choose another"),
+    ("output=run.yaml",
+     "command line: output: expected a folder for output, found the file .*; name another"),
+    ("data.valid=none.txt",
+     "command line: data.valid: expected a file at .*/none.txt, found none; check the path"),
+    ("training.threads=-1", "command line: training.threads: .*-1"),
+])
+def test_an_impossible_value_has_its_place(texts, monkeypatch, override, problem):
+    monkeypatch.chdir(texts)
+    chosen = settings(texts, LANGUAGE_MODEL, override)
+    monkeypatch.setattr("seqsru.builders.read_lines", lambda *a, **k: pytest.fail("something was read"))
+    with pytest.raises(ConfigError, match=problem) as caught:
+        build.train(chosen, lambda line: None)
+    assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
+    assert not (texts / "run").exists()
+
+
+def test_a_gpu_that_is_not_there(texts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="command line: device: expected a CUDA GPU for device cuda, found "
+                       "none that "
+                                          "torch can use; set device to cpu, or see what `seqsru doctor` says"):
+        build.rehearse(settings(texts, LANGUAGE_MODEL, "device=cuda"))
+
+
+# ---- training --------------------------------------------------------------------------------------
+
+def test_the_run_directory(language_run):
+    run, outcome, told = language_run
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "tokenizer.json", "checkpoints",
+                                                     "metrics.jsonl",
+                                                     "log", "signature.txt"}
+    assert outcome.finished and outcome.best < 20
+    assert re.fullmatch(rf"perplexity {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\|layers:2\|params:\S+\|"
+                        rf"data:valid.txt\|weights:step-{outcome.best_step}\|seed:1\|torch:[^|]+\|device:cpu\|"
+                        r"threads:\d+\n", (run / "signature.txt").read_text())
+    assert told[0].endswith("train.txt: 60 lines") and "parameters, cpu," in told[-1]
+
+
+def test_the_written_config_alone_repeats_the_run(language_run, tmp_path):
+    run, _, _ = language_run
+    chosen = config.load(run / "config.yaml", build.schema(), [f"output={tmp_path}/again"])
+    build.train(chosen, lambda line: None)
+    assert same(weights(run), weights(tmp_path / "again"))
+
+
+def test_a_run_goes_on_exactly(texts, language_run, tmp_path):
+    run, outcome, _ = language_run
+    short = settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", "training.epochs=1")
+    assert build.train(short, lambda line: None).step == outcome.step / 2
+    assert build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run"),
+                       lambda line: None).step == outcome.step
+    assert same(weights(run), weights(tmp_path / "run"))
+
+
+def test_other_settings_are_refused(texts, language_run):
+    run, _, _ = language_run
+    with pytest.raises(ConfigError) as caught:
+        build.train(settings(texts, LANGUAGE_MODEL, f"output={run}", "seed=2", "model.tied=false"),
+                    lambda line: None)
+    assert caught.value.problems == [
+        f"expected the settings that the run in {run} began with, found {name} {now} instead of {before}; "
+        "choose another output, or put it back" for name, now, before in (("seed", 2, 1), ("model.tied",
+                                                                                           "false", "true"))]
+
+
+def test_settings_may_change_until_training_begins(texts, tmp_path):
+    run = tmp_path / "run"
+    bad = texts / "bad.txt"
+    bad.write_bytes(b"ok\n\xff\n")
+    first = settings(texts, LANGUAGE_MODEL, f"output={run}", "tokenizer=characters", f"data.valid={bad}")
+    with pytest.raises(ValueError, match=r"bad.txt:2: expected UTF-8 text, found byte 0xFF"):
+        build.train(first, lambda line: None)
+    build.train(settings(texts, LANGUAGE_MODEL, f"output={run}", "training.epochs=1"), lambda line: None)
+    assert config.load(run / "config.yaml", build.schema()).values["tokenizer"]["name"] == "words"
+
+
+def test_bad_lines_are_skipped_and_reported_if_asked(texts, tmp_path):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"one two\n\xff\nthree\n")
+    told = []
+    build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", f"data.valid={bad}",
+                         "data.on_bad_line=skip",
+                         "training.epochs=1"), told.append)
+    assert any(line.endswith("bad.txt: 3 lines; 1 not UTF-8, skipped (line 2)") for line in told)
+
+
+def test_two_runs_in_one_directory(texts, tmp_path):
+    with exclusive(tmp_path / "run"):
+        with pytest.raises(BlockingIOError, match="expected no other run in this directory"):
+            build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run"), lambda line: None)
+
+
+def test_the_tokenizer_of_another_run(texts, language_run, tmp_path):
+    run, _, _ = language_run
+    build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", "training.epochs=1",
+                         f"tokenizer={{name: saved, run: {run}}}"), lambda line: None)
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (run / "tokenizer.json").read_bytes()
+
+
+def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path):
+    with pytest.raises(ConfigError, match=r"command line: tokenizer.vocabulary_size: .* found 1"):
+        build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run",
+                             "tokenizer={name: words, vocabulary_size: 1}"), lambda line: None)
+
+
+# ---- loading ---------------------------------------------------------------------------------------
+
+def test_load(language_run):
+    run, outcome, _ = language_run
+    before = torch.get_rng_state()
+    pipeline = seqsru.load(run)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not pipeline.model.training
+    scores = pipeline.score(["one two", ""])
+    assert len(scores) == 2 and scores[0] < scores[1] < 0
+    assert pipeline.generate("one", seed=3) == seqsru.load(run,
+                                                           checkpoint=str(outcome.best_step)).generate("one",
+                                                                                                       seed=3)
+
+
+def test_which_weights(language_run):
+    run, outcome, _ = language_run
+    steps = [int(path.name.removeprefix("step-")) for path in checkpoints.paths(run / "checkpoints")]
+    assert len(steps) == 2
+    mean = {name: (weights(run, str(steps[0]))[name] + tensor) / 2 for name, tensor in weights(run).items()}
+    loaded = seqsru.load(run, checkpoint="last", average=2).model
+    assert same(checkpoints.model_tensors(loaded), mean)
+    for options, field in (({"checkpoint": "last", "average": 1}, f"step-{outcome.step}"),
+                           ({"checkpoint": "best", "average": 1}, f"step-{outcome.best_step}"),
+                           ({"checkpoint": str(steps[0]), "average": 1}, f"step-{steps[0]}"),
+                           ({"checkpoint": "last", "average": 2}, "mean-of-2-last")):
+        assert f"|weights:{field}|" in build.open_run(run, device="cpu", **options).signed({})
+    with pytest.raises(CheckpointError, match="expected 9 checkpoints to average"):
+        seqsru.load(run, checkpoint="last", average=9)
+    with pytest.raises(CheckpointError, match="expected best, last or a step number, found 'newest'"):
+        seqsru.load(run, checkpoint="newest")
+
+
+@pytest.fixture
+def copy(language_run, tmp_path):
+    """A copy of the language model's run, to be damaged."""
+    return shutil.copytree(language_run[0], tmp_path / "copy")
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a run directory with a config.yaml at .*, found "
+                       "none; check "
+                                                "the path, or make one with `seqsru train`"):
+        seqsru.load(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named_and_another_used(copy):
+    newest = checkpoints.paths(copy / "checkpoints")[-1]
+    with open(newest / "model.safetensors", "r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+    with pytest.warns(RuntimeWarning, match=f"{newest.name}/model.safetensors: expected sha256 .*using "
+                      f"another"):
+        seqsru.load(copy, checkpoint="last")
+
+
+def test_a_tokenizer_that_does_not_belong(copy, texts):
+    tokenizer = build.load_tokenizer(copy, "tokenizer")
+    type(tokenizer)(tokenizer.types[:-1] + ["another"] if hasattr(tokenizer, "types") else
+                    ["<unk>", "<eos>", *"abcdefg"]).save(copy, "tokenizer")
+    with pytest.raises(CheckpointError,
+                       match="expected the tokenizer with sha256 .*trained with another one"):
+        seqsru.load(copy)
+
+
+def test_a_config_that_does_not_belong(copy):
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("hidden_size: 8", "hidden_size: 9").replace(
+        "backend: reference", "backend: reference\n      highway: project").replace("highway: auto\n", ""))
+    with pytest.raises(ValueError):
+        seqsru.load(copy)
+
+
+def test_a_moved_run_and_missing_data_do_not_matter(copy):
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(re.sub(r"(train|valid|test): /.*", r"\1: /nowhere", text))
+    assert seqsru.load(copy).score(["one"])[0] < 0

@@ -1,0 +1,62 @@
+"""Tiny data and tiny runs for the tests of the parts that need whole ones."""
+import random
+
+from seqsru import build, config
+
+LANGUAGE_MODEL = """\
+task: language_model
+output: {folder}/run
+data: {{train: {folder}/train.txt, valid: {folder}/valid.txt, test: {folder}/test.txt}}
+tokenizer: words
+model:
+  embedding_size: 8
+  stack: {{cell: {{name: sru, backend: reference}}, hidden_size: 8, num_layers: 2, dropout: 0.1}}
+batches: {{batch_size: 4, window: 16}}
+optimizer: {{name: adamw, lr: 1e-2}}
+training: {{epochs: 2, tensorboard: false}}
+"""
+TRANSLATION = """\
+task: translation
+output: {folder}/run
+data:
+  train: {{source: {folder}/train.src, target: {folder}/train.tgt}}
+  valid: {{source: {folder}/valid.src, target: {folder}/valid.tgt}}
+tokenizer: {{name: words, joint: false}}
+model:
+  embedding_size: 16
+  encoder: {{cell: {{name: sru, backend: reference}}, hidden_size: 16, bidirectional: true}}
+  decoder: {{cell: gru, hidden_size: 16, attention: {{name: dot, heads: 2}}}}
+batches: {{tokens: 256}}
+optimizer: {{name: adam, lr: 1e-2}}
+training: {{steps: 4, tensorboard: false}}
+decoding: {{beam: 2}}
+"""
+WORDS = "one two three four five six seven".split()
+
+
+def sentences(count, seed):
+    """Random sentences of one to six words, the same for the same seed."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, 6))) for _ in range(count)]
+
+
+def write_texts(folder):
+    """Texts for both tasks; the translation of a sentence is its words in upper case, turned around."""
+    for seed, (split, count) in enumerate((("train", 60), ("valid", 12), ("test", 6))):
+        lines = sentences(count, seed)
+        (folder / f"{split}.txt").write_text("".join(line + "\n" for line in lines))
+        (folder / f"{split}.src").write_text("".join(line + "\n" for line in lines))
+        (folder / f"{split}.tgt").write_text(
+            "".join(" ".join(line.upper().split()[::-1]) + "\n" for line in lines))
+
+
+def write_config(folder, text):
+    """Write a configuration for the texts in a folder, and give its path."""
+    path = folder / "run.yaml"
+    path.write_text(text.format(folder=folder))
+    return path
+
+
+def settings(folder, text, *overrides):
+    """Resolved settings for the texts in a folder."""
+    return config.load(write_config(folder, text), build.schema(), overrides)

@@ -1,0 +1,194 @@
+"""Compare one SRU layer with an LSTM, a GRU and a convolution of width 3, forward and backward.
+
+    python tools/bench_layers.py --device cpu --threads 2 --out layers.json
+
+All layers map (T, B, D) to (T, B, D). A convolution of width 3 multiplies as much as the SRU's product does
+(3·D² a step), so in equal precision it is the floor of an SRU layer, which adds its scan; it runs on (B, D,
+T), the layout it likes best. *forward* runs without gradients; *training* is forward and backward, to the
+input and every weight.
+
+Only ratios inside one run mean anything on a shared machine. So the layers take turns: in each of the
+repeats every layer is timed once, its time is divided by the SRU's of the same repeat, and the median of
+those ratios is printed with its quartiles.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import quantiles
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seqsru.cells import SRU  # noqa: E402
+from seqsru.evaluation.environment import environment  # noqa: E402
+
+SIZES = ((32, 32, 256), (64, 32, 512), (35, 20, 650), (64, 64, 1024))
+PASSES = ("forward", "training")
+
+
+class Convolution(nn.Module):
+    """A convolution over time of width 3, padded to keep the length, on (B, D, T)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(size, size, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.convolution(x),)
+
+
+LAYERS: dict[str, Callable[[int], nn.Module]] = {
+    "SRU": lambda size: SRU(size, size, 1),
+    "LSTM": lambda size: nn.LSTM(size, size),
+    "GRU": lambda size: nn.GRU(size, size),
+    "conv k=3": Convolution,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--sizes", default=",".join("x".join(map(str, size)) for size in SIZES),
+                        help="sizes TxBxD, separated by commas (default: %(default)s)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
+                        help="bfloat16: products under autocast (default: float32)")
+    parser.add_argument("--repeats", type=int, default=9,
+                        help="times each layer is measured (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.05,
+                        help="least time of one measurement (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own)")
+    parser.add_argument("--out", type=Path, help="file for the numbers, as JSON")
+    given = parser.parse_args(arguments)
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
+    try:
+        sizes = [size_of(text) for text in given.sizes.split(",")]
+    except ValueError as error:
+        parser.error(str(error))
+    rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds)
+    report = {"environment": environment(torch.device(given.device)), "precision": given.precision,
+              "repeats": given.repeats, "rows": rows}
+    print(f"{report['environment']['device_name']}, {given.precision}, {given.repeats} repeats")
+    print(table(rows))
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def size_of(text: str) -> tuple[int, int, int]:
+    """Read ``TxBxD``."""
+    parts = text.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"expected a size TxBxD of three numbers, as in 64x32x512, found {text!r}")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def compare(sizes: list[tuple[int, int, int]], device: torch.device, precision: str, repeats: int,
+            seconds: float) -> list[dict]:
+    """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU."""
+    rows = []
+    for T, B, D in sizes:
+        torch.manual_seed(0)
+        calls = {name: passes(make(D).to(device), T, B, D, precision) for name, make in LAYERS.items()}
+        for what in PASSES:
+            times = take_turns({name: both[what] for name, both in calls.items()}, device, repeats, seconds)
+            for name, measured in times.items():
+                ratios = [own / base for own, base in zip(measured, times["SRU"])]
+                rows.append({"T": T, "B": B, "D": D, "pass": what, "layer": name,
+                             "ms": spread([1e3 * t for t in measured]), "ratio": spread(ratios)})
+    return rows
+
+
+def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str, Callable[[], object]]:
+    """Two functions that run a layer on random data of its own: forward, and forward with backward."""
+    device = next(layer.parameters()).device
+    shape = (B, D, T) if isinstance(layer, Convolution) else (T, B, D)
+    x, gradient = torch.randn(shape, device=device), torch.randn(shape, device=device)
+    leaf = x.clone().requires_grad_()
+    wanted = [leaf, *layer.parameters()]
+
+    def autocast() -> contextlib.AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def forward() -> Tensor:
+        with torch.no_grad(), autocast():
+            return layer(x)[0]
+
+    def training() -> tuple[Tensor, ...]:
+        with autocast():
+            y = layer(leaf)[0]
+        return torch.autograd.grad(y, wanted, gradient.to(y.dtype))
+
+    return {"forward": forward, "training": training}
+
+
+def take_turns(calls: dict[str, Callable[[], object]], device: torch.device, repeats: int, seconds: float,
+               ) -> dict[str, list[float]]:
+    """Seconds a call of each function, measured `repeats` times in turn, each over at least `seconds`."""
+    counts = {}
+    for name, call in calls.items():
+        timed(call, device, 1)                                  # compiles, allocates, chooses algorithms
+        timed(call, device, 1)
+        counts[name] = max(1, round(seconds / timed(call, device, 1)))
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            found[name].append(timed(call, device, counts[name]))
+    return found
+
+
+def timed(call: Callable[[], object], device: torch.device, count: int) -> float:
+    """Seconds a call, over `count` calls in a row, with the device idle at both ends."""
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    synchronize(device)
+    return (time.perf_counter() - start) / count
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
+    return {"median": middle, "q1": low, "q3": high}
+
+
+def table(rows: list[dict]) -> str:
+    """One line a size and pass: the SRU's milliseconds, and the others' times as multiples of it."""
+    others = [name for name in LAYERS if name != "SRU"]
+    heads = "".join(f"  {name + ' / SRU':>20}" for name in others)
+    lines = [f"{'T, B, D':>14}  {'pass':<8}  {'SRU ms':>22}{heads}"]
+    for first in rows:
+        if first["layer"] != "SRU":
+            continue
+        keys = ("T", "B", "D", "pass")
+        same = {row["layer"]: row for row in rows if all(row[key] == first[key] for key in keys)}
+        size = f"{first['T']}, {first['B']}, {first['D']}"
+        lines.append(f"{size:>14}  {first['pass']:<8}  {shown(first['ms'], 3):>22}"
+                     + "".join(f"  {shown(same[name]['ratio'], 2):>20}" for name in others))
+    return "\n".join(lines)
+
+
+def shown(value: dict[str, float], digits: int) -> str:
+    """``median [q1–q3]``."""
+    return f"{value['median']:.{digits}f} [{value['q1']:.{digits}f}–{value['q3']:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
