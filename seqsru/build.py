@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from seqsru import __version__, config
-from seqsru.builder import Builder, arguments, made, new_tokenizer
+from seqsru.builder import Builder, arguments, load_tokenizers, made, new_tokenizer
 from seqsru.builders import BUILDERS
 from seqsru.config import ConfigError, Settings
-from seqsru.data import Tokenizer, Words, load_tokenizer
+from seqsru.data import Tokenizer, Words
 from seqsru.data.files import write_whole
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.evaluation.signature import machine, parameters, signature
@@ -119,8 +119,7 @@ def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
     trainer = _trainer(builder, settings, texts, tokenizers, device)
     for line in builder.reports(trainer.task):
         say(line)
-    say(f"{parameters(trainer.model)} parameters, {device.type}, {torch.get_num_threads()} threads, "
-        f"in {directory}")
+    say(f"{parameters(trainer.model)} parameters on {device.type}, in {directory}")
     outcome = trainer.fit()
     if outcome.best is not None:
         fields = {**builder.fields(values, trainer.model), "data": builder.files(values, "valid")[0].name,
@@ -175,8 +174,7 @@ def _tokenizers(builder: Builder, settings: Settings, texts: object, directory: 
             with settings.at("tokenizer"):
                 lines = builder.training_lines(texts, file)
                 new_tokenizer(settings.values["tokenizer"], lines, file).save(directory, file)
-    loaded = {file: load_tokenizer(directory, file) for file in dict.fromkeys(files.values())}
-    return {role: loaded[file] for role, file in files.items()}
+    return load_tokenizers(directory, files)
 
 
 def _write_config(settings: Settings, directory: Path) -> None:
@@ -287,7 +285,7 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
     values = settings.values
     builder = BUILDERS[values["task"]]
     files = builder.tokenizer_files(values)
-    tokenizers = {role: load_tokenizer(folder, file) for role, file in files.items()}
+    tokenizers = load_tokenizers(folder, files)
     chosen = checkpoints.select(folder / CHECKPOINTS, checkpoint)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:

@@ -69,7 +69,7 @@ class Builder(ABC):
         """What the task left out of the data, in words."""
 
     @abstractmethod
-    def pipeline(self, settings: Settings, model: nn.Module, tokenizers: Mapping[str, Tokenizer]) -> Any:
+    def pipeline(self, settings: Settings, model: Any, tokenizers: Mapping[str, Tokenizer]) -> Any:
         """Text in, text or numbers out."""
 
     @abstractmethod
@@ -101,6 +101,12 @@ def new_tokenizer(options: Values, lines: Iterable[str], file: str) -> Tokenizer
     rest = {option: value for option, value in options.items() if option != "joint"}
     name = rest.pop("name")
     return saved(file, **rest) if name == "saved" else TOKENIZERS[name].train(lines, **rest)
+
+
+def load_tokenizers(folder: Path, files: Mapping[str, str]) -> dict[str, Tokenizer]:
+    """The tokenizers of a run, by role; each file is read once."""
+    loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
+    return {role: loaded[file] for role, file in files.items()}
 
 
 def cell_section() -> Choice:

@@ -83,7 +83,7 @@ class LanguageModelling(Builder):
     def reports(self, task: LanguageModelTask) -> list[str]:
         return []
 
-    def pipeline(self, settings: Settings, model: nn.Module,
+    def pipeline(self, settings: Settings, model: LanguageModel,
                  tokenizers: Mapping[str, Tokenizer]) -> LanguagePipeline:
         return LanguagePipeline(model, tokenizers["tokenizer"])
 
@@ -191,7 +191,7 @@ class Translation(Builder):
             rules = make_rules(options.pop("rules"))
             return Decoding(**options), rules
 
-    def pipeline(self, settings: Settings, model: nn.Module,
+    def pipeline(self, settings: Settings, model: Translator,
                  tokenizers: Mapping[str, Tokenizer]) -> TranslationPipeline:
         decoding, rules = self.search(settings)
         return TranslationPipeline(model, tokenizers["source tokenizer"], tokenizers["target tokenizer"],

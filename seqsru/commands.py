@@ -9,8 +9,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from seqsru import build, config
 from seqsru.data import Report
 from seqsru.evaluation.language import LanguagePipeline
@@ -18,7 +16,7 @@ from seqsru.evaluation.plots import new_figure, plot_attention
 from seqsru.evaluation.translation import Translation, TranslationPipeline
 from seqsru.measurements import evaluate, latency, score
 from seqsru.options import (add_decoding, add_run, add_settings, add_threads, chunks, complete, decoding,
-                            open_run, output, pipeline_for, say, use_threads)
+                            open_run, output, pipeline_for, progress, say, use_threads)
 from seqsru.schema import describe, from_signature
 
 GENERATION = from_signature(LanguagePipeline.generate, skip=["self", "prompt"])
@@ -115,10 +113,10 @@ def _translate(options: argparse.Namespace) -> int:
         raise ValueError("translate: expected --json with --attention, found none; add it, or draw the "
                          "attention with --plot")
     if options.plot is not None:
-        new_figure("line.png", width=1.0, height=1.0)       # whether matplotlib is there, before the time is spent
+        new_figure("line.png", width=1.0, height=1.0)       # is matplotlib there? asked before the work
         options.plot.mkdir(parents=True, exist_ok=True)
     cut, number = Report(str(options.file or "<stdin>")), 0
-    with output(options.output) as stream, tqdm(unit="line", disable=None) as bar:
+    with output(options.output) as stream, progress(options.output) as bar:
         for lines in chunks(options.file):
             wanted = options.attention or options.plot is not None
             for translation in pipeline.translate(lines, attention=wanted, **settings):

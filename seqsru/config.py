@@ -152,7 +152,8 @@ def _put(node: Node, path: str, value: str) -> None:
                                "own; set it whole"])
         if depth < len(parts) - 1:
             node = node.value.setdefault(part, Node(None, COMMAND_LINE))
-    node.value[parts[-1]] = parse(value, lambda line: COMMAND_LINE)
+        else:
+            node.value[part] = parse(value, lambda line: COMMAND_LINE)
 
 
 # ---- checking --------------------------------------------------------------------------------------

@@ -3,11 +3,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import Any
 
 from seqsru import build
-from seqsru.data import read_lines, read_parallel
+from seqsru.data import DataError, read_lines, read_parallel
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.clock import Target
 from seqsru.evaluation.language import LanguagePipeline
@@ -15,7 +14,8 @@ from seqsru.evaluation.latency import language_target, measure, table, translati
 from seqsru.evaluation.plots import new_figure, plot_latency
 from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.options import (CHUNK, DECODING, LOADING, add_decoding, add_run, add_settings, add_threads,
-                            chunks, complete, decoding, flag, open_run, output, use_threads, write_json)
+                            chunks, complete, decoding, flag, open_run, output, progress, say,
+                            use_threads, write_json)
 from seqsru.schema import from_signature
 
 MEASURING = from_signature(measure, skip=["targets", "lines"])
@@ -103,6 +103,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _perplexity(options: argparse.Namespace, run: build.Run, file: Path) -> int:
     values = run.settings.values
     text = read_lines(file, on_bad_line=values["data"]["on_bad_line"])
+    if text.report:
+        say(str(text.report))
     state = options.state or values["training"]["valid_state"]
     found = run.pipeline.perplexity(text.lines, carried=state == "carried")
     signature = run.signed({"data": file.name, "tokens": found.tokens, "unknown": found.unknown,
@@ -118,9 +120,16 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
     pipeline: TranslationPipeline = run.pipeline
     settings = {**decoding(options, pipeline), "n_best": 1}
     metrics = (options.metrics or "bleu,chrf").split(",")
-    pair = read_parallel(source, reference)
+    translation_scores(["x"], ["x"], metrics)       # are these metrics? asked before the work
+    pair = read_parallel(source, reference, on_bad_line=run.settings.values["data"]["on_bad_line"])
+    if pair.report:
+        say(str(pair.report))
+    baseline = None if options.baseline is None else read_lines(options.baseline).lines
+    if baseline is not None and len(baseline) != len(pair.target):
+        raise DataError(f"evaluate: expected as many lines in {options.baseline} as in {reference}, found "
+                        f"{len(baseline):,} and {len(pair.target):,}; compare translations of the same source")
     texts: list[str] = []
-    with tqdm(total=len(pair.source), unit="line", disable=None) as bar:
+    with progress(source, len(pair.source)) as bar:
         for first in range(0, len(pair.source), CHUNK):
             lines = pair.source[first:first + CHUNK]
             texts += [translation.text for translation in pipeline.translate(lines, **settings)]
@@ -135,11 +144,11 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
     for one in scores:
         print(one.line)
     print(signature)
-    report = {name: one.value for name, one in zip(metrics, scores)}
+    report: dict[str, Any] = {name: one.value for name, one in zip(metrics, scores)}
     report |= {"signatures": {name: one.signature for name, one in zip(metrics, scores)}, "lines": len(texts),
                "data": str(source), "signature": signature}
-    if options.baseline is not None:
-        compared = paired_bootstrap(read_lines(options.baseline).lines, texts, pair.target, metrics)
+    if baseline is not None:
+        compared = paired_bootstrap(baseline, texts, pair.target, metrics)
         for comparison in compared:
             print(comparison.line)
         report["comparison"] = {name: asdict(one) for name, one in zip(metrics, compared)}
@@ -175,7 +184,7 @@ def _latency(options: argparse.Namespace) -> int:
     if options.first < 1:
         raise ValueError(f"latency: expected --first of at least 1, found {options.first}; leave it out")
     if options.plot is not None:
-        new_figure(options.plot, width=1.0, height=1.0)     # whether it can be drawn, before the time is spent
+        new_figure(options.plot, width=1.0, height=1.0)     # can it be drawn? asked before the work
     runs = [open_run(options)]
     if options.against is not None:
         runs.append(build.open_run(options.against, **complete(options, LOADING)))
@@ -187,7 +196,7 @@ def _latency(options: argparse.Namespace) -> int:
         runs[0].builder.files(values, "test") or runs[0].builder.files(values, "valid"))
     lines = [line for line in read_lines(files[0]).lines if line.strip()][:options.first]
     targets = [_target(name, run, options.beam) for name, run in zip(names, runs)]
-    report = measure(targets, lines, **complete(options, MEASURING))
+    report: dict[str, Any] = measure(targets, lines, **complete(options, MEASURING))
     protocol = report["protocol"]
     signatures = [run.signed({"data": files[0].name, "lines": len(lines), "decoder": target.decoder,
                               "batch": 1, "length": protocol["length"] or "natural",

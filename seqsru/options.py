@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from tqdm import tqdm
 
 from seqsru import build, config
 from seqsru.builder import make_rules, rules_section
@@ -134,6 +135,11 @@ def chunks(path: Path | None) -> Iterator[list[str]]:
             lines = []
     if lines:
         yield lines
+
+
+def progress(path: Path | None, total: int | None = None) -> tqdm:
+    """A bar of lines on stderr, if that is a terminal and the result of the command does not go there too."""
+    return tqdm(total=total, unit="line", disable=True if path is None and sys.stdout.isatty() else None)
 
 
 @contextmanager

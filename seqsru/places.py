@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,7 +29,7 @@ class ConfigError(ValueError):
 class Node:
     """A value and where it was given: a scalar, a list of nodes, or a dict of nodes."""
 
-    value: object
+    value: Any
     place: str
 
     def plain(self):
@@ -53,7 +54,8 @@ def parse(text: str, place: Place) -> Node:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark, what = error.problem_mark or error.context_mark, error.problem or error.context
-        raise ConfigError([f"{place(mark.line + 1)}: expected YAML, found a mistake ({what}); check "
+        line = mark.line + 1 if mark else 1
+        raise ConfigError([f"{place(line)}: expected YAML, found a mistake ({what}); check "
                            "indentation, colons, brackets and quotes there"]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -258,6 +258,15 @@ def test_evaluate_a_language_model(texts, run, language_run, tmp_path):
     assert "|state:separate|" in alone and alone.splitlines()[0] != out.splitlines()[0]
 
 
+def test_evaluate_tells_of_lines_it_left_out(texts, run, refused, tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"one two\n\xff\n")
+    path = write_config(texts, LANGUAGE_MODEL)
+    assert run("train", path, f"output={tmp_path}/run", "data.on_bad_line=skip", "training.epochs=1")[0] == 0
+    status, out, err = run("evaluate", tmp_path / "run", tmp_path / "bad.txt")
+    assert status == 0 and "|tokens:3|" in out
+    assert err == f"{tmp_path}/bad.txt: 2 lines; 1 not UTF-8, skipped (line 2)\n"
+
+
 def test_score_lines(texts, run, language_run):
     scores = seqsru.load(language_run).score(["one two", "", "three", " ", "seven six"])
     expected = [f"{value:.6f}" for value in scores]
@@ -279,7 +288,8 @@ def test_generate(run, language_run):
 
 def test_latency_of_a_language_model(texts, run, language_run, tmp_path):
     status, out, err = run("latency", language_run, texts / "test.txt", "--first", "2", "--length", "3",
-                           "--repeats", "1", "--warmup", "1", "--json", tmp_path / "l.json", "--plot", tmp_path / "l.svg")
+                           "--repeats", "1", "--warmup", "1", "--json", tmp_path / "l.json", "--plot",
+                           tmp_path / "l.svg")
     assert status == 0 and err == ""
     report = json.loads((tmp_path / "l.json").read_text())
     assert report["protocol"]["lines"] == 2 and report["signatures"] == [out.splitlines()[-1]]
@@ -389,7 +399,8 @@ def test_score_translations(texts, run, refused, translation_run):
     assert run("score", translation_run, texts / "test.src", texts / "test.tgt") == (0, expected, "")
     assert refused("score", translation_run, texts / "test.src") == (
         "seqsru: score: expected 2 files, found 1; a translation model takes SOURCE and TARGET")
-    assert re.fullmatch(r"seqsru: expected as many lines in \S+/test.src as in \S+/valid.tgt, found 6 and 12; .*",
+    assert re.fullmatch(r"seqsru: expected as many lines in \S+/test.src as in \S+/valid.tgt, found 6 and "
+                        r"12; .*",
                         refused("score", translation_run, texts / "test.src", texts / "valid.tgt"))
 
 
@@ -427,6 +438,8 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         "seqsru: evaluate: expected --state with a language model, found a translation model; leave it out")
     assert "expected some of bleu, chrf, ter, found 'blue'" in refused(
         "evaluate", translation_run, "--split", "valid", "--metrics", "blue")
+    assert re.search(r"expected as many lines in \S+/lines as in \S+/valid.tgt, found 5 and 12; compare ",
+                     refused("evaluate", translation_run, "--split", "valid", "--baseline", texts / "lines"))
     assert refused("score", language_run, "a", "b") == (
         "seqsru: score: expected 0 or 1 files, found 2; a language model takes one text, or stdin")
     assert refused("generate", translation_run, "--prompt", "one") == (

@@ -114,8 +114,11 @@ def test_the_dump_alone_gives_the_same_settings(tmp_path):
     assert config.dump(again.values) == text
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]))
-                    | st.floats(allow_nan=False), lambda inner: st.lists(inner, max_size=3), max_leaves=5))
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(
+    st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=5))
 def test_every_plain_value_survives_the_dump(value):
     back = parse(config.dump({"value": value}), str).plain()["value"]
     assert back == value and type(back) is type(value)
@@ -123,12 +126,11 @@ def test_every_plain_value_survives_the_dump(value):
 
 @pytest.mark.parametrize("text, value", [
     ("1e-4", 1e-4), ("1E5", 1e5), ("1.", 1.0), (".5", 0.5), ("-.inf", float("-inf")), ("10", 10), ("-3", -3),
-    ("+3", 3),
-    ("010", 10), ("no", "no"), ("yes", "yes"), ("on", "on"), ("True", "True"), ("true", True), ("false",
-                                                                                                False),
+    ("+3", 3), ("010", 10), ("no", "no"), ("yes", "yes"), ("on", "on"), ("True", "True"), ("true", True),
+    ("false", False),
     ("~", None), ("null", None), ("", None), ("2020-01-01", "2020-01-01"), ("12:30:45", "12:30:45"),
-    ("'5'", "5"), ("!!str 5", "5"), ("0x10", "0x10"), ("1_000", "1_000"), (".nan", ".nan"), ("[1, [a]]", [1,
-                                                                                                          ["a"]]),
+    ("'5'", "5"), ("!!str 5", "5"), ("0x10", "0x10"), ("1_000", "1_000"), (".nan", ".nan"),
+    ("[1, [a]]", [1, ["a"]]),
 ])
 def test_scalars(text, value):
     found = parse(f"key: {text}", str).plain()["key"]
@@ -157,8 +159,8 @@ def test_numbers_and_paths(tmp_path, monkeypatch):
      "run.yaml:2: model.cell.hiden is not a setting; did you mean 'hidden'?"),
     (GOOD + "hidden: 3\n", "run.yaml:7: hidden is not a setting there; did you mean 'model.cell.hidden'?"),
     (GOOD + "zzz: 3\n", "run.yaml:7: zzz is not a setting; there are seed, data, model, decoding, schedule"),
-    (GOOD + "<<: {seed: 3}\n", "run.yaml:7: << is not a setting; there are seed, data, model, decoding, "
-     "schedule"),
+    (GOOD + "<<: {seed: 3}\n",
+     "run.yaml:7: << is not a setting; there are seed, data, model, decoding, schedule"),
     (GOOD + "seed: ten\n", "run.yaml:7: seed must be a whole number, found 'ten'"),
     (GOOD + "seed: 1e3\n", "run.yaml:7: seed must be a whole number, found 1000"),
     (GOOD + "seed: true\n", "run.yaml:7: seed must be a whole number, found true"),
@@ -206,8 +208,8 @@ def test_numbers_and_paths(tmp_path, monkeypatch):
      "run.yaml:1: the value must be a plain value, found the tag tag:yaml.org,2002:set; remove it"),
     ("[1, 2]: 3", "run.yaml:1: expected the name of a setting, found a list or a section; write name: value"),
     ("a.b: 3", "run.yaml:1: expected the name of a setting, found 'a.b'; write name: value"),
-    (b"seed: 1\ndata: \xff", "run.yaml:2: expected UTF-8, found the byte 0xff at offset 14; save the file as "
-     "UTF-8"),
+    (b"seed: 1\ndata: \xff",
+     "run.yaml:2: expected UTF-8, found the byte 0xff at offset 14; save the file as UTF-8"),
     ("seed: 1\ndata: \x07", "run.yaml:2: expected text, found the control character #x0007; remove it"),
 ])
 def test_one_line_a_problem(tmp_path, text, problem):
@@ -221,8 +223,7 @@ def test_one_line_a_problem(tmp_path, text, problem):
 def test_broken_yaml(tmp_path, text, where):
     (problem,) = refused(tmp_path, text)
     assert re.fullmatch(rf"{where}: expected YAML, found a mistake \(.*\); check indentation, colons, "
-                        rf"brackets and "
-                        "quotes there", problem)
+                        "brackets and quotes there", problem)
 
 
 def test_all_problems_are_found_at_once(tmp_path):
@@ -256,8 +257,8 @@ def test_overrides(tmp_path):
     ("model.cell.hidden.more=1",
      "command line: model.cell.hidden.more: model.cell.hidden is 512, which has no settings of its own; set "
      "it whole"),
-    ("model.cell={name: lstm, name: sru}", "command line: name is given twice, first at command line; remove "
-     "one"),
+    ("model.cell={name: lstm, name: sru}",
+     "command line: name is given twice, first at command line; remove one"),
     ("model.cell.name=lstm", None),
 ])
 def test_overrides_are_checked_the_same_way(tmp_path, override, problem):
@@ -332,8 +333,8 @@ def test_a_type_no_setting_can_have():
 
 
 @pytest.mark.parametrize("kind, words", [
-    (int | None, "a whole number or null"), (Optional[str], "text or null"), (list[Path],
-                                                                              "a list (each a path)"),
+    (int | None, "a whole number or null"), (Optional[str], "text or null"),
+    (list[Path], "a list (each a path)"),
     (Literal["a"] | int, "'a' or a whole number"), (Literal["a", 2], "one of 'a', 2"),
     (str | Path, "text or a path"), (tuple[float, ...], "a list (each a number)"),
 ])

@@ -114,6 +114,7 @@ def test_importing_does_nothing():
     assert loaded("import seqsru; assert seqsru.__version__; import seqsru.cli", heavy) == []
 
 
+@pytest.mark.slow
 def test_layers_need_only_torch():
     others = ["numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib",
               "tensorboard"]
@@ -124,6 +125,7 @@ def test_layers_need_only_torch():
     assert loaded(statement, []) == []
 
 
+@pytest.mark.slow
 def test_the_rest_loads_no_compiler_and_no_model_of_text_and_looks_for_no_device():
     statement = ("import torch\ntorch.cuda.is_available = torch.cuda.device_count = lambda: 1 / 0\n"
                  "from seqsru import SRU, load\nimport seqsru.commands")

@@ -167,8 +167,8 @@ class TranslationPipeline:
         pairs = [([*self.source_tokenizer.encode(source), self.source_tokenizer.eos],
                   [*self.target_tokenizer.encode(target), eos]) for source, target in zip(sources, targets)]
         groups: dict[tuple[int, int], list[int]] = {}
-        for index, (source, target) in enumerate(pairs):
-            groups.setdefault((_padded(len(source)), _padded(len(target))), []).append(index)
+        for index, lengths in enumerate((len(source), len(target)) for source, target in pairs):
+            groups.setdefault((_padded(lengths[0]), _padded(lengths[1])), []).append(index)
         scores = [0.0] * len(pairs)
         for (length, steps), members in sorted(groups.items()):
             size = max(1, SCORED_AT_ONCE // max(length, steps))

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells import CELLS, State
+from seqsru.cells import CELLS, Cell, State
 from seqsru.cells.cell import check_probability, check_sizes, shared_mask
-from seqsru.models.attention import ATTENTIONS, draw
+from seqsru.models.attention import ATTENTIONS, Attention, draw
 from seqsru.ops import linear
 
 Attend = Literal["all", "first", "last"]
@@ -154,6 +154,7 @@ class Decoder(nn.Module):
         bias = memory.new_zeros(valid.shape).masked_fill(~valid, torch.finfo(memory.dtype).min)
         kept = [bias.t().contiguous()]                                                    # (B, S)
         for attention in self.attentions.values():
+            assert isinstance(attention, Attention)
             kept.extend(attention.remember(memory))
         return tuple(kept), self._start(memory, valid)
 
@@ -219,7 +220,8 @@ class Decoder(nn.Module):
 
     def _initial(self, batch: int) -> list[Tensor]:
         """Give the cells' own state before the first step."""
-        return [tensor for cell in self.cells for tensor in cell.initial_state(batch)]
+        cells: list[Cell] = list(self.cells)  # type: ignore[arg-type]
+        return [tensor for cell in cells for tensor in cell.initial_state(batch)]
 
 
 def _bridgeable(tensor: Tensor) -> bool:

@@ -107,12 +107,11 @@ class Translator(nn.Module):
         if tying == "all":
             self.target_embedding.weight = self.source_embedding.weight
         width, self.projection = decoder.output_size, None
+        self.output_weight: Tensor = self.target_embedding.weight
         if tying == "none":
             self.output_weight = nn.Parameter(torch.empty(target_vocabulary, width))
-        else:
-            self.output_weight = self.target_embedding.weight
-            if width != embedding_size:
-                self.projection = nn.Linear(width, embedding_size, bias=False)
+        elif width != embedding_size:
+            self.projection = nn.Linear(width, embedding_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(target_vocabulary))
         for matrix in (self.source_embedding, self.target_embedding, self.projection):
             if matrix is not None:

@@ -22,12 +22,13 @@ def backend_module(name: str, device: torch.device) -> ModuleType:
     ImportError
         CUDA without the package numba-cuda.
     """
+    kind = device.type
     if name == "auto":
-        if device.type not in ("cpu", "cuda"):
+        if kind not in ("cpu", "cuda"):
             raise ValueError(f"seqsru.ops: expected tensors on a CPU or CUDA device, found '{device}'; move "
                              f"them to one, or pass backend='reference', which runs anywhere.")
-        name = device.type
-    elif name != "reference" and name != device.type:
+        name = kind
+    elif name not in ("reference", kind):
         raise ValueError(f"seqsru.ops: backend '{name}' expected {name} tensors, found tensors on "
                          f"'{device}'; move them there, or pass backend='auto'.")
     module = _loaded.get(name)

@@ -105,7 +105,7 @@ def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], num
         return
     _, index = places.pop()
     with torch.cuda.device(index):      # a thread of autograd may have no current device
-        kernel = _compiled(name, dtype, torch.cuda.get_device_capability(index))
+        kernel = _compiled(name, dtype, _capability(index))
         stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
         launch = _configured(kernel, blocks, stream)
         launch(*(0 if buffer is None else buffer.pointer for buffer in buffers), *numbers)
@@ -130,6 +130,12 @@ def simulated() -> bool:
                           f'found the deprecated one at {cuda.__file__}; run: pip install "seqsru[cuda]", '
                           f"into a folder whose .pth files Python reads (not PYTHONPATH, not --target)")
     return bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _capability(index: int) -> tuple[int, int]:
+    """Compute capability of a device."""
+    return torch.cuda.get_device_capability(index)
 
 
 @functools.cache

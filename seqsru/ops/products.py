@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Numbers of rows and of outputs from which on the library sums every element of a float32 product in the same
-# order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines. Measured
-# on processors with AVX2 and with AVX-512, one thread and two, 1 to 60,000 rows; `tests/ops/test_products.py`
-# measures it again.
+# Numbers of rows and of outputs from which on the library sums every element of a float32 product in one
+# order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines.
+# Measured with one thread and two and 1 to 60,000 rows on a processor with AVX2; the rule for rows was
+# found on one with AVX-512. `tests/ops/test_products.py` measures both again.
 ROWS, ROW_BLOCK, OUTPUTS = 12, 4, 16
 
 

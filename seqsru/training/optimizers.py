@@ -1,7 +1,7 @@
 """Optimizers by name: torch's own, with the two forms of weight decay the published recipes use."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -101,7 +101,7 @@ def sgd(
     return optimizer
 
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": adam,
     "adamw": adamw,
     "sgd": sgd,

@@ -6,7 +6,7 @@ from seqsru.cells import Stack
 from seqsru.decoding import beam_search
 from seqsru.models import ATTENTIONS, Decoder, Translator
 
-EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 8, 250
+EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 7, 300
 
 
 def batch(count, generator):

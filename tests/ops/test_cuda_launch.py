@@ -51,9 +51,11 @@ def launches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", guard)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
-    cuda._configured.cache_clear()
+    for cached in (cuda._configured, cuda._capability):
+        cached.cache_clear()
     yield kernels
-    cuda._configured.cache_clear()
+    for cached in (cuda._configured, cuda._capability):
+        cached.cache_clear()
 
 
 def scan_inputs(T=5, B=3, D=50, k=3):

@@ -69,7 +69,8 @@ def test_a_second_derivative_is_refused():
 
 
 @pytest.mark.parametrize("case, backend", [
-    (sru_case(36, 3, 2, 5, 2, "identity", "tanh", True, True), "cpu"), (sru_case(37, 3, 2, 5, 1, "none"), "cpu"),
+    (sru_case(36, 3, 2, 5, 2, "identity", "tanh", True, True), "cpu"),
+    (sru_case(37, 3, 2, 5, 1, "none"), "cpu"),
     (linear_case(39, 3, 2, 5, True), "cpu"), (linear_case(40, 3, 2, 5), "reference")])
 @pytest.mark.filterwarnings("ignore:.*non-leaf Tensor")
 def test_operators_are_registered_as_torch_wants(case, backend):
