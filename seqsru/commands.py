@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def translate(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru translate``."""
-    parser.description = """Translate text: one line out for each line in, in order; for an empty line, one.
+    parser.description = """Translate text: one line out for each line in, in order; empty lines stay empty.
 
 Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
 thousand are worked on together; a translation does not depend on the others.

@@ -127,7 +127,7 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
     baseline = None if options.baseline is None else read_lines(options.baseline).lines
     if baseline is not None and len(baseline) != len(pair.target):
         raise DataError(f"evaluate: expected as many lines in {options.baseline} as in {reference}, found "
-                        f"{len(baseline):,} and {len(pair.target):,}; compare translations of the same source")
+                        f"{len(baseline):,} and {len(pair.target):,}; compare translations of one source")
     texts: list[str] = []
     with progress(source, len(pair.source)) as bar:
         for first in range(0, len(pair.source), CHUNK):
@@ -145,8 +145,8 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
         print(one.line)
     print(signature)
     report: dict[str, Any] = {name: one.value for name, one in zip(metrics, scores)}
-    report |= {"signatures": {name: one.signature for name, one in zip(metrics, scores)}, "lines": len(texts),
-               "data": str(source), "signature": signature}
+    report |= {"signatures": {name: one.signature for name, one in zip(metrics, scores)},
+               "lines": len(texts), "data": str(source), "signature": signature}
     if baseline is not None:
         compared = paired_bootstrap(baseline, texts, pair.target, metrics)
         for comparison in compared:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, random_shape, scan_and_definition, sru_case
 
-from seqsru.ops import cpu, cpu_build, cpu_kernels, linear_scan, sru_scan
+from seqsru.ops import cpu, cpu_build, linear_scan, sru_scan
 from seqsru.ops.cpu_math import TILE
 
 CASES = [(seed, *VARIANTS[random.Random(seed).randrange(len(VARIANTS))]) for seed in range(120)]
@@ -287,9 +287,3 @@ def test_the_cache_follows_the_sources(tmp_path, monkeypatch):
         (tmp_path / name).write_text("# other sources")
     monkeypatch.setattr(cpu_build, "__file__", str(tmp_path / "cpu_build.py"))
     assert cpu_build.cache_folder() not in (before, None)
-
-
-def test_kernels_are_plain_functions():
-    """So that reading them is reading what runs, with no decorator in between."""
-    assert all(callable(getattr(cpu_kernels, name)) for name in (
-        "sru_forward", "sru_backward", "linear_forward", "linear_backward"))
