@@ -1,7 +1,8 @@
-"""Hold what a recipe's run found against its expected.json: python recipes/check.py EXPECTED.json FOLDER
+"""Hold what a recipe's run found against its expected.json: python recipes/check.py EXPECTED.json RUN
 
-Each entry of EXPECTED.json says what the number is, which JSON file of the folder and which key hold it, the
-number a run should reach, how much worse it may be, and whether more or less is better. Better passes.
+EXPECTED.json has a list for each run, under the last part of its directory; an empty one where nobody has
+measured yet. Each entry says what the number is, which JSON file of the run and which key hold it, what it
+should be, how much worse it may be, and whether more or less is better. Better passes.
 """
 from __future__ import annotations
 
@@ -10,17 +11,20 @@ import sys
 from pathlib import Path
 
 
-def check(expected: Path, folder: Path) -> list[tuple[str, float, float, bool]]:
+def check(expected: Path, run: Path) -> list[tuple[str, float, float, bool]]:
     """What, expected number, found number and whether it passes, for each entry.
 
     Raises
     ------
     ValueError
-        A results file is missing, or has no such number.
+        Nothing is expected of such a run, a results file is missing, or has no such number.
     """
     rows = []
-    for entry in json.loads(expected.read_text(encoding="utf-8")):
-        path = folder / entry["file"]
+    lists = json.loads(expected.read_text(encoding="utf-8"))
+    if run.name not in lists:
+        raise ValueError(f"expected a run named {' or '.join(lists)}, found {run.name}; see {expected}")
+    for entry in lists[run.name]:
+        path = run / entry["file"]
         if not path.is_file():
             raise ValueError(f"expected {entry['what']} in {path}, found no such file; run the recipe first")
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -46,6 +50,8 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    if not rows:
+        print("nobody has measured such a run yet: there is no number to compare with")
     for what, expected, found, passes in rows:
         print(f"{'as expected' if passes else 'WORSE':<12}{what}: {found:.2f} (expected {expected:.2f})")
     return 0 if all(passes for *_, passes in rows) else 1

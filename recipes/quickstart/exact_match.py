@@ -16,7 +16,8 @@ def main(arguments: list[str]) -> None:
         path.read_text(encoding="utf-8").removesuffix("\n").split("\n") for path in texts
     )
     if not len(sources) == len(references) == len(translations):
-        sys.exit(f"expected files of one length, found {len(sources)}, {len(references)}, {len(translations)} lines")
+        counts = f"{len(sources)}, {len(references)} and {len(translations)}"
+        sys.exit(f"expected three files of as many lines, found {counts}; translate the source again")
     wrong = [i for i, reference in enumerate(references) if reference != translations[i]]
     right = len(references) - len(wrong)
     percent = 100 * right / len(references)

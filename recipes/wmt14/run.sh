@@ -9,11 +9,11 @@ here=recipes/wmt14
 data=$here/data
 if [ "${1:-}" = --sample ]; then
     shift
-    run=$here/runs/sample config=$here/sample.yaml prepared=$data/prepared-sample mean=2 expected=expected-sample.json
+    run=$here/runs/sample config=$here/sample.yaml prepared=$data/prepared-sample mean=2
     raw=${SEQSRU_MIRROR:?--sample reads the folder wmt-10k of the mirror: set SEQSRU_MIRROR to the mirror}/wmt-10k
     sample=--sample
 else
-    run=$here/runs/sru config=$here/sru.yaml prepared=$data/prepared mean=5 expected=expected.json
+    run=$here/runs/sru config=$here/sru.yaml prepared=$data/prepared mean=5
     raw=$data/wmt14-en-de
     sample=
 fi
@@ -52,7 +52,5 @@ seqsru evaluate "$run" "$data/newstest2014.en" "$data/newstest2014.de" --average
 echo "== how long one token takes"
 seqsru latency "$run" --average "$mean" --first 30 --json "$run/latency.json" --plot "$run/latency.png"
 
-if [ -e "$here/$expected" ]; then
-    echo "== comparing with what is expected"
-    python recipes/check.py "$here/$expected" "$run"
-fi
+echo "== comparing with what is expected"
+python recipes/check.py "$here/expected.json" "$run"

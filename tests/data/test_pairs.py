@@ -107,8 +107,8 @@ def test_too_long_is_reported_by_line():
 @pytest.mark.parametrize("arguments, message", [
     ({"tokens": 7, "seed": 1}, "at least 8 tokens a batch, found 7"),
     ({"tokens": 64, "seed": -1}, "a seed that is not negative, found -1"),
-    ({"tokens": 64, "seed": 1, "max_length": 3}, r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, "
-                                                r"skipped"),
+    ({"tokens": 64, "seed": 1, "max_length": 3},
+     r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, skipped"),
 ])
 def test_errors(arguments, message):
     with pytest.raises(DataError, match=message):

@@ -13,8 +13,9 @@ Q, O, D, S, B = 10, 12, 8, 6, 3
 def threads(request):
     """One thread, for small products on a busy machine; a test may ask for another number."""
     before = torch.get_num_threads()
-    torch.set_num_threads(getattr(request, "param", 1))
-    yield
+    wanted = getattr(request, "param", 1)
+    torch.set_num_threads(wanted)
+    yield wanted
     torch.set_num_threads(before)
 
 
@@ -103,8 +104,8 @@ def test_bits_do_not_depend_on_the_batch(name, heads, threads):
     """Float32 on the CPU, without gradients: any beam, any padded length, any number of threads."""
     options = {"heads": heads} if name == "dot" else {}
     attention = ATTENTIONS[name](64, 64, 64, **options)
-    for length in (8, 24):
-        for beam in (1, 2, 5, 6, 7):
+    for length in (8, 24) if threads == 1 else (8,):
+        for beam in (1, 2, 5, 7):
             memory, query = torch.randn(length, 13, 64), torch.randn(1, 13 * beam, 64)
             bias = torch.zeros(13, length)
             bias[::2, length // 2:] = torch.finfo(torch.float32).min

@@ -1,0 +1,179 @@
+"""Every recipe: configs pass the strict checker, scripts parse, comparison with what is expected works."""
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from seqsru import build, config
+from seqsru.builders import BUILDERS
+from seqsru.data.corpora import fetch
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes"
+CONFIGS = sorted(RECIPES.glob("*/*.yaml"))
+SCRIPTS = sorted([*RECIPES.glob("**/*.sh"), ROOT / "tests" / "run.sh", ROOT / ".ci" / "run"])
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return build.schema()
+
+
+def test_there_are_recipes():
+    assert {path.parent.name for path in CONFIGS} == {"quickstart", "ptb", "multi30k", "wmt14"}
+    assert {path.parent for path in CONFIGS} == {path.parent for path in RECIPES.glob("*/README.md")}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_config_passes_the_strict_checker(path, schema, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    values = config.load(path, schema).values
+    assert values["output"] == path.parent / "runs" / values["output"].name
+    for split in ("train", "valid", "test"):
+        files = BUILDERS[values["task"]].files(values, split)
+        assert files and all(file.is_relative_to(path.parent / "data") for file in files)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_config_comments_every_key_once(path):
+    """A key that occurs again may stand alone; of the files of a pair the line above says what they are."""
+    commented, bare = set(), set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r" *(\w+):( \S.*)?$", line):
+            key, value = found[1], (found[2] or "").strip()
+            if "#" in value:
+                commented.add(key)
+            elif value:
+                bare.add(key)
+    assert bare - commented <= {"source", "target"}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_script_parses_and_stops_at_the_first_error(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    text = path.read_text(encoding="utf-8")
+    if path.name != "install.sh":          # that one is sourced
+        assert text.startswith("#!/usr/bin/env bash\n#")
+        assert "\nset -euo pipefail\ncd \"$(dirname \"${BASH_SOURCE[0]}\")/" in text
+
+
+@pytest.mark.parametrize("recipe", sorted({path.parent for path in CONFIGS}), ids=name)
+def test_expectations_are_of_the_recipe_s_runs(recipe, schema):
+    expected = json.loads((recipe / "expected.json").read_text(encoding="utf-8"))
+    runs = {config.load(path, schema).values["output"].name for path in recipe.glob("*.yaml")}
+    assert set(expected) == runs
+    for entry in (entry for entries in expected.values() for entry in entries):
+        assert set(entry) == {"what", "file", "key", "expected", "tolerance", "better"}
+        assert entry["better"] in ("higher", "lower") and entry["tolerance"] >= 0
+
+
+def check(*arguments):
+    command = [sys.executable, str(RECIPES / "check.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def expectations(tmp_path):
+    entry = {"what": "BLEU", "file": "bleu.json", "key": "scores.bleu", "expected": 30.0, "tolerance": 1.0,
+             "better": "higher"}
+    lower = {**entry, "what": "perplexity", "key": "scores.perplexity", "better": "lower"}
+    path = tmp_path / "expected.json"
+    path.write_text(json.dumps({"sru": [entry, lower], "new": []}))
+    (tmp_path / "sru").mkdir()
+    return path
+
+
+@pytest.mark.parametrize("bleu, perplexity, passes", [
+    (30.0, 30.0, True), (29.0, 31.0, True), (99.0, 1.0, True), (28.9, 30.0, False), (30.0, 31.1, False),
+])
+def test_check(expectations, bleu, perplexity, passes):
+    run = expectations.parent / "sru"
+    (run / "bleu.json").write_text(json.dumps({"scores": {"bleu": bleu, "perplexity": perplexity}}))
+    result = check(expectations, run)
+    assert result.returncode == (0 if passes else 1)
+    assert len(result.stdout.splitlines()) == 2
+    assert ("WORSE" in result.stdout) == (not passes)
+
+
+def test_check_says_what_is_missing(expectations):
+    folder = expectations.parent
+    missing_file = check(expectations, folder / "sru")
+    (folder / "sru" / "bleu.json").write_text('{"scores": {}}')
+    missing_key, unknown = check(expectations, folder / "sru"), check(expectations, folder / "other")
+    for result, message in ((missing_file, "expected BLEU in"), (missing_key, "expected scores.bleu in"),
+                            (unknown, "expected a run named sru or new, found other"), (check(), "RUN")):
+        assert message in result.stderr
+        assert result.returncode == 2
+    unmeasured = check(expectations, folder / "new")
+    assert "no number to compare with" in unmeasured.stdout
+    assert unmeasured.returncode == 0
+
+
+# ---- Penn Treebank ---------------------------------------------------------------------------------
+
+def ptb_model(file, schema, vocabulary=10_000):
+    values = config.load(RECIPES / "ptb" / file, schema).values
+    tokenizers = {"tokenizer": SimpleNamespace(size=vocabulary)}
+    return values, sum(p.numel() for p in BUILDERS["language_model"].model(values, tokenizers).parameters())
+
+
+def test_the_twins_have_equal_parameters_and_differ_in_the_cell_alone(schema):
+    (sru, sru_count), (lstm, lstm_count) = (ptb_model(file, schema) for file in ("sru.yaml", "lstm.yaml"))
+    assert abs(lstm_count / sru_count - 1) < 0.005
+    for section in ("seed", "data", "tokenizer", "batches", "optimizer", "schedule", "training"):
+        assert sru[section] == lstm[section], section
+    assert (sru["model"]["stack"]["cell"]["name"], lstm["model"]["stack"]["cell"]["name"]) == ("sru", "lstm")
+    readme = (RECIPES / "ptb" / "README.md").read_text(encoding="utf-8")
+    assert f"{sru_count:,}" in readme and f"{lstm_count:,}" in readme
+
+
+def test_the_paper_s_configuration_has_the_paper_s_size(schema):
+    values, count = ptb_model("paper-6x910.yaml", schema)
+    assert count == 24_026_720
+    assert f"{count:,}" in (RECIPES / "ptb" / "README.md").read_text(encoding="utf-8")
+    assert values["training"]["normalize"] == "batch" and values["optimizer"]["shrink"] == 1e-5
+
+
+# ---- quickstart ------------------------------------------------------------------------------------
+
+def test_quickstart_s_splits_share_no_phrase(tmp_path, schema):
+    folder = fetch("synthetic", tmp_path)
+    values = config.load(RECIPES / "quickstart" / "config.yaml", schema).values
+    seen = {}
+    for side in ("source", "target"):
+        splits = [(folder / values["data"][split][side].name).read_text(encoding="utf-8").splitlines()
+                  for split in ("train", "valid", "test")]
+        assert [len(split) for split in splits] == [20_000, 500, 1_000]
+        seen[side] = [set(split) for split in splits]
+        assert sum(map(len, seen[side])) == len(set().union(*seen[side])) == 21_500
+    asked = (RECIPES / "quickstart" / "phrases.txt").read_text(encoding="utf-8").splitlines()
+    words = {word for phrase in seen["source"][0] for word in phrase.split()}
+    assert all(set(phrase.split()) <= words for phrase in asked)
+
+
+def test_exact_match(tmp_path):
+    (tmp_path / "source").write_text("one\ntwo\nthree\n")
+    (tmp_path / "right").write_text("eins\nzwei\ndrei\n")
+    (tmp_path / "made").write_text("eins\nzwo\ndrei\n")
+    (tmp_path / "short").write_text("eins\n")
+    script = RECIPES / "quickstart" / "exact_match.py"
+
+    def run(made):
+        return subprocess.run([sys.executable, str(script), "source", "right", made, "result.json"],
+                              cwd=tmp_path, capture_output=True, text=True)
+
+    shown = run("made").stdout
+    assert "2 of 3 phrases never seen in training are exactly right: 66.67 %" in shown
+    assert "wrong: two -> zwo (should be zwei)" in shown
+    assert json.loads((tmp_path / "result.json").read_text()) == {"exact_match": 200 / 3, "lines": 3}
+    result = run("short")
+    assert result.returncode == 1
+    assert "expected three files of as many lines, found 3, 3 and 1" in result.stderr
