@@ -15,11 +15,11 @@ echo "== training: a few minutes; Ctrl-C saves, and running this again goes on"
 seqsru train "$here/config.yaml"
 
 echo "== translating phrases that training never saw"
-seqsru translate "$run" "$test.en" --output "$run/test.de"
+seqsru translate "$run" "$test.en" --output "$run/test.de" --threads 1
 python "$here/exact_match.py" "$test.en" "$test.de" "$run/test.de" "$run/exact_match.json"
 
 echo "== translating a few lines, with their attention drawn to $run/attention"
-seqsru translate "$run" "$here/phrases.txt" --output "$run/phrases.de" --plot "$run/attention"
+seqsru translate "$run" "$here/phrases.txt" --output "$run/phrases.de" --plot "$run/attention" --threads 1
 paste -d '\t' "$here/phrases.txt" "$run/phrases.de"
 
 echo "== measuring how long one token takes"

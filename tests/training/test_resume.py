@@ -152,5 +152,10 @@ def test_another_tokenizer_is_refused(tmp_path):
 
 def test_a_second_signal_acts_as_it_did_before(tmp_path):
     trainer = stop_after(stop_after(tiny.make(tmp_path), 3), 3)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.fit()
+    # A shell starts its background jobs with SIGINT ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit()
+    finally:
+        signal.signal(signal.SIGINT, before)
