@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make a virtual environment, install the package with what the tests need, run flake8 and the tests.
+# Make a virtual environment, install the package with what the tests need, run flake8, mypy and the tests.
 # Can be run again: the environment is kept. Arguments go to pytest: bash tests/run.sh -m "not slow" tests/ops
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,5 +10,7 @@ if [ -z "${SEQSRU_MIRROR:-}" ]; then
 fi
 echo "== flake8"
 python -m flake8 seqsru recipes tests tools
+echo "== mypy"
+python -m mypy seqsru
 echo "== pytest"
 exec python -m pytest "$@"

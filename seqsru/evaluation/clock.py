@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import Any
 
 import torch
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Target:
     ----------
     name : str
         What the report calls it.
-    model : nn.Module
+    model : Module
         Has ``begin`` and ``step``; both are looked up on this object each time `decode` needs them.
     eos : int
         Output that ends a sentence; a forced length forbids it until the last token.
@@ -30,7 +30,7 @@ class Target:
     """
 
     name: str
-    model: nn.Module
+    model: Any
     eos: int
     decoder: str
     decode: Callable[[str, int | None], object]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ TIMES = ("first_token", "later_tokens", "model_steps", "encoding", "sentences")
 def measure(
     targets: Sequence[Target], lines: Sequence[str], *, length: int | None = None, repeats: int = 3,
     warmup: int = 3, threads: int = 1,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Measure one decoder, or two by turns, at batch 1.
 
     Parameters
@@ -118,7 +119,7 @@ def translation_target(name: str, pipeline: TranslationPipeline, beam: int | Non
     return Target(name, pipeline.model, pipeline.target_tokenizer.eos, f"beam {width}", decode)
 
 
-def summary(nanoseconds: Sequence[int]) -> dict[str, object]:
+def summary(nanoseconds: Sequence[int]) -> dict[str, Any]:
     """n, mean, P50, P90, P99, max and all percentiles of a list of times, in milliseconds.
 
     Percentiles interpolate linearly between the two nearest of the sorted times, as numpy's do by default.
@@ -137,7 +138,7 @@ def summary(nanoseconds: Sequence[int]) -> dict[str, object]:
     }
 
 
-def table(report: dict[str, object]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Lay a report out for people: one row a time, one block a system, the environment below."""
     protocol, surroundings = report["protocol"], report["environment"]
     rows = [f"{'milliseconds, batch 1':<36}{'n':>7}{'mean':>9}{'P50':>9}{'P90':>9}{'P99':>9}{'max':>9}"]
@@ -193,7 +194,7 @@ def _time_line(target: Target, line: str, length: int | None, gathered: dict[str
         gathered["encoding"].append(call.begin[1] - call.begin[0])
 
 
-def _system(target: Target, warmup_steps: int, passes: Sequence[dict[str, list[int]]]) -> dict[str, object]:
+def _system(target: Target, warmup_steps: int, passes: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
     times = {name: [ns for gathered in passes for ns in gathered[name]] for name in TIMES}
     _check(len(times["later_tokens"]) > 0, f"a line of two tokens or more from {target.name}", "none",
            "choose other lines or a forced length")
@@ -205,7 +206,7 @@ def _system(target: Target, warmup_steps: int, passes: Sequence[dict[str, list[i
     }
 
 
-def _ratio(targets: Sequence[Target], passes: Sequence[list[dict[str, list[int]]]]) -> dict[str, object]:
+def _ratio(targets: Sequence[Target], passes: Sequence[list[dict[str, list[int]]]]) -> dict[str, Any]:
     """Second system's P50 over the first's, repeat by repeat, and its spread."""
     medians = {}
     for name in ("first_token", "later_tokens", "sentences"):

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seqsru.evaluation.translation import Translation
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def plot_latency(report: dict[str, object], path: str | Path) -> None:
+def plot_latency(report: dict[str, Any], path: str | Path) -> None:
     """Draw a latency report: what share of the tokens took at most how long.
 
     One curve a system and kind (first tokens dashed, later ones solid), with marks at P50, P90 and P99, on a

@@ -10,6 +10,7 @@ import pytest
 
 from seqsru import build, config
 from seqsru.builders import BUILDERS
+from seqsru.cli import main
 from seqsru.data.corpora import fetch
 
 ROOT = Path(__file__).parents[2]
@@ -177,3 +178,21 @@ def test_exact_match(tmp_path):
     result = run("short")
     assert result.returncode == 1
     assert "expected three files of as many lines, found 3, 3 and 1" in result.stderr
+
+
+@pytest.mark.slow
+def test_ptb_from_raw_data_to_the_number(mirror, tmp_path, monkeypatch, capsys):
+    """The steps of recipes/ptb/run.sh with a model too small and a training too short to be any good."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["fetch", "ptb", "recipes/ptb/data"]) == 0
+    small = ["model.embedding_size=8", "model.stack.hidden_size=8", "model.stack.num_layers=1",
+             "training.epochs=0", "training.steps=2", "training.tensorboard=false", "training.threads=2"]
+    assert main(["train", str(RECIPES / "ptb" / "sru.yaml"), *small]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "recipes/ptb/runs/sru", "--split", "test", "--state", "carried",
+                 "--json", "recipes/ptb/runs/sru/test.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "|tokens:82430|" in shown and "|state:carried|" in shown
+    found = json.loads((tmp_path / "recipes/ptb/runs/sru/test.json").read_text(encoding="utf-8"))
+    assert 8_000 < found["perplexity"] < 12_000        # 10,000 types, and chance
+    assert found["unknown"] > 0 and found["lines"] == 3761
