@@ -113,8 +113,8 @@ def translation_target(name: str, pipeline: TranslationPipeline, beam: int | Non
 
     def decode(line: str, length: int | None) -> list[Translation]:
         if length is None:
-            return pipeline.translate([line], beam=width)
-        return pipeline.translate([line], beam=width, length_factor=0.0, length_offset=length)
+            return pipeline.translate([line], beam=width, n_best=1)
+        return pipeline.translate([line], beam=width, n_best=1, length_factor=0.0, length_offset=length)
 
     return Target(name, pipeline.model, pipeline.target_tokenizer.eos, f"beam {width}", decode)
 
