@@ -12,19 +12,19 @@ data=$here/data/multi30k
 echo "== data: 29,000 captions in $data"
 seqsru fetch multi30k "$here/data"
 
-echo "== training: an hour on two cores; Ctrl-C saves, and running this again goes on"
+echo "== training: an hour on one core; Ctrl-C saves, and running this again goes on"
 seqsru train "$here/sru.yaml" "$@"
 
 echo "== BLEU, cased, on detokenised text; the mean of the best checkpoints' weights"
 for year in 2016 2017; do
     name=test_${year}_flickr
-    seqsru evaluate "$run" "$data/$name.en" "$data/$name.de" --average 4 \
+    seqsru evaluate "$run" "$data/$name.en" "$data/$name.de" --average 4 --threads 1 \
         --translations "$run/$name.de" --json "$run/$name.json"
 done
 
 echo "== attention of the first five captions, drawn to $run/attention"
 head -n 5 "$data/test_2016_flickr.en" > "$run/five.en"
-seqsru translate "$run" "$run/five.en" --average 4 --output "$run/five.de" --plot "$run/attention"
+seqsru translate "$run" "$run/five.en" --average 4 --threads 1 --output "$run/five.de" --plot "$run/attention"
 paste -d '\n' "$run/five.en" "$run/five.de"
 
 echo "== how long one token takes"
