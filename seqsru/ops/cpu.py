@@ -1,4 +1,4 @@
-"""The scans on a CPU: outputs allocated by torch, kernels compiled by Numba at their first use.
+"""The scans and the softmax on a CPU: torch allocates outputs, Numba compiles kernels at their first use.
 
 The contract is that of `reference`. float16 is cast by torch around the float32 kernels, because Numba has no
 float16 on a CPU; bfloat16 is read and written by the kernels. Small scans run on the calling thread, others
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from seqsru.ops import cpu_kernels, cpu_softmax
 from seqsru.ops.cpu_build import kernel, most_threads, run_parallel
 from seqsru.ops.cpu_math import TILE
 
 NAMES = {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16"}
-SMALL = 32768       # elements of T * B * D below which waking other threads costs more than it saves
+SMALL = 32768       # elements below which waking other threads costs more than it saves
 
 
 def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
@@ -30,7 +32,7 @@ def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Te
     T, B, k, D = u.shape
     h, c_last = u.new_empty(T, B, D), torch.empty_like(c0)
     c = c0.new_empty((T, B, D) if keep else 0)
-    _run("sru_forward", (T, B, D), u, c0, [
+    _scan(cpu_kernels.sru_forward, (T, B, D), u, c0, [
         T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
         _bits(scale), h.data_ptr(), c_last.data_ptr(), c.data_ptr()])
     return h, c_last, c
@@ -49,7 +51,7 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
     gu, gc0 = torch.empty_like(u), torch.empty_like(c0)
     gx = None if x is None else u.new_empty(T, B, D)
     sums = c0.new_empty(2, 2, B, D)
-    _run("sru_backward", (T, B, D), u, c0, [
+    _scan(cpu_kernels.sru_backward, (T, B, D), u, c0, [
         T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
         _bits(scale), c.data_ptr(), gh.data_ptr(), gc_last.data_ptr(), gu.data_ptr(), _address(gx),
         gc0.data_ptr(), sums.data_ptr()])
@@ -65,7 +67,7 @@ def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep:
     out, c_last = torch.empty_like(a), torch.empty_like(c0)
     c = c0.new_empty(a.shape if keep else 0)
     T, B, D = a.shape
-    _run("linear_forward", (T, B, D), a, c0, [
+    _scan(cpu_kernels.linear_forward, (T, B, D), a, c0, [
         T, B, D, b.data_ptr(), _address(valid), out.data_ptr(), c_last.data_ptr(), c.data_ptr()])
     return out, c_last, c
 
@@ -78,24 +80,50 @@ def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Ten
         return ga.half(), gb.half(), gc0
     ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
     T, B, D = a.shape
-    _run("linear_backward", (T, B, D), a, c0, [
+    _scan(cpu_kernels.linear_backward, (T, B, D), a, c0, [
         T, B, D, _address(valid), c.data_ptr(), gout.data_ptr(), gc_last.data_ptr(), ga.data_ptr(),
         gb.data_ptr(), gc0.data_ptr()])
     return ga, gb, gc0
 
 
-def _run(name: str, shape: tuple[int, int, int], first: Tensor, c0: Tensor, numbers: list[int]) -> None:
-    """Run a kernel over all its tasks, with the arguments `numbers`."""
+def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float,
+                          gradient: bool) -> tuple[Tensor, Tensor]:
+    """Return ``−log p_y`` and ``Σ_v(−log p_v)`` of each row of ``softmax(logits + bias)``, float64 with
+    float64 and float32 otherwise; with `gradient` put that of `linear_cross_entropy` in the logits' place."""
+    rows, vocabulary = logits.shape
+    sums = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)
+    _run(cpu_softmax.softmax_cross_entropy, rows, rows * vocabulary, logits, nll, [
+        vocabulary, _address(bias), targets.data_ptr(), spread.data_ptr(), _bits(smoothing), gradient])
+    return nll, spread
+
+
+def column_sums(table: Tensor) -> Tensor:
+    """Return the sum of each column, in float64 with float64 and in float32 otherwise."""
+    rows, columns = table.shape
+    sums = table.new_empty(columns, dtype=torch.float64 if table.dtype == torch.float64 else torch.float32)
+    _run(cpu_softmax.column_sums, -(-columns // TILE), table.numel(), table, sums, [rows, columns])
+    return sums
+
+
+def _scan(function: Callable, shape: tuple[int, int, int], first: Tensor, c0: Tensor, numbers: list[int],
+          ) -> None:
+    """Run the kernel of a scan over all its tasks."""
     T, B, D = shape
+    _run(function, B * -(-D // TILE), T * B * D, first, c0, numbers)
+
+
+def _run(function: Callable, tasks: int, elements: int, first: Tensor, second: Tensor, numbers: list[int],
+         ) -> None:
+    """Run a kernel over all its tasks, with the arguments `numbers` and two tensors."""
     arguments = array("q", numbers)
     place, _ = arguments.buffer_info()
-    tasks = B * -(-D // TILE)
-    call, address = kernel(name, NAMES[first.dtype])
-    threads = 1 if T * B * D < SMALL else min(torch.get_num_threads(), most_threads(), tasks)
+    call, address = kernel(function, NAMES[first.dtype])
+    threads = 1 if elements < SMALL else min(torch.get_num_threads(), most_threads(), tasks)
     if threads == 1:
-        call(0, tasks, place, first.data_ptr(), c0.data_ptr())
+        call(0, tasks, place, first.data_ptr(), second.data_ptr())
     else:
-        run_parallel(address, tasks, threads, place, first.data_ptr(), c0.data_ptr())
+        run_parallel(address, tasks, threads, place, first.data_ptr(), second.data_ptr())
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -28,7 +28,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from seqsru.ops import cpu_kernels
 from seqsru.ops.cpu_math import FASTMATH
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3)
@@ -42,13 +41,13 @@ _lock = threading.Lock()
 
 
 @cache
-def kernel(name: str, dtype: str) -> tuple[Callable[[int, int, int, int, int], None], int]:
+def kernel(function: Callable, dtype: str) -> tuple[Callable[[int, int, int, int, int], None], int]:
     """Compile a kernel, or read it from the cache.
 
     Parameters
     ----------
-    name : str
-        A function of `cpu_kernels`.
+    function : callable
+        A function of `cpu_kernels` or `cpu_softmax`.
     dtype : {"float64", "float32", "bfloat16"}
         Type of its elements.
 
@@ -63,7 +62,7 @@ def kernel(name: str, dtype: str) -> tuple[Callable[[int, int, int, int, int], N
     signature = types.void(types.int64, types.int64, types.CPointer(types.int64), element, accumulation)
     with _numba_cache() as caching:
         build = numba.cfunc(signature, cache=caching, fastmath=FASTMATH, error_model="numpy")
-        compiled: Any = build(getattr(cpu_kernels, name))
+        compiled: Any = build(function)
     _compiled.append(compiled)      # the code lives as long as this object
     return _SIGNATURE(compiled.address), compiled.address
 

@@ -158,6 +158,11 @@ def _power_and_rest_float32(a):
     return build
 
 
+def exp_minus(a):
+    """Return e^-a for a >= 0; at least e^-87 in float32."""
+    raise NotImplementedError("called from kernels only")
+
+
 def sigmoid(x):
     """Return 1 / (1 + e^-x)."""
     raise NotImplementedError("called from kernels only")
@@ -166,6 +171,17 @@ def sigmoid(x):
 def tanh(x):
     """Return the hyperbolic tangent of x."""
     raise NotImplementedError("called from kernels only")
+
+
+@overload(exp_minus, jit_options={"fastmath": FASTMATH})
+def _exp_minus(a):
+    if a == types.float64:
+        return lambda a: math.exp(-a)
+
+    def exp_minus_float32(a):
+        s, q = _power_and_rest(a)
+        return s + s * q
+    return exp_minus_float32
 
 
 @overload(sigmoid, jit_options={"fastmath": FASTMATH})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqsru.ops.backends import backend_module
 from seqsru.ops.products import linear
 
 # Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak
@@ -98,8 +99,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
         with torch.autocast(device, enabled=False):
-            low_bias = None if bias is None else bias.to(product)
-            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), low_bias, targets, smoothing,
+            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), bias, targets, smoothing,
                                               wanted)
         inputs = (x, weight, bias)
         ctx.gradients = [None if g is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
@@ -118,10 +118,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _by_blocks(x, weight, bias, targets, smoothing, wanted):
-    """Loss, nll and the wanted gradients for x (N, E), weight and bias in the type of the products."""
+    """Loss, nll and the wanted gradients for x (N, E) and weight in the type of the products."""
     (rows, width), vocabulary = x.shape, weight.shape[0]
     sums = torch.float64 if x.dtype == torch.float64 else torch.float32
-    nll, spread = x.new_zeros(rows, dtype=sums), x.new_zeros(rows, dtype=sums)
+    softmax, column_sums = _softmax_for(x)
+    bias = None if bias is None else bias.to(sums)
+    nll, spread = [], []
     wants_x, wants_weight, wants_bias = wanted
     grad_x = x.new_empty(rows, width) if wants_x else None
     grad_weight = grad_bias = None
@@ -129,37 +131,54 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
     for start in range(0, max(rows, 1), block):
         rows_here = slice(start, start + block)
         part = x[rows_here]                                                   # (n, E)
-        logits = linear(part, weight, bias).to(sums)                          # (n, V)
-        _softmax_in_place(logits, targets[rows_here], smoothing, nll[rows_here], spread[rows_here],
-                          any(wanted))
-        grad_logits = logits.to(x.dtype)
+        logits = linear(part, weight).contiguous()                            # (n, V)
+        for so_far, here in zip((nll, spread), softmax(logits, bias, targets[rows_here], smoothing,
+                                                       any(wanted))):
+            so_far.append(here)
         if wants_x:
-            torch.mm(grad_logits, weight, out=grad_x[rows_here])
+            torch.mm(logits, weight, out=grad_x[rows_here])
         if wants_weight:
-            grad_weight = _sum(grad_weight, (grad_logits.t() @ part).to(sums))
+            grad_weight = _sum(grad_weight, (logits.t() @ part).to(sums))
         if wants_bias:
-            grad_bias = _sum(grad_bias, logits.sum(0))
-    loss = (1.0 - smoothing) * nll.sum() + smoothing / vocabulary * spread.sum()             # 3
-    return loss, nll, (grad_x, grad_weight, grad_bias)
+            grad_bias = _sum(grad_bias, column_sums(logits))
+    each = torch.cat(nll)
+    loss = (1.0 - smoothing) * each.sum() + smoothing / vocabulary * torch.cat(spread).sum()             # 3
+    return loss, each, (grad_x, grad_weight, grad_bias)
 
 
 def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
     return more if so_far is None else so_far.add_(more)
 
 
-def _softmax_in_place(logits, targets, smoothing, nll, spread, gradient):
-    """Write nll and Σ_v(−log p_v) of each row, and put the loss's gradient in the place of the logits."""
+def _softmax_for(x: Tensor):
+    """The functions for the softmax and for sums of columns: compiled ones for a CPU, else torch's."""
+    if x.device.type == "cpu" and x.dtype != torch.float16 and not torch.compiler.is_compiling():
+        cpu = backend_module("cpu", x.device)
+        return cpu.softmax_cross_entropy, cpu.column_sums
+    return _softmax_in_place, _column_sums
+
+
+def _column_sums(table: Tensor) -> Tensor:
+    return table.sum(0, dtype=torch.float64 if table.dtype == torch.float64 else torch.float32)
+
+
+def _softmax_in_place(logits, bias, targets, smoothing, gradient):
+    """Return nll and Σ_v(−log p_v) of each row, and put the loss's gradient in the place of the logits."""
     rows, vocabulary = logits.shape
+    sums = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    nll, spread = logits.new_empty(rows, dtype=sums), logits.new_zeros(rows, dtype=sums)
     chunk = max(1, CHUNK // vocabulary)
     for start in range(0, rows, chunk):
         here = slice(start, start + chunk)
-        log_p = torch.log_softmax(logits[here], dim=1)                        # 1
+        z = logits[here].to(sums)
+        log_p = torch.log_softmax(z if bias is None else z + bias, dim=1)     # 1
         nll[here] = -log_p.gather(1, targets[here, None]).squeeze(1)          # 2
         if smoothing:
             spread[here] = -log_p.sum(1)
         if gradient:
-            torch.exp(log_p, out=logits[here])
-        if gradient and smoothing:
-            logits[here] -= smoothing / vocabulary
-    if gradient:
-        logits[torch.arange(rows, device=logits.device), targets] -= 1.0 - smoothing         # 4
+            grad = log_p.exp_()
+            if smoothing:
+                grad -= smoothing / vocabulary
+            grad[torch.arange(len(grad), device=grad.device), targets[here]] -= 1.0 - smoothing          # 4
+            logits[here] = grad
+    return nll, spread

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, random_shape, scan_and_definition, sru_case
 
-from seqsru.ops import cpu, cpu_build, linear_scan, sru_scan
+from seqsru.ops import cpu, cpu_build, cpu_kernels, linear_scan, sru_scan
 from seqsru.ops.cpu_math import TILE
 
 CASES = [(seed, *VARIANTS[random.Random(seed).randrange(len(VARIANTS))]) for seed in range(120)]
@@ -227,7 +227,7 @@ def test_offsets_pass_two_to_the_31():
     common = [T, B, k, D, 0, 0, 0, v.data_ptr(), b.data_ptr(), 0, 0, 0, 0x3FF0000000000000]
     tasks = B * -(-D // TILE)
     given = array("q", [*common, place["h"], place["c_last"], place["c"]])
-    forward, _ = cpu_build.kernel("sru_forward", "bfloat16")
+    forward, _ = cpu_build.kernel(cpu_kernels.sru_forward, "bfloat16")
     forward(tasks - 2, tasks, given.buffer_info()[0], place["u"], place["c0"])
     h, c_last, c = cpu.sru_forward(*case.tensors.values(), 0, 1.0, True)
     assert torch.equal(last("h", T * B * D, D), h[1, 0])
@@ -235,7 +235,7 @@ def test_offsets_pass_two_to_the_31():
     # Backward with the outputs' memory as their gradients: any numbers do.
     given = array("q", [*common, *(place[name] for name in ("c", "h", "c_last", "gu")), 0, place["c0"],
                         place["sums"]])
-    backward, _ = cpu_build.kernel("sru_backward", "bfloat16")
+    backward, _ = cpu_build.kernel(cpu_kernels.sru_backward, "bfloat16")
     backward(tasks - 2, tasks, given.buffer_info()[0], place["u"], place["c0"])
     gu, _, gc0, _, _ = cpu.sru_backward(h, c_last, *case.tensors.values(), c, 0, 1.0)
     assert torch.equal(last("gu", 0, k, D), gu[1, 0])
@@ -252,7 +252,7 @@ NORESERVE = 0x4000      # MAP_NORESERVE of Linux, which mmap names from Python 3
 
 def test_kernels_compile_without_a_cache(monkeypatch):
     monkeypatch.setattr(cpu_build, "cache_folder", lambda: None)
-    call, address = cpu_build.kernel.__wrapped__("linear_forward", "float32")
+    call, address = cpu_build.kernel.__wrapped__(cpu_kernels.linear_forward, "float32")
     a, b = torch.full((1, 1, 2), 0.5), torch.ones(1, 1, 2)
     c0, out, c_last = torch.tensor([[2.0, 4.0]]), torch.zeros(1, 1, 2), torch.zeros(1, 2)
     given = array("q", [1, 1, 2, b.data_ptr(), 0, out.data_ptr(), c_last.data_ptr(), 0])

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqsru.ops import cross_entropy
+from seqsru.ops import cpu, cross_entropy
 from seqsru.ops.cross_entropy import linear_cross_entropy
 
 
@@ -20,6 +20,14 @@ def problem(rows, width, vocabulary, dtype=torch.float64, bias=True):
 def gradients(loss, tensors):
     kept = [t for t in tensors if t is not None]
     return torch.autograd.grad(loss, kept)
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def softmax(request, monkeypatch):
+    """The compiled softmax of a CPU, and the one of torch operations that other devices run."""
+    if request.param == "torch":
+        functions = cross_entropy._softmax_in_place, cross_entropy._column_sums
+        monkeypatch.setattr(cross_entropy, "_softmax_for", lambda x: functions)
 
 
 @pytest.fixture
@@ -97,6 +105,51 @@ def test_bfloat16_autocast_is_near_float32_and_keeps_float32_gradients():
     for low, full in zip(gradients(loss, (x, weight, bias)), gradients(exact, (x, weight, bias))):
         assert low.dtype == torch.float32
         assert (low - full).norm() <= 2e-2 * full.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocabulary", [1, 255, 256, 257, 1000])
+@pytest.mark.parametrize("smoothing, bias", [(0.0, True), (0.1, False)])
+def test_compiled_softmax_equals_torch_s(dtype, vocabulary, smoothing, bias):
+    logits = torch.randn(7, vocabulary, dtype=torch.float64).mul_(5).to(dtype)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    shift = torch.randn(vocabulary, dtype=wide) if bias else None
+    targets = torch.randint(vocabulary, (7,))
+    found, expected = logits.clone(), logits.clone()
+    ours = cpu.softmax_cross_entropy(found, shift, targets, smoothing, True)
+    theirs = cross_entropy._softmax_in_place(expected, shift, targets, smoothing, True)
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-6
+    for one, other in list(zip(ours, theirs))[:2 if smoothing else 1]:
+        assert one.dtype == other.dtype == wide
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    rounding = 2 ** -7 if dtype == torch.bfloat16 else tolerance
+    torch.testing.assert_close(found, expected, rtol=rounding, atol=tolerance)
+    torch.testing.assert_close(cpu.column_sums(found), found.sum(0, dtype=wide), rtol=tolerance, atol=1e-6)
+    untouched = logits.clone()
+    assert torch.equal(cpu.softmax_cross_entropy(untouched, shift, targets, smoothing, False)[0], ours[0])
+    assert torch.equal(untouched, logits)
+
+
+def test_a_row_s_bits_depend_on_no_other_row_and_no_number_of_threads():
+    logits, targets = torch.randn(90, 700), torch.randint(700, (90,))
+    nll, _ = cpu.softmax_cross_entropy(logits.clone(), None, targets, 0.0, True)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for n in (1, 50, 90):
+                found, _ = cpu.softmax_cross_entropy(logits[:n].clone(), None, targets[:n], 0.0, True)
+                assert torch.equal(found, nll[:n])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_logit_that_is_not_a_number_gives_a_loss_that_is_not():
+    for bad in (float("nan"), float("inf")):
+        logits = torch.zeros(2, 300)
+        logits[1, 299] = bad
+        nll, _ = cpu.softmax_cross_entropy(logits, None, torch.tensor([0, 0]), 0.0, True)
+        assert nll[0].isfinite() and nll[1].isnan()
 
 
 def test_frozen_weights_get_no_gradient_and_no_grad_computes_none():
