@@ -117,6 +117,45 @@ def kernel_calls(device: torch.device, dtype: torch.dtype, T: int, B: int, D: in
     ]
 
 
+def prefill(device: torch.device, tiny: bool) -> Rows:
+    """Scans of one row over many steps, in chunks of time and whole: microseconds and their ratio.
+
+    On a CPU both are the same scan. A chunked scan moves its inputs twice.
+    """
+    from seqsru.ops import cuda
+
+    rows: Rows = []
+    for T, D in [(6, 8)] if tiny else [(256, 512), (1024, 512), (4096, 512), (16384, 512), (4096, 2048)]:
+        calls = kernel_calls(device, torch.float32, T, 1, D)[3:] + version_1_calls(device, T, D)
+        for name, call, _ in calls:
+            chunks = cuda._chunks(T, cuda._span(T, 1, D, device)) if device.type == "cuda" else 1
+            chunked = kernel_seconds(call, device)
+            chosen, cuda._span = cuda._span, lambda T, B, D, device: T
+            try:
+                whole = kernel_seconds(call, device)
+            finally:
+                cuda._span = chosen
+            rows.append({"kernel": name, "T,D": f"{T},{D}", "chunks": chunks,
+                         "whole us": round(1e6 * whole, 2), "chunked us": round(1e6 * chunked, 2),
+                         "whole / chunked": round(whole / chunked, 3)})
+    return rows
+
+
+def version_1_calls(device: torch.device, T: int, D: int) -> list[tuple[str, Callable[[], object], int]]:
+    """The scan of version 1 of the SRU on one row, forward and backward, as `kernel_calls` gives it."""
+    module = backend_module("auto", device)
+    torch.manual_seed(0)
+    u, x, gh = (torch.randn(shape, device=device) for shape in ((T, 1, 3, D), (T, 1, D), (T, 1, D)))
+    c0, b = torch.randn(1, D, device=device), torch.randn(2, D, device=device)
+    _, _, c = module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
+    return [
+        ("sru v1 forward",
+         lambda: module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, False), 20 * T * D),
+        ("sru v1 backward",
+         lambda: module.sru_backward(gh, c0, u, x, c0, None, b, None, None, c, 0, 1.0), 40 * T * D),
+    ]
+
+
 def layers(device: torch.device, tiny: bool) -> Rows:
     """One layer of each kind, as ratios to the SRU: `bench_layers.compare`."""
     sizes = [(4, 2, 8)] if tiny else [(32, 32, 256), (128, 32, 512), (35, 32, 910), (64, 64, 1024)]
@@ -255,6 +294,7 @@ SECTIONS: dict[str, tuple[Callable[[torch.device, bool], Rows], float]] = {
     # section: function, seconds it may take
     "tests": (gpu_tests, 240),
     "bandwidth": (bandwidth, 120),
+    "prefill": (prefill, 60),
     "layers": (layers, 120),
     "training": (training, 120),
     "decoding": (decoding, 90),

@@ -12,7 +12,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
-from typing import Any, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ from seqsru.ops.dlpack import CPU, CUDA, Buffer
 # Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
 # features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
 BLOCK = 64
+# Bits of the kernels' argument `options`, as `cuda_kernels` has them.
+VALID, HIGHWAY, KEEP, CARRY = 4, 8, 16, 32
+# Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
+# launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
+# number, a launch about 10 steps).
+ENOUGH, LONG = 512, 256
 
 
 def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
@@ -30,10 +37,16 @@ def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Te
                 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, k, D = u.shape
-    h, c_last, c = u.new_empty(T, B, D), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
+    h, c = u.new_empty(T, B, D), c0.new_empty((T, B, D) if keep else 0)
     x = u[:, :, 3] if k == 4 else x
-    _launch("sru_forward", u.dtype, (u, x, c0, v, b, mask, valid, h, c_last, c if keep else None),
-            (T, B, D, _options(v, mask, valid, x, keep), k, *_steps(x), activation, scale))
+    span = _span(T, B, D, u.device) if v is None else T
+
+    def run(first, last, c, span, options):
+        _launch("sru_forward", u.dtype, (u, x, first, v, b, mask, valid, h, last, c),
+                (T, B, D, span, options, k, *_steps(x), activation, scale))
+
+    options = _options(v, mask, valid, x, keep)
+    c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
     return h, c_last, c
 
 
@@ -45,12 +58,22 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
     The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time.
     """
     T, B, k, D = u.shape
-    gu, gc0, gb = torch.empty_like(u), torch.empty_like(c0), b.new_empty(2, B, D)
+    span = _span(T, B, D, u.device) if v is None else T
+    rows = _chunks(T, span) * B
+    gu, gb = torch.empty_like(u), b.new_empty(2, rows, D)
     gx = None if x is None else u.new_empty(T, B, D)
-    gv = None if v is None else b.new_empty(2, B, D)
+    gv = None if v is None else b.new_empty(2, rows, D)
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
-    _launch("sru_backward", u.dtype, (gh, gc_last, u, x, c0, v, b, mask, valid, c, gu, skip, gc0, gv, gb),
-            (T, B, D, _options(v, mask, valid, x, True), k, *_steps(x), activation, scale))
+
+    def run(last, first, factors, span, options):
+        _launch("sru_backward", u.dtype,
+                (gh, last, u, x, c0, v, b, mask, valid, c, gu, skip, first, gv,
+                 gb if factors is None else factors),
+                (T, B, D, span, options, k, *_steps(x), activation, scale))
+
+    options = _options(v, mask, valid, x, True)
+    carry = options & ~(HIGHWAY | KEEP) | CARRY
+    gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
     return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
 
 
@@ -58,9 +81,14 @@ def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep:
                    ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, D = a.shape
-    out, c_last, c = torch.empty_like(a), torch.empty_like(c0), c0.new_empty((T, B, D) if keep else 0)
-    _launch("linear_forward", a.dtype, (a, b, c0, valid, out, c_last, c if keep else None),
-            (T, B, D, _options(None, None, valid, None, keep)))
+    out, c = torch.empty_like(a), c0.new_empty((T, B, D) if keep else 0)
+
+    def run(first, last, c, span, options):
+        _launch("linear_forward", a.dtype, (a, b, first, valid, out, last, c), (T, B, D, span, options))
+
+    options = _options(None, None, valid, None, keep)
+    c_last = _in_chunks(run, c0, T, _span(T, B, D, a.device), options & VALID | CARRY, options,
+                        c if keep else None)
     return out, c_last, c
 
 
@@ -68,10 +96,55 @@ def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Ten
                     ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a, b and c0."""
     T, B, D = a.shape
-    ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
-    _launch("linear_backward", a.dtype, (gout, gc_last, a, c0, valid, c, ga, gb, gc0),
-            (T, B, D, _options(None, None, valid, None, True)))
+    ga, gb = torch.empty_like(a), torch.empty_like(a)
+
+    def run(last, first, factors, span, options):
+        _launch("linear_backward", a.dtype, (gout, last, a, c0, valid, c, ga, gb, first, factors),
+                (T, B, D, span, options))
+
+    options = _options(None, None, valid, None, False)
+    gc0 = _in_chunks(run, gc_last, T, _span(T, B, D, a.device), options | CARRY, options, None, backward=True)
     return ga, gb, gc0
+
+
+def _span(T: int, B: int, D: int, device: torch.device) -> int:
+    """Steps of a chunk: T where rows and features alone fill the device, or time is short.
+
+    With C chunks a thread goes through T / C steps twice and through the C chunks once, which is least for
+    C = √(2 T); more chunks than fill the device gain nothing.
+    """
+    if simulated() or T < LONG or not B * D:
+        return T
+    wanted = ENOUGH * torch.cuda.get_device_properties(device).multi_processor_count // (B * D)
+    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5))))
+
+
+def _chunks(T: int, span: int) -> int:
+    return max(1, -(-T // max(span, 1)))
+
+
+def _in_chunks(run: Callable, known: Tensor, T: int, span: int, carry: int, options: int,
+               array: Tensor | None, backward: bool = False) -> Tensor:
+    """Run a scan from the state `known` (B, D) at one end of time; return that at the other.
+
+    ``run(known, found, array, span, options)`` launches a kernel whose chunks read and write such states. For
+    more than one chunk it runs twice: with `carry` to find how each chunk's state depends on its neighbour's,
+    then, when a scan over the chunks has given all states, with `options`.
+    """
+    chunks = _chunks(T, span)
+    span = max(span, 1)
+    found = known.new_empty(chunks, *known.shape)
+    if chunks == 1:
+        run(known, found, array, span, options)
+        return found[0]
+    factors = torch.empty_like(found)
+    run(torch.zeros_like(found), found, factors, span, carry)
+    if backward:
+        factors, found = factors.flip(0), found.flip(0)
+    after, _, _ = linear_forward(factors, found, known, None, False)
+    states = torch.cat([known.unsqueeze(0), after[:-1]])
+    run(states.flip(0) if backward else states, found, array, span, options)
+    return found[0 if backward else -1].clone()
 
 
 def _options(v: Tensor | None, mask: Tensor | None, valid: Tensor | None, x: Tensor | None, keep: bool,
@@ -87,11 +160,11 @@ def _steps(x: Tensor | None) -> tuple[int, int]:
 
 
 def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], numbers: tuple) -> None:
-    """Run the kernel `name`, a thread for each of B · D recurrences, on torch's current stream.
+    """Run the kernel `name`, a thread for each chunk of B · D recurrences, on torch's current stream.
 
-    The device is where the tensors lie; `numbers` begin with T, B, D.
+    The device is where the tensors lie; `numbers` begin with T, B, D and the steps of a chunk.
     """
-    blocks = -(-numbers[1] * numbers[2] // BLOCK)
+    blocks = -(-_chunks(numbers[0], numbers[3]) * numbers[1] * numbers[2] // BLOCK)
     if not blocks:
         return
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]

@@ -2,7 +2,7 @@
 
 One thread owns one row and one feature and walks through time, so the recurrence needs no exchange between
 threads, no shared memory and no atomics, and neighbouring threads read neighbouring features. Every element
-of every output is written by exactly one thread. Three decisions shape the source:
+of every output is written by exactly one thread. Four decisions shape the source:
 
 * **One text, two machines.** numba-cuda compiles it with a raw pointer for each array. The simulator of the
   same package (``NUMBA_ENABLE_CUDASIM=1``) runs it as Python on flat arrays, which ``p[i]`` reads the same
@@ -14,6 +14,12 @@ of every output is written by exactly one thread. Three decisions shape the sour
   way is to wait for it.
 * **Few variants.** A kernel is compiled for an element type and nothing else. What is absent (v, mask, valid,
   highway, kept states) is a bit not set in `options`; a branch on it goes the same way in all threads.
+* **Time in chunks.** A thread may own `span` steps instead of all T: then there are C = ⌈T / span⌉ threads
+  for a row and feature, each with its own first and last state. Where the next state is linear in the last
+  (``c = a * c + b``; version 1 of the SRU) so is the last state of a chunk in its first, ``A * c + E``. With
+  CARRY set a kernel writes these two and nothing else, A where it has no other use for an array: a scan over
+  the C chunks gives the first states, and the kernels run again from these. Backward in time it is the same,
+  with gradients for states.
 
 Arrays are flat and contiguous and hold the shapes below; sizes and offsets are 64-bit integers. The equations
 are numbered as in `reference`.
@@ -21,12 +27,13 @@ are numbered as in `reference`.
 ==========  ==================================================================================================
 u, gu       (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input
 x, gx       highway input of step t, row n at ``x[t * x_step + n * x_row + d]``; with k = 4 inside u, gu
-c0, c_last  (B, D): first and last state; gc0, gc_last their gradients
-v, b        (2, D): forget, reset; gv, gb (2, B, D) their gradients, row by row
+c0, c_last  (C, B, D): first and last state of each chunk; gc0, gc_last their gradients
+v, b        (2, D): forget, reset; gv, gb (2, C, B, D) their gradients, row by row
 mask        (B, D): variational dropout
 valid       (T, B): bytes, 0 where a step is skipped
 h, gh       (T, B, D): output and its gradient
 c           (T, B, D): state after each step
+c, gb, factors  (C, B, D) with CARRY: A, forward, backward through the SRU and through the linear scan
 ==========  ==================================================================================================
 """
 from __future__ import annotations
@@ -40,7 +47,7 @@ from numba import cuda, types
 from seqsru.ops.cuda_elements import ELEMENTS, device
 
 # Bits of the argument `options`.
-VECTOR, MASK, VALID, HIGHWAY, KEEP = 1, 2, 4, 8, 16
+VECTOR, MASK, VALID, HIGHWAY, KEEP, CARRY = 1, 2, 4, 8, 16, 32
 # Values of the argument `activation`.
 IDENTITY, TANH, RELU = 0, 1, 2
 # Time steps in flight, the number of slots q0 … q3.
@@ -62,13 +69,13 @@ def signatures(kind: str) -> Kernels:
     real = types.float64 if element.real is np.float64 else types.float32
     e, a, byte = types.CPointer(element.stored), types.CPointer(real), types.CPointer(types.uint8)
     i64, i32 = types.int64, types.int32
-    sizes = (i64, i64, i64, i32)                # T, B, D, options
+    sizes = (i64, i64, i64, i64, i32)           # T, B, D, span, options
     highway = (i64, i64, i64, i32, real)        # k, x_step, x_row, activation, scale
     return Kernels(
         sru_forward=(e, e, a, a, a, e, byte, e, a, a, *sizes, *highway),
         sru_backward=(e, a, e, e, a, a, a, e, byte, a, e, e, a, a, a, *sizes, *highway),
         linear_forward=(e, e, a, byte, e, a, a, *sizes),
-        linear_backward=(e, a, e, a, byte, a, e, e, a, *sizes),
+        linear_backward=(e, a, e, a, byte, a, e, e, a, a, *sizes),
     )
 
 
@@ -90,11 +97,15 @@ def build(kind: str) -> Kernels:
         return y
 
     def sru_forward(u, x, c0, v, b, mask, valid, h, c_last, c,  # type: ignore[no-untyped-def]
-                    T, B, D, options, k, x_step, x_row, activation, scale):
-        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+                    T, B, D, span, options, k, x_step, x_row, activation, scale):
+        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
-        if n >= plane:
+        chunk = thread // plane
+        first = chunk * span
+        if chunk > 0 and first >= T:
             return
+        last = min(first + span, T)
+        n = thread - chunk * plane
         row = n // D
         d = n - row * D
         u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
@@ -103,9 +114,10 @@ def build(kind: str) -> Kernels:
         m = widen(mask[n]) if options & MASK else one
         blank, alive = narrow(zero), np.uint8(1)
 
-        def step(t, now, state):
+        def step(t, now, so_far):
             """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
-            if 0 <= t < T:
+            state, factor = so_far
+            if first <= t < last:
                 u0, u1, u2, x0, flag = now
                 out = zero
                 if flag:
@@ -113,35 +125,43 @@ def build(kind: str) -> Kernels:
                     r = sigmoid(widen(u2) + vr * state + br)                        # (2)
                     candidate = widen(u0)
                     state = (state - candidate) * f + candidate                     # (3)
+                    factor = factor * f
                     xt = widen(x0) * scale
                     out = xt + (activate(state, activation) - xt) * m * r           # (4)
-                h[t * plane + n] = narrow(out)
+                if not options & CARRY:
+                    h[t * plane + n] = narrow(out)
                 if options & KEEP:
                     c[t * plane + n] = state
             later, following = t + AHEAD, now
-            if later < T:
+            if later < last:
                 i = u_start + later * u_step
                 carried = x[x_start + later * x_step] if options & HIGHWAY else blank
                 flag = valid[later * B + row] if options & VALID else alive
                 following = u[i], u[i + D], u[i + 2 * D], carried, flag
-            return following, state
+            return following, (state, factor)
 
         empty = blank, blank, blank, blank, alive
-        q0, q1, q2, q3, state, t = empty, empty, empty, empty, c0[n], np.int64(-AHEAD)
-        while t < T:
-            q0, state = step(t, q0, state)
-            q1, state = step(t + 1, q1, state)
-            q2, state = step(t + 2, q2, state)
-            q3, state = step(t + 3, q3, state)
+        q0, q1, q2, q3, so_far, t = empty, empty, empty, empty, (c0[thread], one), first - AHEAD
+        while t < last:
+            q0, so_far = step(t, q0, so_far)
+            q1, so_far = step(t + 1, q1, so_far)
+            q2, so_far = step(t + 2, q2, so_far)
+            q3, so_far = step(t + 3, q3, so_far)
             t += AHEAD
-        c_last[n] = state
+        c_last[thread], factor = so_far
+        if options & CARRY:
+            c[thread] = factor
 
     def sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c,  # type: ignore[no-untyped-def]
-                     gu, gx, gc0, gv, gb, T, B, D, options, k, x_step, x_row, activation, scale):
-        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+                     gu, gx, gc0, gv, gb, T, B, D, span, options, k, x_step, x_row, activation, scale):
+        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
-        if n >= plane:
+        chunk = thread // plane
+        first = chunk * span
+        if chunk > 0 and first >= T:
             return
+        last = min(first + span, T)
+        n = thread - chunk * plane
         row = n // D
         d = n - row * D
         u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
@@ -152,11 +172,11 @@ def build(kind: str) -> Kernels:
         blank, alive = narrow(zero), np.uint8(1)
 
         def step(s, now, state):
-            """Go back through step t = T - 1 - s; request the inputs of step t - AHEAD in place of `now`."""
-            t = T - 1 - s
-            if 0 <= t < T:
+            """Go back through step t = last - 1 - s; request those of step t - AHEAD in place of `now`."""
+            t = last - 1 - s
+            if first <= t < last:
                 u0, u1, u2, x0, g0, before, flag = now
-                after, cur, sum_vf, sum_vr, sum_bf, sum_br = state
+                after, cur, factor, sum_vf, sum_vr, sum_bf, sum_br = state
                 gu0, gf, gr, gxt = zero, zero, zero, zero
                 if flag:
                     f = sigmoid(widen(u1) + vf * before + bf)
@@ -174,14 +194,16 @@ def build(kind: str) -> Kernels:
                     gf = gc * (before - widen(u0)) * f * (one - f)                  # (8)
                     gu0 = gc * (one - f)                                            # (9)
                     cur = gc * f + gf * vf + gr * vr                                # (11)
+                    factor = factor * f
                 i = u_start + t * u_step
-                gu[i], gu[i + D], gu[i + 2 * D] = narrow(gu0), narrow(gf), narrow(gr)
+                if not options & CARRY:
+                    gu[i], gu[i + D], gu[i + 2 * D] = narrow(gu0), narrow(gf), narrow(gr)
                 if options & HIGHWAY:
                     gx[gx_start + t * gx_step] = narrow(gxt)
-                state = (before, cur, sum_vf + gf * before, sum_vr + gr * before,   # (10)
+                state = (before, cur, factor, sum_vf + gf * before, sum_vr + gr * before,   # (10)
                          sum_bf + gf, sum_br + gr)
             earlier, following = t - AHEAD, now
-            if earlier >= 0:
+            if earlier >= first:
                 i = u_start + earlier * u_step
                 carried = x[x_start + earlier * x_step] if options & HIGHWAY else blank
                 flag = valid[earlier * B + row] if options & VALID else alive
@@ -190,92 +212,115 @@ def build(kind: str) -> Kernels:
             return following, state
 
         empty = blank, blank, blank, blank, blank, zero, alive
-        last = c[(T - 1) * plane + n] if T > 0 else zero
+        after = c[(last - 1) * plane + n] if last > 0 else zero
         q0, q1, q2, q3, s = empty, empty, empty, empty, np.int64(-AHEAD)
-        state = last, gc_last[n], zero, zero, zero, zero
-        while s < T:
+        state = after, gc_last[thread], one, zero, zero, zero, zero
+        while s < last - first:
             q0, state = step(s, q0, state)
             q1, state = step(s + 1, q1, state)
             q2, state = step(s + 2, q2, state)
             q3, state = step(s + 3, q3, state)
             s += AHEAD
-        _, cur, sum_vf, sum_vr, sum_bf, sum_br = state
-        gc0[n] = cur
-        gb[n], gb[plane + n] = sum_bf, sum_br
-        if options & VECTOR:
-            gv[n], gv[plane + n] = sum_vf, sum_vr
+        _, cur, factor, sum_vf, sum_vr, sum_bf, sum_br = state
+        gc0[thread] = cur
+        if options & CARRY:
+            gb[thread] = factor
+        else:
+            chunks = max((T + span - 1) // span, 1)
+            gb[thread], gb[chunks * plane + thread] = sum_bf, sum_br
+            if options & VECTOR:
+                gv[thread], gv[chunks * plane + thread] = sum_vf, sum_vr
 
-    def linear_forward(a, b, c0, valid, out, c_last, c, T, B, D, options):  # type: ignore[no-untyped-def]
-        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+    def linear_forward(a, b, c0, valid, out, c_last, c,  # type: ignore[no-untyped-def]
+                       T, B, D, span, options):
+        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
-        if n >= plane:
+        chunk = thread // plane
+        first = chunk * span
+        if chunk > 0 and first >= T:
             return
+        last = min(first + span, T)
+        n = thread - chunk * plane
         row = n // D
         blank, alive = narrow(zero), np.uint8(1)
 
-        def step(t, now, state):
+        def step(t, now, so_far):
             """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
-            if 0 <= t < T:
+            state, factor = so_far
+            if first <= t < last:
                 a0, b0, flag = now
                 shown = zero
                 if flag:
                     state = widen(a0) * state + widen(b0)
+                    factor = factor * widen(a0)
                     shown = state
-                out[t * plane + n] = narrow(shown)
+                if not options & CARRY:
+                    out[t * plane + n] = narrow(shown)
                 if options & KEEP:
                     c[t * plane + n] = state
             later, following = t + AHEAD, now
-            if later < T:
+            if later < last:
                 flag = valid[later * B + row] if options & VALID else alive
                 following = a[later * plane + n], b[later * plane + n], flag
-            return following, state
+            return following, (state, factor)
 
         empty = blank, blank, alive
-        q0, q1, q2, q3, state, t = empty, empty, empty, empty, c0[n], np.int64(-AHEAD)
-        while t < T:
-            q0, state = step(t, q0, state)
-            q1, state = step(t + 1, q1, state)
-            q2, state = step(t + 2, q2, state)
-            q3, state = step(t + 3, q3, state)
+        q0, q1, q2, q3, so_far, t = empty, empty, empty, empty, (c0[thread], one), first - AHEAD
+        while t < last:
+            q0, so_far = step(t, q0, so_far)
+            q1, so_far = step(t + 1, q1, so_far)
+            q2, so_far = step(t + 2, q2, so_far)
+            q3, so_far = step(t + 3, q3, so_far)
             t += AHEAD
-        c_last[n] = state
+        c_last[thread], factor = so_far
+        if options & CARRY:
+            c[thread] = factor
 
     def linear_backward(gout, gc_last, a, c0, valid, c,  # type: ignore[no-untyped-def]
-                        ga, gb, gc0, T, B, D, options):
-        n = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+                        ga, gb, gc0, factors, T, B, D, span, options):
+        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
-        if n >= plane:
+        chunk = thread // plane
+        first = chunk * span
+        if chunk > 0 and first >= T:
             return
+        last = min(first + span, T)
+        n = thread - chunk * plane
         row = n // D
         blank, alive = narrow(zero), np.uint8(1)
 
-        def step(s, now, cur):
-            """Go back through step t = T - 1 - s; request the inputs of step t - AHEAD in place of `now`."""
-            t = T - 1 - s
-            if 0 <= t < T:
+        def step(s, now, so_far):
+            """Go back through step t = last - 1 - s; request those of step t - AHEAD in place of `now`."""
+            t = last - 1 - s
+            cur, factor = so_far
+            if first <= t < last:
                 a0, g0, before, flag = now
                 gat, gbt = zero, zero
                 if flag:
                     gbt = widen(g0) + cur
                     gat = gbt * before
                     cur = gbt * widen(a0)
-                ga[t * plane + n], gb[t * plane + n] = narrow(gat), narrow(gbt)
+                    factor = factor * widen(a0)
+                if not options & CARRY:
+                    ga[t * plane + n], gb[t * plane + n] = narrow(gat), narrow(gbt)
             earlier, following = t - AHEAD, now
-            if earlier >= 0:
+            if earlier >= first:
                 i = earlier * plane + n
                 flag = valid[earlier * B + row] if options & VALID else alive
                 before = c[i - plane] if earlier > 0 else c0[n]
                 following = a[i], gout[i], before, flag
-            return following, cur
+            return following, (cur, factor)
 
         empty = blank, blank, zero, alive
-        q0, q1, q2, q3, cur, s = empty, empty, empty, empty, gc_last[n], np.int64(-AHEAD)
-        while s < T:
-            q0, cur = step(s, q0, cur)
-            q1, cur = step(s + 1, q1, cur)
-            q2, cur = step(s + 2, q2, cur)
-            q3, cur = step(s + 3, q3, cur)
+        q0, q1, q2, q3, so_far, s = empty, empty, empty, empty, (gc_last[thread], one), np.int64(-AHEAD)
+        while s < last - first:
+            q0, so_far = step(s, q0, so_far)
+            q1, so_far = step(s + 1, q1, so_far)
+            q2, so_far = step(s + 2, q2, so_far)
+            q3, so_far = step(s + 3, q3, so_far)
             s += AHEAD
-        gc0[n] = cur
+        gc0[thread], factor = so_far
+        if options & CARRY:
+            factors[thread] = factor
 
     return Kernels(sru_forward, sru_backward, linear_forward, linear_backward)

@@ -58,6 +58,20 @@ def test_odd_and_usual_sizes(dtype, T, B, D):
         assert max(found.values()) <= 1, (str(case), found)
 
 
+@dtypes
+def test_time_in_chunks_equals_the_reference(dtype, monkeypatch):
+    """One row and many steps, as in the prefill of a decoder; chunks of the size that is chosen, and of 64."""
+    cases = [Case(dtype, 1000, 1, 70, "linear", valid=True), Case(dtype, 1024, 1, 33, "linear"),
+             Case(dtype, 777, 1, 70, "identity", 1, 1, True, True),
+             Case(dtype, 1000, 2, 31, "project", 0, 1)]
+    assert cuda._span(1000, 1, 70, torch.device("cuda")) < 1000
+    for _ in range(2):
+        for case in cases:
+            found = distances(cuda, case, "cuda")
+            assert max(found.values()) <= 1, (str(case), found)
+        monkeypatch.setattr(cuda, "_span", lambda T, B, D, device: min(T, 64))
+
+
 def test_default_stream():
     """The scan waits for what was queued before it, and what follows waits for the scan."""
     expected = results(leaves(device="cpu"))

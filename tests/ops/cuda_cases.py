@@ -52,6 +52,15 @@ def some_variants(dtype: torch.dtype) -> list[Case]:
     return every_variant(dtype)[::3] + [Case(dtype, 2, 3, 23, "project", 1, 2, True, True)]
 
 
+def time_parallel(dtype: torch.dtype) -> list[Case]:
+    """Scans that can be cut in time, of more and of fewer steps than a chunk, of a multiple of it and not."""
+    return [Case(dtype, T, 2, 3, "linear", valid=valid) for T in (1, 2, 5, 8, 11)
+            for valid in (False, True)] + [
+        Case(dtype, 7, 2, 3, "identity", 0, 1, True, True),
+        Case(dtype, 8, 1, 5, "project", 1, 1, False, True),
+        Case(dtype, 9, 3, 2, "none", 2, 1, True, False), Case(dtype, 0, 2, 3, "identity", 0, 1)]
+
+
 def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
     """Largest error of each output and gradient of `module` on a case, in units of what is allowed there.
 

@@ -8,7 +8,7 @@ import os
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 import torch  # noqa: E402
-from cuda_cases import DTYPES, distances, every_variant, some_variants  # noqa: E402
+from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel  # noqa: E402
 
 from seqsru.ops import cuda, scan  # noqa: E402
 
@@ -42,4 +42,10 @@ if __name__ == "__main__":
     for dtype in DTYPES:
         for case in every_variant(dtype) if dtype == torch.float32 else some_variants(dtype):
             report[str(case)] = distances(cuda, case)
-    print(json.dumps({"cases": report, "operators": through_the_operators()}))
+    chunks = {}
+    for span in (2, 4):                     # time in chunks: where the recurrence is linear
+        cuda._span = lambda T, B, D, device, span=span: span
+        for dtype in DTYPES:
+            for case in time_parallel(dtype):
+                chunks[f"{case}-in-chunks-of-{span}"] = distances(cuda, case)
+    print(json.dumps({"cases": report, "chunks": chunks, "operators": through_the_operators()}))

@@ -211,4 +211,4 @@ class Thread:
         a, b = values
         if name == "div":
             return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-        return {"add": a + b, "sub": a - b, "mul": a * b}[name]
+        return {"add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b)}[name]

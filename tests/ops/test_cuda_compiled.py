@@ -144,9 +144,10 @@ BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()    
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("span", [3, 2])
 @pytest.mark.parametrize("k", [3, 4])
 @pytest.mark.parametrize("name, arrays", [("sru_forward", FORWARD_ARRAYS), ("sru_backward", BACKWARD_ARRAYS)])
-def test_offsets_beyond_32_bits(name, arrays, k):
+def test_offsets_beyond_32_bits(name, arrays, k, span):
     """Run the last thread of a scan of over 2 ** 33 elements, and compare every address it touches."""
     T, B, D = 3, 70_000, 30_011                     # B · D alone is almost 2 ** 31
     assert T * B * D * k > 2 ** 33
@@ -154,25 +155,33 @@ def test_offsets_beyond_32_bits(name, arrays, k):
     x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)
     if k == 4:                                      # the highway input is the last slice of u
         at.update({skip: at[u] + 4 * 3 * D for skip, u in (("x", "u"), ("gx", "gu")) if u in at})
-    trace, n = Trace(), B * D - 1
-    numbers = [T, B, D, 31, k, x_step, x_row, 0, 1.0]
+    chunks = -(-T // span)
+    steps = range((chunks - 1) * span, T)
+    trace, n = Trace(), chunks * B * D - 1
+    numbers = [T, B, D, span, 31, k, x_step, x_row, 0, 1.0]
     Thread(parse(ptx_of("float32", name)), [*at.values(), *numbers], n // 64, n % 64, 64, trace).run()
     expected = set()
     for array, base in at.items():
         if array in ("u", "gu"):
-            indices = [flat((T, B, k, D), t, B - 1, j, D - 1) for t in range(T) for j in range(3)]
+            indices = [flat((T, B, k, D), t, B - 1, j, D - 1) for t in steps for j in range(3)]
         elif array == "x" or array == "gx" and k == 4:
-            indices = [t * x_step + (B - 1) * x_row + D - 1 for t in range(T)]
+            indices = [t * x_step + (B - 1) * x_row + D - 1 for t in steps]
+        elif array == "c" and name == "sru_backward":       # after each step, and before the first
+            indices = [flat((T, B, D), t, B - 1, D - 1) for t in range(max(0, steps[0] - 1), T)]
+        elif array == "c0" and name == "sru_backward":
+            indices = [flat((B, D), B - 1, D - 1)] if chunks == 1 else []
         elif array in ("h", "c", "gx"):
-            indices = [flat((T, B, D), t, B - 1, D - 1) for t in range(T)]
+            indices = [flat((T, B, D), t, B - 1, D - 1) for t in steps]
         elif array == "valid":
-            indices = [flat((T, B), t, B - 1) for t in range(T)]
+            indices = [flat((T, B), t, B - 1) for t in steps]
         elif array in ("v", "b"):
             indices = [flat((2, D), gate, D - 1) for gate in range(2)]
         elif array in ("gv", "gb"):
-            indices = [flat((2, B, D), gate, B - 1, D - 1) for gate in range(2)]
-        else:
+            indices = [flat((2, chunks * B, D), gate, chunks * B - 1, D - 1) for gate in range(2)]
+        elif array == "mask":
             indices = [flat((B, D), B - 1, D - 1)]
+        else:
+            indices = [flat((chunks * B, D), chunks * B - 1, D - 1)]
         expected |= {base + index * (1 if array == "valid" else 4) for index in indices}
     assert trace.touched == expected
 

@@ -77,7 +77,7 @@ def test_forward_hands_over_pointers_sizes_and_options(launches):
     configuration, arguments = kernel.launches[0]
     assert configuration == (3, 64, ("stream", 0, 77))      # 150 recurrences in blocks of 64
     expected = pointers(u, x, c0, v, b, mask, valid, h, c_last, c)
-    assert arguments == (*expected, 5, 3, 50, 31, 3, 300, 100, 1, 1.5)
+    assert arguments == (*expected, 5, 3, 50, 5, 31, 3, 300, 100, 1, 1.5)
 
 
 def test_what_is_absent_is_a_null_pointer_and_a_clear_bit(launches):
@@ -85,7 +85,7 @@ def test_what_is_absent_is_a_null_pointer_and_a_clear_bit(launches):
     h, c_last, c = cuda.sru_forward(u, None, c0, None, b, None, None, 0, 1.0, False)
     _, arguments = next(iter(launches.values())).launches[0]
     expected = pointers(u, None, c0, None, b, None, None, h, c_last, None)
-    assert arguments == (*expected, 5, 3, 50, 0, 3, 0, 0, 0, 1.0)
+    assert arguments == (*expected, 5, 3, 50, 5, 0, 3, 0, 0, 0, 1.0)
     assert c.shape == (0,)
 
 
@@ -96,7 +96,7 @@ def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     _, arguments = next(iter(launches.values())).launches[0]
     found = dict(zip(BACKWARD, arguments))
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert arguments[len(BACKWARD):] == (5, 3, 50, 25, 4, 600, 200, 0, 1.0)
+    assert arguments[len(BACKWARD):] == (5, 3, 50, 5, 25, 4, 600, 200, 0, 1.0)
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
 
@@ -106,8 +106,8 @@ def test_linear_scans_launch(launches):
     out, c_last, c = cuda.linear_forward(a, a, c0, valid, True)
     ga, gb, gc0 = cuda.linear_backward(a, c0, a, c0, c, None)
     forward, backward = launches.values()
-    assert forward.launches[0][1] == (*pointers(a, a, c0, valid, out, c_last, c), 5, 3, 50, 20)
-    assert backward.launches[0][1] == (*pointers(a, c0, a, c0, None, c, ga, gb, gc0), 5, 3, 50, 16)
+    assert forward.launches[0][1] == (*pointers(a, a, c0, valid, out, c_last, c), 5, 3, 50, 5, 20)
+    assert backward.launches[0][1] == (*pointers(a, c0, a, c0, None, c, ga, gb, gc0, None), 5, 3, 50, 5, 0)
 
 
 def test_argument_counts_match_the_signatures(launches):
@@ -131,6 +131,43 @@ def test_launches_of_one_size_are_configured_once_and_do_not_warn(launches):
         cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False)
     (kernel,) = launches.values()
     assert len(kernel.configured) == 1 and len(kernel.launches) == 3
+
+
+def test_chunks_are_run_twice_with_a_scan_over_them_between(launches, monkeypatch):
+    monkeypatch.setattr(cuda, "_span", lambda T, B, D, device: 2 if T == 5 else T)
+    u, x, c0, _, b = scan_inputs()
+    h, c_last, c = cuda.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
+    cuda.sru_backward(h, c0, u, x, c0, None, b, None, None, c, 0, 1.0)
+    forward, over, backward = launches.values()
+    assert [name for name, *_ in launches] == ["sru_forward", "linear_forward", "sru_backward"]
+    assert [arguments[10:15] for _, arguments in forward.launches] == [(5, 3, 50, 2, 32), (5, 3, 50, 2, 24)]
+    assert [arguments[15:20] for _, arguments in backward.launches] == [(5, 3, 50, 2, 32), (5, 3, 50, 2, 24)]
+    assert [arguments[7:] for _, arguments in over.launches] == [(3, 3, 50, 3, 0)] * 2
+    blocks = {configuration[0] for configuration, _ in forward.launches + backward.launches}
+    assert blocks == {8}                                    # 450 threads
+    assert c_last.shape == (3, 50)
+
+
+def test_the_gates_of_version_2_read_the_state_so_time_stays_whole(launches, monkeypatch):
+    monkeypatch.setattr(cuda, "_span", lambda T, B, D, device: 2)
+    u, x, c0, v, b = scan_inputs()
+    _, _, c = cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True)
+    cuda.sru_backward(torch.zeros(5, 3, 50), c0, u, x, c0, v, b, None, None, c, 0, 1.0)
+    assert [len(kernel.launches) for kernel in launches.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("T, B, D, chunks", [
+    (255, 1, 512, 1),           # short
+    (1000, 32, 4096, 1),        # as wide as the device
+    (1000, 1, 512, 44),         # the square root of 2 T
+    (1000, 16, 512, 8),         # 67,584 threads fill 132 multiprocessors
+    (4096, 0, 512, 1),
+])
+def test_chunks_fill_the_device_and_no_more(launches, monkeypatch, T, B, D, chunks):
+    monkeypatch.setattr(torch.cuda, "get_device_properties",
+                        lambda device: SimpleNamespace(multi_processor_count=132))
+    span = cuda._span(T, B, D, torch.device("cuda"))
+    assert abs(cuda._chunks(T, span) - chunks) <= 1 and (chunks > 1) == (span < T)
 
 
 @pytest.mark.parametrize("B, D", [(0, 4), (3, 0)])

@@ -28,6 +28,13 @@ def test_every_variant_equals_the_reference(report):
     assert wrong == {}
 
 
+@pytest.mark.slow
+def test_time_in_chunks_equals_the_reference(report):
+    assert len(report["chunks"]) == 2 * 4 * 14
+    wrong = {case: found for case, found in report["chunks"].items() if max(found.values(), default=0) > 1}
+    assert wrong == {}
+
+
 def test_every_output_was_compared(report):
     compared = {name for found in report["cases"].values() for name in found}
     assert compared == {"out", "c_last", "c", "gu", "gx", "gc0", "gv", "gb", "ga"}

@@ -17,6 +17,7 @@ ABOUT = {"device_name": "none", "python": "3", "versions": {"torch": "2"}, "cuda
 
 @pytest.mark.parametrize("name, columns", [
     ("bandwidth", {"kernel", "dtype", "T,B,D", "MB", "us", "GB/s", "of copy", "eager us"}),
+    ("prefill", {"kernel", "T,D", "chunks", "whole us", "chunked us", "whole / chunked"}),
     ("layers", {"precision", "T,B,D", "pass", "layer", "ms", "ms q1", "ms q3", "to SRU", "q1", "q3"}),
     ("training", {"model", "parameters", "precision", "ms a step", "tokens/s", "first step s"}),
     ("decoding", {"model", "rows", "eager P50 us", "eager P90 us"}),
@@ -106,7 +107,8 @@ def test_an_unknown_section_and_a_missing_device_are_one_sentence(tmp_path, caps
     with pytest.raises(SystemExit):
         gpu_check.main([str(tmp_path), "--only", "bandwith"])
     error = capsys.readouterr().err
-    assert "expected sections among tests, bandwidth, layers, training, decoding, found 'bandwith'" in error
+    assert ("expected sections among tests, bandwidth, prefill, layers, training, decoding, found 'bandwith'"
+            in error)
     if not torch.cuda.is_available():
         with pytest.raises(SystemExit):
             gpu_check.main([str(tmp_path)])
