@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from seqsru.config import ConfigError, Settings
 from seqsru.data import Tokenizer, Words
 from seqsru.data.files import write_whole
 from seqsru.data.vocabulary import EOS, UNK
+from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
 from seqsru.schema import Choice, Section, from_signature, registry, shown
 from seqsru.training import OPTIMIZERS, SCHEDULES, Outcome, Trainer, checkpoints
@@ -113,20 +115,42 @@ def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
     directory: Path = values["output"]
     with exclusive(directory):
         _write_config(settings, directory)
-        texts = builder.read(values, say)
-        tokenizers = _tokenizers(builder, settings, texts, directory)
-    device = start(**arguments(start, values))
-    trainer = _trainer(builder, settings, texts, tokenizers, device)
-    for line in builder.reports(trainer.task):
-        say(line)
-    say(f"{parameters(trainer.model)} parameters on {device.type}, in {directory}")
+        trainer = _prepared(settings, directory, say)
+    say(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {directory}")
     outcome = trainer.fit()
     if outcome.best is not None:
         fields = {**builder.fields(values, trainer.model), "data": builder.files(values, "valid")[0].name,
-                  "weights": f"step-{outcome.best_step}", "seed": values["seed"], **machine(device)}
+                  "weights": f"step-{outcome.best_step}", "seed": values["seed"], **machine(trainer.device)}
         best = f"{trainer.task.metric} {outcome.best:.2f}\n{signature(fields)}\n"
         write_whole(directory / SIGNATURE, best.encode())
     return outcome
+
+
+def probe_layers(settings: Settings, say: Callable[[str], None]) -> list[LayerProbe]:
+    """Look at every layer at step 0 of the training that the settings describe; nothing is kept.
+
+    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
+    """
+    rehearse(settings)
+    files = BUILDERS[settings.values["task"]].tokenizer_files(settings.values).values()
+    output: Path = settings.values["output"]
+    with TemporaryDirectory() as folder:
+        there = all((output / f"{file}.json").is_file() for file in files)
+        trainer = _prepared(settings, output if there else Path(folder), say)
+    batch = next(trainer.task.batches(1, 0))
+    return probe(trainer.model, lambda: trainer.task.loss(trainer.model, batch, None).loss)
+
+
+def _prepared(settings: Settings, directory: Path, say: Callable[[str], None]) -> Trainer:
+    """A trainer at its first step; tokenizers are taken from the directory, or made and saved there."""
+    builder = BUILDERS[settings.values["task"]]
+    texts = builder.read(settings.values, say)
+    tokenizers = _tokenizers(builder, settings, texts, directory)
+    device = start(**arguments(start, settings.values))
+    trainer = _trainer(builder, settings, texts, tokenizers, device)
+    for line in builder.reports(trainer.task):
+        say(line)
+    return trainer
 
 
 def rehearse(settings: Settings) -> None:

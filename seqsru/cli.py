@@ -159,11 +159,25 @@ def doctor(parser: argparse.ArgumentParser) -> None:
     parser.description = """Say what is installed, which backends of the scans work, and why one does not.
 
 Every backend runs once. The exit status is 1 if the reference or the CPU backend does not work.
+
+With --probe, look instead at the layers of a model before its training: the variance of h, of c after the
+last step and of the gradient of h (the loss summed over tokens), and the norm of the parameters' gradient, on
+the first batch. Variances that grow or shrink by a factor from layer to layer mean a stack that is set badly.
+
+  seqsru doctor
+  seqsru doctor --probe lm.yaml model.stack.num_layers=12
 """
+    parser.add_argument("--probe", metavar="CONFIG", type=Path, help="YAML file of a training")
+    parser.add_argument("settings", metavar="key=value", nargs="*", help="override a setting of it")
     parser.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.probe is not None:
+        return _probe(options)
+    if options.settings:
+        raise ValueError(f"doctor: expected settings only with --probe, found {options.settings[0]!r}; give "
+                         "--probe CONFIG")
     import platform
     print(f"seqsru {__version__} at {Path(__file__).parent}")
     print(f"Python {platform.python_version()}, {platform.platform()}")
@@ -185,6 +199,15 @@ def _doctor(options: argparse.Namespace) -> int:
     for name, text in status.items():
         print(f"  {name:<16}{text}")
     return 0 if status["reference"] == status["cpu"] == "ok" else 1
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from seqsru import build, config
+    from seqsru.evaluation.probe import table
+    from seqsru.options import say
+    settings = config.load(options.probe, build.schema(), options.settings)
+    print(table(build.probe_layers(settings, say)))
+    return 0
 
 
 def _version(package: str) -> str | None:
