@@ -111,10 +111,8 @@ def load_tokenizers(folder: Path, files: Mapping[str, str]) -> dict[str, Tokeniz
 
 def cell_section() -> Choice:
     """The cells with the options that are left to the user."""
-    def options(cell):
-        decided = ["dropout"] * cell.masks_output + ["slice", "slices"] * cell.carries_slice
-        return from_signature(cell, skip=["input_size", "hidden_size", *decided])
-    return Choice({name: options(cell) for name, cell in CELLS.items()})
+    return Choice({name: from_signature(cell, skip=["input_size", "hidden_size", *cell.placed])
+                   for name, cell in CELLS.items()})
 
 
 def stack_section() -> Section:

@@ -146,7 +146,7 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
 @pytest.mark.parametrize("override, problem", [
     ("model.stack.dropout=2", "command line: model.stack.dropout: .*found 2"),
     ("model.stack.num_layers=0", "command line: model.stack.num_layers: .*found 0"),
-    ("model.stack.bidirectional=true", "command line: model.stack.bidirectional: .*one direction"),
+    ("model.stack.bidirectional=true", "command line: model.stack.bidirectional: .*in two directions"),
     ("model.word_dropout=-1", "command line: model.word_dropout: .*-1"),
     ("model.stack.cell={name: sru, highway: identity, projection_size: -1}",
      "command line: model.stack.cell.projection_size: .*-1"),

@@ -1,6 +1,7 @@
 """Compare one SRU layer with an LSTM, a GRU and a convolution of width 3, forward and backward.
 
     python tools/bench_layers.py --device cpu --threads 2 --out layers.json
+    python tools/bench_layers.py --layers qrnn,mgu,pru,gru      # any name in `CELLS`, and those above
 
 All layers map (T, B, D) to (T, B, D). A convolution of width 3 multiplies as much as the SRU's product does
 (3·D² a step), so in equal precision it is the floor of an SRU layer, which adds its scan; it runs on (B, D,
@@ -18,7 +19,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import quantiles
 
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqsru.cells import SRU  # noqa: E402
+from seqsru.cells import CELLS, SRU, Stack  # noqa: E402
 from seqsru.evaluation.environment import environment  # noqa: E402
 
 SIZES = ((32, 32, 256), (64, 32, 512), (35, 20, 650), (64, 64, 1024))
@@ -45,12 +46,14 @@ class Convolution(nn.Module):
         return (self.convolution(x),)
 
 
+# What is compared by default; a name in lower case is a cell of seqsru in a `Stack` of one layer.
 LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "SRU": lambda size: SRU(size, size, 1),
     "LSTM": lambda size: nn.LSTM(size, size),
     "GRU": lambda size: nn.GRU(size, size),
     "conv k=3": Convolution,
 }
+CHOICES = [*LAYERS, *CELLS]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--sizes", default=",".join("x".join(map(str, size)) for size in SIZES),
                         help="sizes TxBxD, separated by commas (default: %(default)s)")
+    parser.add_argument("--layers", default=",".join(name for name in LAYERS if name != "SRU"),
+                        help=f"what to compare with the SRU, separated by commas, among {', '.join(CHOICES)} "
+                             "(default: %(default)s)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
                         help="bfloat16: products under autocast (default: float32)")
     parser.add_argument("--repeats", type=int, default=9,
@@ -72,9 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     try:
         sizes = [size_of(text) for text in given.sizes.split(",")]
+        layers = ["SRU", *map(layer_of, given.layers.split(","))]
     except ValueError as error:
         parser.error(str(error))
-    rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds)
+    rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds, layers)
     report = {"environment": environment(torch.device(given.device)), "precision": given.precision,
               "repeats": given.repeats, "rows": rows}
     print(f"{report['environment']['device_name']}, {given.precision}, {given.repeats} repeats")
@@ -93,13 +100,20 @@ def size_of(text: str) -> tuple[int, int, int]:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
+def layer_of(name: str) -> str:
+    """Check the name of a layer."""
+    if name not in CHOICES:
+        raise ValueError(f"expected layers among {', '.join(CHOICES)}, found {name!r}")
+    return name
+
+
 def compare(sizes: list[tuple[int, int, int]], device: torch.device, precision: str, repeats: int,
-            seconds: float) -> list[dict]:
+            seconds: float, layers: Iterable[str] = LAYERS) -> list[dict]:
     """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU."""
     rows = []
     for T, B, D in sizes:
         torch.manual_seed(0)
-        calls = {name: passes(make(D).to(device), T, B, D, precision) for name, make in LAYERS.items()}
+        calls = {name: passes(made(name, D).to(device), T, B, D, precision) for name in layers}
         for what in PASSES:
             times = take_turns({name: both[what] for name, both in calls.items()}, device, repeats, seconds)
             for name, measured in times.items():
@@ -107,6 +121,11 @@ def compare(sizes: list[tuple[int, int, int]], device: torch.device, precision: 
                 rows.append({"T": T, "B": B, "D": D, "pass": what, "layer": name,
                              "ms": spread([1e3 * t for t in measured]), "ratio": spread(ratios)})
     return rows
+
+
+def made(name: str, size: int) -> nn.Module:
+    """One layer that maps so many features to as many."""
+    return LAYERS[name](size) if name in LAYERS else Stack(name, size, size, 1)
 
 
 def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str, Callable[[], object]]:
@@ -171,7 +190,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def table(rows: list[dict]) -> str:
     """One line a size and pass: the SRU's milliseconds, and the others' times as multiples of it."""
-    others = [name for name in LAYERS if name != "SRU"]
+    others = [name for name in dict.fromkeys(row["layer"] for row in rows) if name != "SRU"]
     heads = "".join(f"  {name + ' / SRU':>20}" for name in others)
     lines = [f"{'T, B, D':>14}  {'pass':<8}  {'SRU ms':>22}{heads}"]
     for first in rows:

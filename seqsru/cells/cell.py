@@ -4,6 +4,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
@@ -22,18 +23,20 @@ class Cell(nn.Module, ABC):
         I, features of the input.
     output_size : int
         O, features of the output.
-    masks_output : bool
-        Class attribute: the cell takes ``dropout`` and masks its own output path. `Stack` gives it the
-        dropout for every layer but the last; it masks the outputs of other cells itself.
-    carries_slice : bool
-        Class attribute: the cell takes ``slice`` and ``slices``, which of how many equal slices of its input
-        its highway carries. `Stack` gives each direction its own.
+    placed : tuple of str
+        Class attribute: the options that say where in a stack the cell is, which its `Stack` or decoder
+        gives it. With ``dropout`` the cell masks its own output path, and gets the stack's dropout, 0 in the
+        last layer; the outputs of other cells the stack masks itself. With ``slice`` and ``slices`` its
+        highway carries one of so many equal slices of its input; each direction has its own. ``layer`` is
+        counted from 0.
+    causal : bool
+        Whether no output depends on a later input; only such a cell streams, and decodes.
     """
 
     input_size: int
     output_size: int
-    masks_output: ClassVar[bool] = False
-    carries_slice: ClassVar[bool] = False
+    placed: ClassVar[tuple[str, ...]] = ()
+    causal: bool = True
 
     @abstractmethod
     def initial_state(self, batch: int) -> State:
@@ -72,6 +75,24 @@ def zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
     return x if valid is None else x.masked_fill(~valid.unsqueeze(-1), 0.0)
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in the dtype that recurrences compute in: float64 stays, all else is float32.
+
+    A forget gate near 1 rounded to bfloat16 is 1, or forgets within 256 steps: gates are never that narrow.
+    """
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Return so many slices (T, B, D) of a product (T, B, count · D), wide.
+
+    Apply sigmoid and tanh to these slices, not to what was computed from them: torch goes through a slice row
+    by row, but through a tensor of its own as one array, where it rounds such functions otherwise in the last
+    few elements. So a row's bits do not depend on how many rows there are.
+    """
+    return wide(product).chunk(count, dim=-1)
+
+
 def shared_mask(p: float, like: Tensor, *shape: int) -> Tensor:
     """Return a dropout mask of this shape and of `like`'s type: 0 with probability p, else 1/(1−p).
 
@@ -94,3 +115,22 @@ def check_probability(name: str, **probabilities: float) -> None:
         if not 0.0 <= p < 1.0:
             raise ValueError(f"{name}: expected {option} from 0 to below 1, found {p}; give the share of "
                              f"features to drop.")
+
+
+def check_choice(name: str, **options: tuple[object, tuple[object, ...]]) -> None:
+    """Raise a ValueError unless every option, given as (value, choices), has one of its choices."""
+    for option, (value, choices) in options.items():
+        if value not in choices:
+            raise ValueError(f"{name}: expected {option} to be one of {', '.join(map(str, choices))}, found "
+                             f"{value!r}; use one of these.")
+
+
+def product_weight(weight: Tensor) -> Tensor:
+    """Return a weight in the dtype that products have under ``torch.autocast``, for operators unknown to it.
+
+    Without autocast, and in float64 always, that is its own.
+    """
+    device = weight.device.type
+    if weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return weight
+    return weight.to(torch.get_autocast_dtype(device))

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_probability, check_sizes, shared_mask, zero_invalid
+from seqsru.cells.cell import Cell, State, check_choice, check_probability, check_sizes
+from seqsru.cells.cell import shared_mask, wide, zero_invalid
 from seqsru.ops import linear, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
@@ -79,8 +80,7 @@ class SRUCell(Cell):
         An option outside its values, or options that do not go together.
     """
 
-    masks_output = True
-    carries_slice = True
+    placed = ("dropout", "slice", "slices")
 
     def __init__(
         self,
@@ -103,12 +103,8 @@ class SRUCell(Cell):
         super().__init__()
         check_sizes("SRUCell", input_size=input_size, hidden_size=hidden_size, slices=slices)
         check_probability("SRUCell", dropout=dropout, input_dropout=input_dropout)
-        for option, value, choices in (("version", version, (1, 2)), ("highway", highway, get_args(Highway)),
-                                       ("activation", activation, get_args(Activation)),
-                                       ("backend", backend, get_args(Backend))):
-            if value not in choices:
-                raise ValueError(f"SRUCell: expected {option} to be one of {', '.join(map(str, choices))}, "
-                                 f"found {value!r}; use one of these.")
+        check_choice("SRUCell", version=(version, (1, 2)), highway=(highway, get_args(Highway)),
+                     activation=(activation, get_args(Activation)), backend=(backend, get_args(Backend)))
         if not 0 <= slice < slices:
             raise ValueError(f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices "
                              f"counts them all.")
@@ -174,7 +170,7 @@ class SRUCell(Cell):
 
     def initial_state(self, batch: int) -> State:
         """Return zeros of shape (batch, D), in float64 if the parameters are, else in float32."""
-        return (_wide(self.bias.new_zeros(batch, self.hidden_size)),)
+        return (wide(self.bias.new_zeros(batch, self.hidden_size)),)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
@@ -193,7 +189,7 @@ class SRUCell(Cell):
         if self.training and self.dropout:
             mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)             # (B, D)
         h, c = sru_scan(
-            u, carried, state[0], None if self.v is None else _wide(self.v), _wide(self.bias),
+            u, carried, state[0], None if self.v is None else wide(self.v), wide(self.bias),
             mask=mask, valid=valid, activation=self.activation,
             scale=1.0 if carried is None else self.scale, backend=self.backend,
         )
@@ -209,8 +205,3 @@ class SRUCell(Cell):
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, version={self.version}, highway={self.highway}"
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Return a tensor in the dtype that the recurrence computes in: float64 stays, all else is float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -62,6 +62,8 @@ class Stack(nn.Module):
     input_size, output_size, num_layers, directions : int
     state_size : int
         Number of tensors in a state: layer by layer, direction by direction, then the cell's own.
+    causal : bool
+        Whether no output depends on a later input, as it must not in a decoder or a language model.
 
     Raises
     ------
@@ -101,18 +103,17 @@ class Stack(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.directions
         self.residual = residual
-        self.dropout = 0.0 if make.masks_output else dropout    # of step (3): such cells have it themselves
+        self.dropout = 0.0 if "dropout" in make.placed else dropout     # of step (3)
         self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
         for layer in range(num_layers):
             size = input_size if layer == 0 and not project_input else self.output_size
-            if make.masks_output:
-                given["dropout"] = dropout if layer + 1 < num_layers else 0.0
             cells = []
             for direction in range(self.directions):
-                if make.carries_slice:
-                    given |= {"slice": direction, "slices": self.directions}
+                place = {"dropout": dropout if layer + 1 < num_layers else 0.0, "layer": layer,
+                         "slice": direction, "slices": self.directions}
+                given |= {option: place[option] for option in make.placed}
                 cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
             for other in cells[1:]:
                 other.share(cells[0])
@@ -121,7 +122,9 @@ class Stack(nn.Module):
                 norm = nn.LayerNorm(self.output_size)
                 norm.eps = norm.eps if norm_eps is None else norm_eps
                 self.norms.append(norm)
-        self.state_size = sum(len(cell.initial_state(1)) for cell in self._cells())
+        self.state_sizes = [len(cell.initial_state(1)) for cell in self._cells()]
+        self.state_size = sum(self.state_sizes)
+        self.causal = self.directions == 1 and all(cell.causal for cell in self._cells())
 
     def _cells(self) -> Iterable[Cell]:
         """Give the cells in the order of the state."""
@@ -163,12 +166,12 @@ class Stack(nn.Module):
             x = linear(zero_invalid(x, valid), self.input_map.weight)                     # (T, B, O)
         order = None if self.directions == 1 or valid is None else _reversal(valid)
         new: list[Tensor] = []
-        each = self.state_size // (self.num_layers * self.directions)
+        sizes = iter(self.state_sizes)
         for layer, cells in enumerate(self.layers):
             outputs = []
             for direction, cell in enumerate(cells):            # type: ignore[arg-type, var-annotated]
                 read = x if direction == 0 else _reverse(x, order)
-                y, last = cell(read, state[len(new):len(new) + each], valid)              # (T, B, D)
+                y, last = cell(read, state[len(new):len(new) + next(sizes)], valid)       # (T, B, D)
                 outputs.append(y if direction == 0 else _reverse(y, order))
                 new.extend(last)
             y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)        # (T, B, O)
@@ -210,11 +213,10 @@ def _reverse(x: Tensor, order: Tensor | None) -> Tensor:
 
 def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -> None:
     """Raise a ValueError for an option that the cell does not have or that the stack decides."""
-    decided = ["dropout"] * make.masks_output + ["slice", "slices"] * make.carries_slice
     known = [name for name in inspect.signature(make).parameters
-             if name not in ("input_size", "hidden_size", *decided)]
+             if name not in ("input_size", "hidden_size", *make.placed)]
     for name in options:
-        if name in decided:
+        if name in make.placed:
             do = "give dropout to the stack" if name == "dropout" else "leave it out"
             raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
                              f"decides for each layer and direction, found {options[name]!r}; {do}.")

@@ -31,7 +31,7 @@ class Decoder(nn.Module):
 
     A step never needs the output of the step before beyond the state (there is no input feeding), so all
     steps of a known target are one call. The mean of (2) is over the real source positions; a state tensor
-    that is not of shape (B, d) and floating point starts as the cell says.
+    that is not of shape (B, d) and floating point starts as the cell says, and without any there is no bridge.
 
     Variables
     ---------
@@ -109,12 +109,17 @@ class Decoder(nn.Module):
         self.input_size, self.memory_size, self.output_size = input_size, memory_size, hidden_size
         self.num_layers = num_layers
         make, given = CELLS[cell], dict(options or {})
-        if make.masks_output:
-            given["dropout"] = dropout
-        self.dropout = 0.0 if make.masks_output else dropout
+        self.dropout = 0.0 if "dropout" in make.placed else dropout
         self.context_dropout, self.memory_dropout = context_dropout, memory_dropout
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
-        self.cells = nn.ModuleList(make(size, hidden_size, **given) for size in sizes)
+        self.cells = nn.ModuleList()
+        for layer, size in enumerate(sizes):
+            place = {"dropout": dropout, "slice": 0, "slices": 1, "layer": layer}
+            given |= {option: place[option] for option in make.placed}
+            self.cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
+        if not all(made.causal for made in self.cells):
+            raise ValueError(f"Decoder: expected cells that see no later word, found '{cell}' with options "
+                             f"{dict(options or {})}, which see all; make them causal")
         attending = {"all": range(num_layers), "first": [0], "last": [num_layers - 1]}[attend]
         self.norms = nn.ModuleDict({str(layer): nn.LayerNorm(hidden_size) for layer in attending})
         attend_with, choices = ATTENTIONS[attention], dict(attention_options or {})
@@ -123,9 +128,11 @@ class Decoder(nn.Module):
             for layer in attending})
         self.memory_norm = nn.LayerNorm(memory_size)
         self.output_norm = nn.LayerNorm(hidden_size)
+        self.state_sizes = [len(made.initial_state(1)) for made in self.cells]  # type: ignore[operator]
         self.bridge: nn.Linear | None = None
-        if start == "bridge":
-            self.bridge = nn.Linear(memory_size, sum(tensor.shape[1] for tensor in self._bridged(1)))
+        bridged = sum(tensor.shape[1] for tensor in self._bridged(1))
+        if start == "bridge" and bridged:
+            self.bridge = nn.Linear(memory_size, bridged)
             draw(self.bridge.weight)
             nn.init.zeros_(self.bridge.bias)
 
@@ -184,8 +191,7 @@ class Decoder(nn.Module):
         weights = None
         last = list(self.attentions)[-1]
         for layer, cell in enumerate(self.cells):
-            count = len(state) // self.num_layers
-            x, after = cell(x, state[layer * count:(layer + 1) * count])
+            x, after = cell(x, state[len(new):len(new) + self.state_sizes[layer]])
             new.extend(after)
             if self.training and self.dropout:
                 x = x * shared_mask(self.dropout, x, *x.shape[1:])

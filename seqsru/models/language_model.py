@@ -65,10 +65,11 @@ class LanguageModel(nn.Module):
         output_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if stack.directions != 1:
+        if not stack.causal:
             raise ValueError(
-                "LanguageModel: expected a stack that reads in one direction, found one that reads in two "
-                "and would see the words it predicts; set bidirectional to false"
+                "LanguageModel: expected a stack whose steps depend on no later one, found one that reads in "
+                "two directions or attends to all and would see the words it predicts; set bidirectional to "
+                "false, and attention to causal"
             )
         if stack.input_size != embedding_size:
             raise ValueError(

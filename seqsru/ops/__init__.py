@@ -1,6 +1,7 @@
 """Tensors in, tensors out: the scans, their backends, matrix products. Importing this imports no numba."""
 from seqsru.ops.backends import backend_status
+from seqsru.ops.loops import mgu_loop, pru_loop
 from seqsru.ops.products import linear
 from seqsru.ops.scan import linear_scan, sru_scan
 
-__all__ = ["backend_status", "linear", "linear_scan", "sru_scan"]
+__all__ = ["backend_status", "linear", "linear_scan", "mgu_loop", "pru_loop", "sru_scan"]

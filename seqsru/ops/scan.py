@@ -69,8 +69,8 @@ def sru_scan(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tenso
     """
     check_sru(u, x, c0, v, b, mask, valid, activation, scale, backend)
     code = ACTIVATIONS[activation]
-    keep = torch.is_grad_enabled() and _any_requires_grad(u, x, c0, v, b)
-    if keep or not _may_call_directly(u):
+    keep = torch.is_grad_enabled() and any_requires_grad(u, x, c0, v, b)
+    if keep or not may_call_directly(u):
         h, c_last, _ = _sru_forward(u, x, c0, v, b, mask, valid, code, scale, keep, backend)
     else:
         h, c_last, _ = _run_sru_forward(u, x, c0, v, b, mask, valid, code, scale, False, backend)
@@ -108,8 +108,8 @@ def linear_scan(a: Tensor, b: Tensor, c0: Tensor, *, valid: Tensor | None = None
         CUDA tensors without the package numba-cuda.
     """
     check_linear(a, b, c0, valid, backend)
-    grads = torch.is_grad_enabled() and _any_requires_grad(a, b, c0)
-    if grads or not _may_call_directly(a):
+    grads = torch.is_grad_enabled() and any_requires_grad(a, b, c0)
+    if grads or not may_call_directly(a):
         keep = grads and not _output_is_state(a, c0, valid)
         out, c_last, _ = _linear_forward(a, b, c0, valid, keep, backend)
     else:
@@ -227,13 +227,14 @@ def _output_is_state(a: Tensor, c0: Tensor, valid: Tensor | None) -> bool:
     return valid is None and a.dtype == c0.dtype
 
 
-def _may_call_directly(tensor: Tensor) -> bool:
+def may_call_directly(tensor: Tensor) -> bool:
     """Say whether nothing but the result is wanted: no compiler, exporter or fake tensor looks for an
     operator."""
     return type(tensor) is Tensor and not tensor.is_meta and not torch.compiler.is_compiling()
 
 
-def _any_requires_grad(*tensors: Tensor | None) -> bool:
+def any_requires_grad(*tensors: Tensor | None) -> bool:
+    """Say whether any of the tensors wants a gradient."""
     return any(t is not None and t.requires_grad for t in tensors)
 
 

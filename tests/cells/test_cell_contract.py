@@ -14,7 +14,11 @@ from safetensors.torch import load, save
 from seqsru.cells import CELLS, Cell
 
 EXTRA = {"sru": [{"projection_size": 2}, {"highway": "project", "projection_size": 2, "layer_norm": True},
-                 {"rescale": True, "highway_bias": -1.0}, {"version": 1, "activation": "tanh"}]}
+                 {"rescale": True, "highway_bias": -1.0}, {"version": 1, "activation": "tanh"}],
+         "srupp": [{"num_heads": 2, "projection_size": 4, "memory": 2}, {"attention_every": 2},
+                   {"attention": "full", "num_heads": 4}, {"rescale": True}],
+         "qrnn": [{"window": 1}, {"window": 3, "pooling": "ifo"}, {"zoneout": 0.5}],
+         "conv": [{"window": 2}]}
 OTHERS = {"lstm", "gru"}
 I, T, B = 4, 9, 4
 LENGTHS = torch.tensor([9, 4, 1, 0])
@@ -49,9 +53,9 @@ def made(name, input_size=I, options=(), dtype=torch.float64, width=I):
 
 
 def a_state(cell, batch, **kwargs):
-    """A state that is not the initial one, of the dtypes a cell gives it."""
-    return tuple(torch.rand_like(tensor) if tensor.is_floating_point() else tensor
-                 for tensor in cell.initial_state(batch))
+    """A state that is not the initial one, of the dtypes a cell gives it; counts differ from row to row."""
+    return tuple(torch.rand_like(tensor) if tensor.is_floating_point()
+                 else tensor + torch.arange(batch) % 3 for tensor in cell.initial_state(batch))
 
 
 def inputs(cell, steps=T, batch=B, dtype=torch.float64):
@@ -75,13 +79,15 @@ def test_a_cell_is_made_of_two_sizes_and_named_options(name):
     assert issubclass(CELLS[name], Cell) and not inspect.isabstract(CELLS[name])
     assert not any(issubclass(CELLS[name], other) for key, other in CELLS.items() if key != name)
     taken = {p.name for p in parameters}
-    assert not CELLS[name].masks_output or "dropout" in taken
-    assert not CELLS[name].carries_slice or {"slice", "slices"} <= taken
+    assert set(CELLS[name].placed) <= taken & {"dropout", "slice", "slices", "layer"}
+    assert ("slice" in CELLS[name].placed) == ("slices" in CELLS[name].placed)
 
 
 @over_variants
 def test_streaming_equals_whole(name, input_size, options):
     cell = made(name, input_size, options)
+    if not cell.causal:
+        pytest.skip("what sees later steps does not stream")
     x, start = inputs(cell), a_state(cell, B)
     for valid in (None, VALID):
         whole = cell(x, start, valid)
@@ -131,17 +137,19 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(name, input_size, option
 @over_variants
 def test_gradients_equal_differences_and_reach_every_parameter(name, input_size, options):
     cell = made(name, input_size, options, width=3)
-    x, start = inputs(cell, 3, 3).requires_grad_(), [t.requires_grad_() for t in a_state(cell, 3)]
+    x, start = inputs(cell, 3, 3).requires_grad_(), a_state(cell, 3)
+    for tensor in start:
+        tensor.requires_grad_(tensor.is_floating_point())
     valid = torch.tensor([[True, True, False], [True, False, False], [True, False, False]])
     parameters = list(cell.parameters())
 
     def outputs(x, *others):
         y, last = cell(x, tuple(others[:len(start)]), valid)
-        return y, *last
+        return y, *(tensor for tensor in last if tensor.is_floating_point())
 
     assert torch.autograd.gradcheck(outputs, (x, *start, *parameters), atol=1e-6)
-    y, last = cell(x, tuple(start), valid)
-    torch.autograd.backward([y, *last], [torch.rand_like(t) for t in (y, *last)])
+    results = outputs(x, *start)
+    torch.autograd.backward(results, [torch.rand_like(tensor) for tensor in results])
     for parameter in parameters:
         assert parameter.grad.abs().sum() > 0
 
@@ -156,7 +164,7 @@ def test_nan_in_padding_reaches_nothing(name, input_size, options):
         cell.zero_grad()
         x = x.requires_grad_()
         y, last = cell(x, start, VALID)
-        (y.sum() + sum(tensor.sum() for tensor in last)).backward()
+        (y.sum() + sum(tensor.sum() for tensor in last if tensor.is_floating_point())).backward()
         found.append([y, *last, x.grad, *(p.grad.clone() for p in cell.parameters())])
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b) and a.isfinite().all()

@@ -100,7 +100,7 @@ def test_cross_entropy_is_that_of_the_logits():
 def test_dropout_masks_are_drawn_once_a_window():
     """A linear probe in the place of the stack shows each mask as it is."""
     class Probe(torch.nn.Module):
-        directions, input_size, output_size = 1, 12, 12
+        causal, input_size, output_size = True, 12, 12
 
         def forward(self, x, state, valid):
             self.read = x.detach()
@@ -124,7 +124,7 @@ def test_dropout_masks_are_drawn_once_a_window():
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(ValueError, match="one direction, found one that reads in two"):
+    with pytest.raises(ValueError, match="depend on no later one, found one that reads in two"):
         LanguageModel(20, Stack("sru", 8, 8, bidirectional=True), 8)
     with pytest.raises(ValueError, match="reads embedding_size = 10 features, found one that reads 8"):
         LanguageModel(20, Stack("sru", 8, 8), 10)

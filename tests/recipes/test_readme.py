@@ -1,4 +1,6 @@
 """What the README shows is what the package does: its example, its config, its commands, its paths."""
+import importlib.util
+import inspect
 import json
 import re
 import runpy
@@ -9,6 +11,7 @@ import torch
 
 import seqsru
 from seqsru import build, config
+from seqsru.cells import CELLS
 from seqsru.cli import COMMANDS, main
 from seqsru.data import synthetic
 
@@ -19,9 +22,16 @@ SMALL = ["tokenizer.vocabulary_size=120", "model.embedding_size=16", "model.enco
          "training.valid_metric=perplexity", "decoding.length_factor=0", "decoding.length_offset=6"]
 
 
-def block(language):
-    """The one block of the README in a language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def block(language, number=0):
+    """A block of the README in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)[number]
+
+
+def module(path):
+    """A Python file, imported under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"readme_{path.stem}", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
     return found
 
 
@@ -33,6 +43,36 @@ def test_the_example_is_short_and_runs(tmp_path):
     assert made["y"].shape == (35, 4, 256) and made["whole"].shape == (35, 4, 128)
     assert "(35, 4, 256), (4, 4, 128)" in code
     assert isinstance(made["rnn"], seqsru.SRU) and torch.isfinite(made["y"]).all()
+
+
+CONTRACT = module(ROOT / "tests" / "cells" / "test_cell_contract.py")
+
+
+@pytest.mark.parametrize("test", [name for name in dir(CONTRACT) if name.startswith("test_")
+                                  and "torch_cells" not in name])
+def test_the_ten_line_cell_keeps_the_contract(test, tmp_path, monkeypatch):
+    code = block("python", 1)
+    body = code.split("class MineCell(Cell):\n")[1].splitlines()
+    assert len([line for line in body if not line.strip().startswith('"""')]) <= 10
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    monkeypatch.setitem(CELLS, "mine", module(tmp_path / "mine.py").MineCell)
+    check = getattr(CONTRACT, test)
+    names = inspect.signature(check).parameters
+    check(**{"name": "mine", "input_size": 4, "options": {}} if len(names) == 3 else {"name": "mine"})
+
+
+def test_the_ten_line_cell_is_legal_in_a_config(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(block("python", 1), encoding="utf-8")
+    monkeypatch.setitem(CELLS, "mine", module(tmp_path / "mine.py").MineCell)
+    text = block("yaml").replace("encoder: {cell: {name: sru}", "encoder: {cell: mine")
+    (tmp_path / "en-de.yaml").write_text(text, encoding="utf-8")
+    values = config.load(tmp_path / "en-de.yaml", build.schema()).values
+    assert values["model"]["encoder"]["cell"] == {"name": "mine"}
+
+
+def test_every_cell_is_in_the_table():
+    for name in CELLS:
+        assert re.search(rf"^\| [^|]*`{name}`[^|]* \|", README, re.M), name
 
 
 def test_the_config_of_your_own_corpus_is_short_and_strict(tmp_path):
@@ -78,4 +118,4 @@ def test_the_file_map_names_every_part():
 
 
 def test_it_is_short():
-    assert len(README.splitlines()) <= 130
+    assert len(README.splitlines()) <= 160

@@ -24,6 +24,20 @@ def test_compares_every_layer_and_writes_json(tmp_path, capsys):
     assert "LSTM / SRU" in printed and printed.count("3, 2, 8") == 2
 
 
+def test_every_cell_can_be_compared(capsys):
+    from seqsru.cells import CELLS
+    arguments = ["--sizes", "3x2x8", "--repeats", "1", "--seconds", "0.001", "--layers", ",".join(CELLS)]
+    assert bench_layers.main(arguments) == 0
+    head = capsys.readouterr().out.splitlines()[1]
+    assert all(f"{name} / SRU" in head for name in CELLS)
+
+
+def test_an_unknown_layer_is_one_sentence(capsys):
+    with pytest.raises(SystemExit):
+        bench_layers.main(["--layers", "gru,grue"])
+    assert "expected layers among SRU, LSTM, GRU, conv k=3, sru" in capsys.readouterr().err
+
+
 def test_both_passes_compute_what_they_are_named():
     layer = bench_layers.LAYERS["SRU"](8)
     calls = bench_layers.passes(layer, 3, 2, 8, "float32")

@@ -1,0 +1,138 @@
+"""The attention inside SRU++: a projection, what it sees, and the keys and values it keeps between calls."""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seqsru.cells.history import extend, latest
+from seqsru.ops import linear
+
+Sight = Literal["causal", "full"]
+Memory = tuple[Tensor, ...]
+
+# Queries that are compared with their keys at once: a causal step sees a band of keys, so that long sequences
+# are worked through in blocks.
+BLOCK = 128
+# A block's queries are padded to a multiple of so many, so that a row's bits do not depend on how long its
+# neighbours are, as far as they stay within that multiple.
+STEP = 16
+
+
+class Attention(nn.Module):
+    """Equations (2) to (5) of `seqsru.cells.srupp.SRUppCell`.
+
+    Parameters
+    ----------
+    input_size : int
+        I, features of the input.
+    size : int
+        P, features of queries, keys and values.
+    num_heads : int
+        Heads; 0 is no attention at all, only the projection and its LayerNorm.
+    memory : int
+        Earlier steps that a step sees; 0 is full attention.
+    normalize : {"after", "before", "none"}
+        Where the LayerNorm stands.
+    dropout : float
+        Probability that a step is not seen by another.
+    """
+
+    def __init__(self, input_size: int, size: int, num_heads: int, memory: int, normalize: str,
+                 dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.memory = memory if num_heads else 0
+        self.normalize = normalize
+        self.dropout = dropout
+        self.project = nn.Parameter(torch.empty(size, input_size))
+        self.key_value = nn.Parameter(torch.empty(2 * size, size)) if num_heads else None
+        self.alpha = nn.Parameter(torch.empty(1)) if num_heads else None
+        self.norm = None if normalize == "none" else nn.LayerNorm(size)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as `SRUppCell` says."""
+        for matrix in (self.project, self.key_value):
+            if matrix is not None:
+                bound = math.sqrt(6.0 / sum(matrix.shape))
+                matrix.uniform_(-bound, bound)
+        if self.alpha is not None:
+            self.alpha.zero_()
+        if self.norm is not None:
+            self.norm.reset_parameters()
+
+    def initial_memory(self, batch: int) -> Memory:
+        """Return room for the keys and values of earlier steps, and that there are none."""
+        if not self.memory:
+            return ()
+        return (self.project.new_zeros(batch, self.memory, 2 * self.project.shape[0]),
+                self.project.new_zeros(batch, dtype=torch.int64))
+
+    def forward(self, x: Tensor, memory: Memory, valid: Tensor | None) -> tuple[Tensor, Memory]:
+        """Return o (T, B, P) for x (T, B, I), which is 0 at invalid steps, and the memory after it."""
+        z = linear(x, self.project)                                                       # (T, B, P)
+        q = z if self.norm is None or self.normalize == "after" else self.norm(z)
+        if self.key_value is None or self.alpha is None:
+            return q if self.norm is None or self.normalize == "before" else self.norm(z), memory
+        key_value = linear(q, self.key_value)                                             # (T, B, 2·P)
+        if self.memory:
+            kept, count = memory
+            extended = extend(kept, key_value)                                            # (M + T, B, 2·P)
+            seen = self._causal(q, extended, count)
+            steps = x.shape[0] if valid is None else valid.sum(0)
+            memory = latest(extended, kept, valid), (count + steps).clamp(max=self.memory)
+        else:
+            seen = self._full(q, key_value, valid)
+        o = z + self.alpha * seen
+        return self.norm(o) if self.norm is not None and self.normalize == "after" else o, memory
+
+    def _causal(self, q: Tensor, extended: Tensor, count: Tensor) -> Tensor:
+        """Attend from q (T, B, P) to each step's own and the M before it in extended (M + T, B, 2·P)."""
+        T, M = q.shape[0], self.memory
+        if torch.compiler.is_compiling():       # one node for any number of steps
+            return self._band(q, extended, count, 0)
+        outputs = []
+        for start in range(0, T, BLOCK):
+            here = min(BLOCK, T - start)
+            size = here if T == 1 else -(-here // STEP) * STEP
+            keys = extended[start:start + here + M]
+            found = self._band(_pad(q[start:start + here], size), _pad(keys, size + M), count, start)
+            outputs.append(found[:here])
+        return torch.cat(outputs) if outputs else q
+
+    def _band(self, q: Tensor, key_value: Tensor, count: Tensor, start: int) -> Tensor:
+        """Attend from n steps of q, the first of them step `start`, to the M + n of key_value."""
+        row = torch.arange(q.shape[0], device=q.device).unsqueeze(1)                      # (n, 1)
+        column = torch.arange(key_value.shape[0], device=q.device)                        # (M + n,)
+        band = (column >= row) & (column <= row + self.memory)                            # (n, M + n)
+        filled = column + start >= (self.memory - count).unsqueeze(1)                     # (B, M + n)
+        return self._attend(q, key_value, band & filled.unsqueeze(1))
+
+    def _full(self, q: Tensor, key_value: Tensor, valid: Tensor | None) -> Tensor:
+        """Attend from every step to every valid one; a row without any sees its first."""
+        if q.shape[0] == 0:
+            return q
+        mask = None
+        if valid is not None:
+            first = torch.arange(q.shape[0], device=q.device) == 0
+            mask = (valid.t() | first).unsqueeze(1)                                       # (B, 1, T)
+        return self._attend(q, key_value, mask)
+
+    def _attend(self, q: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the values (T, B, P) that q (T, B, P) finds in key_value (S, B, 2·P)."""
+        k, v = key_value.chunk(2, dim=-1)
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3) for t in (q, k, v))
+        found = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if mask is None else mask.unsqueeze(1),               # (B, heads, T, ·)
+            dropout_p=self.dropout if self.training else 0.0)
+        return found.permute(2, 0, 1, 3).flatten(2)
+
+
+def _pad(x: Tensor, steps: int) -> Tensor:
+    """Return x (T, B, ·) with steps of 0 after its own, so that there are so many."""
+    return functional.pad(x, (0, 0, 0, 0, 0, steps - x.shape[0]))
