@@ -89,8 +89,15 @@ def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Ten
 def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float,
                           gradient: bool) -> tuple[Tensor, Tensor]:
     """Return ``−log p_y`` and ``Σ_v(−log p_v)`` of each row of ``softmax(logits + bias)``, float64 with
-    float64 and float32 otherwise; with `gradient` put that of `linear_cross_entropy` in the logits' place."""
+    float64 and float32 otherwise; with `gradient` put that of `linear_cross_entropy` in the logits' place.
+
+    All tensors are contiguous, and every target is checked: the kernel writes where they point.
+    """
     rows, vocabulary = logits.shape
+    least, most = targets.aminmax() if rows else (0, 0)
+    if least < 0 or most >= max(vocabulary, 1):
+        raise ValueError(f"linear_cross_entropy: expected targets from 0 to {vocabulary - 1}, found "
+                         f"{int(least if least < 0 else most)}; check that the vocabulary is the model's")
     sums = torch.float64 if logits.dtype == torch.float64 else torch.float32
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)
     _run(cpu_softmax.softmax_cross_entropy, rows, rows * vocabulary, logits, nll, [

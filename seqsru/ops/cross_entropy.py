@@ -81,7 +81,7 @@ def linear_cross_entropy(
         )
     if not 0.0 <= smoothing < 1.0:
         raise ValueError(f"linear_cross_entropy: smoothing should be from 0 to below 1, not {smoothing}")
-    rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1).contiguous()
     kept = None if valid is None else valid.reshape(-1).nonzero().squeeze(1)
     if kept is not None:
         rows, wanted = rows.index_select(0, kept), wanted.index_select(0, kept)
@@ -122,7 +122,7 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
     (rows, width), vocabulary = x.shape, weight.shape[0]
     sums = torch.float64 if x.dtype == torch.float64 else torch.float32
     softmax, column_sums = _softmax_for(x)
-    bias = None if bias is None else bias.to(sums)
+    bias = None if bias is None else bias.to(sums).contiguous()
     nll, spread = [], []
     wants_x, wants_weight, wants_bias = wanted
     grad_x = x.new_empty(rows, width) if wants_x else None

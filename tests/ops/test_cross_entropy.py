@@ -144,6 +144,25 @@ def test_a_row_s_bits_depend_on_no_other_row_and_no_number_of_threads():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("bad", [-1, 11, 1 << 40])
+def test_a_target_outside_the_vocabulary_is_refused(bad):
+    """The compiled kernel would write beyond its row; torch's gather refuses in its own words."""
+    x, weight, bias, targets = problem(5, 7, 11)
+    targets[3] = bad
+    with pytest.raises((ValueError, RuntimeError), match="from 0 to 10, found|out of bounds"):
+        linear_cross_entropy(x, weight, bias, targets)
+
+
+def test_tensors_need_not_be_contiguous():
+    x, weight, bias, targets = problem(6, 7, 11)
+    strided = [torch.stack([tensor, tensor.flip(0)], dim=1)[:, 0] for tensor in (x, weight, bias, targets)]
+    assert not any(tensor.is_contiguous() for tensor in strided)
+    found, expected = linear_cross_entropy(*strided)[0], linear_cross_entropy(x, weight, bias, targets)[0]
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(gradients(found, (x, weight, bias)), gradients(expected, (x, weight, bias))):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_logit_that_is_not_a_number_gives_a_loss_that_is_not():
     for bad in (float("nan"), float("inf")):
         logits = torch.zeros(2, 300)
