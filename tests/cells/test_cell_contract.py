@@ -194,6 +194,22 @@ def test_save_and_load(name, input_size, options):
 
 
 @over_cells
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near_the_exact_result(name, dtype):
+    cell = made(name, dtype=dtype, width=16)
+    exact = made(name, width=16)
+    exact.load_state_dict(cell.state_dict())
+    x, start = inputs(cell, dtype=dtype), a_state(cell, B)
+    for valid in (None, VALID):
+        y, last = cell(x, start, valid)
+        assert y.dtype == dtype and [t.dtype for t in last] == [t.dtype for t in start]
+        wide = tuple(t.double() if t.is_floating_point() else t for t in start)
+        expected, end = exact(x.double(), wide, valid)
+        found = tuple(t.double() if t.is_floating_point() else t for t in last)
+        close((y.double(), found), (expected, end), atol=0.1, rtol=0.05)
+
+
+@over_cells
 def test_autocast_keeps_the_type_of_the_state(name):
     cell = made(name, dtype=torch.float32)
     x, start = inputs(cell, dtype=torch.float32), a_state(cell, B)

@@ -60,7 +60,7 @@ def test_odd_and_usual_sizes(dtype, T, B, D):
 
 @dtypes
 def test_time_in_chunks_equals_the_reference(dtype, monkeypatch):
-    """One row and many steps, as in the prefill of a decoder; chunks of the size that is chosen, and of 64."""
+    """One row and many steps, as in the prefill of a decoder; chunks of the chosen size, and of 64."""
     cases = [Case(dtype, 1000, 1, 70, "linear", valid=True), Case(dtype, 1024, 1, 33, "linear"),
              Case(dtype, 777, 1, 70, "identity", 1, 1, True, True),
              Case(dtype, 1000, 2, 31, "project", 0, 1)]

@@ -57,8 +57,8 @@ def test_the_ten_line_cell_keeps_the_contract(test, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     monkeypatch.setitem(CELLS, "mine", module(tmp_path / "mine.py").MineCell)
     check = getattr(CONTRACT, test)
-    names = inspect.signature(check).parameters
-    check(**{"name": "mine", "input_size": 4, "options": {}} if len(names) == 3 else {"name": "mine"})
+    given = {"name": "mine", "input_size": 4, "options": {}, "dtype": torch.bfloat16}
+    check(**{name: given[name] for name in inspect.signature(check).parameters})
 
 
 def test_the_ten_line_cell_is_legal_in_a_config(tmp_path, monkeypatch):
