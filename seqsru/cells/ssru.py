@@ -72,7 +72,7 @@ class SSRUCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        bias = functional.pad(self.bias, (self.output_size, 0))                           # the candidate has none
+        bias = functional.pad(self.bias, (self.output_size, 0))                           # of the gate alone
         product = linear(zero_invalid(x, valid), self.weight, bias)                       # (T, B, 2·D)
         u, f = gates(product, 2)                                                          # each (T, B, D)
         f = torch.sigmoid(f)

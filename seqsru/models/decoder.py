@@ -31,7 +31,7 @@ class Decoder(nn.Module):
 
     A step never needs the output of the step before beyond the state (there is no input feeding), so all
     steps of a known target are one call. The mean of (2) is over the real source positions; a state tensor
-    that is not of shape (B, d) and floating point starts as the cell says, and without any there is no bridge.
+    that is not of shape (B, d) and floating point starts as the cell says; without any there is no bridge.
 
     Variables
     ---------
