@@ -111,7 +111,7 @@ def load_tokenizers(folder: Path, files: Mapping[str, str]) -> dict[str, Tokeniz
 
 def cell_section() -> Choice:
     """The cells with the options that are left to the user."""
-    return Choice({name: from_signature(cell, skip=["input_size", "hidden_size", *cell.placed])
+    return Choice({name: from_signature(cell, skip=["input_size", "hidden_size", *cell.set_by_stack])
                    for name, cell in CELLS.items()})
 
 

@@ -74,7 +74,7 @@ class Attention(nn.Module):
                 self.project.new_zeros(batch, dtype=torch.int64))
 
     def forward(self, x: Tensor, memory: Memory, valid: Tensor | None) -> tuple[Tensor, Memory]:
-        """Return o (T, B, P) for x (T, B, I), which is 0 at invalid steps, and the memory after it."""
+        """Return o (T, B, P) for x (T, B, I), which is finite at invalid steps, and the memory after it."""
         z = linear(x, self.project)                                                       # (T, B, P)
         q = z if self.norm is None or self.normalize == "after" else self.norm(z)
         if self.key_value is None or self.alpha is None:

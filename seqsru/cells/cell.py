@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
+Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class Cell(nn.Module, ABC):
@@ -23,7 +24,7 @@ class Cell(nn.Module, ABC):
         I, features of the input.
     output_size : int
         O, features of the output.
-    placed : tuple of str
+    set_by_stack : tuple of str
         Class attribute: the options that say where in a stack the cell is, which its `Stack` or decoder
         gives it. With ``dropout`` the cell masks its own output path, and gets the stack's dropout, 0 in the
         last layer; the outputs of other cells the stack masks itself. With ``slice`` and ``slices`` its
@@ -35,7 +36,7 @@ class Cell(nn.Module, ABC):
 
     input_size: int
     output_size: int
-    placed: ClassVar[tuple[str, ...]] = ()
+    set_by_stack: ClassVar[tuple[str, ...]] = ()
     causal: bool = True
 
     @abstractmethod

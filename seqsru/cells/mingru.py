@@ -1,15 +1,14 @@
 """The minimal GRU: gate and candidate see the input alone, so the recurrence is linear."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
+from seqsru.cells.cell import zero_invalid
 from seqsru.ops import linear, linear_scan
-
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class MinGRUCell(Cell):

@@ -1,17 +1,16 @@
 """The minimal LSTM: two gates that see the input alone and add up to 1, so the recurrence is linear."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
+from seqsru.cells.cell import zero_invalid
 from seqsru.cells.mingru import positive
 from seqsru.ops import linear, linear_scan
-
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class MinLSTMCell(Cell):

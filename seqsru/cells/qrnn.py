@@ -6,13 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_choice, check_probability, check_sizes, gates
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes, gates
 from seqsru.cells.cell import wide, zero_invalid
 from seqsru.cells.history import extend, latest, windows
 from seqsru.ops import linear, linear_scan
 
 Pooling = Literal["f", "fo", "ifo"]
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class QRNNCell(Cell):

@@ -6,13 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_choice, check_probability, check_sizes
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes
 from seqsru.cells.cell import shared_mask, wide, zero_invalid
 from seqsru.ops import linear, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
 Activation = Literal["identity", "tanh", "relu"]
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class SRUCell(Cell):
@@ -80,7 +79,7 @@ class SRUCell(Cell):
         An option outside its values, or options that do not go together.
     """
 
-    placed = ("dropout", "slice", "slices")
+    set_by_stack = ("dropout", "slice", "slices")
 
     def __init__(
         self,

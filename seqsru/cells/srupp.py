@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.cells.attention import Attention, Memory, Sight
-from seqsru.cells.cell import Cell, State, check_choice, check_probability, check_sizes, shared_mask, wide
-from seqsru.cells.cell import zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes
+from seqsru.cells.cell import shared_mask, wide, zero_invalid
 from seqsru.ops import linear, sru_scan
 
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 Normalize = Literal["after", "before", "none"]
 
 
@@ -97,7 +96,7 @@ class SRUppCell(Cell):
         An option outside its values, or options that do not go together.
     """
 
-    placed = ("dropout", "slice", "slices", "layer")
+    set_by_stack = ("dropout", "slice", "slices", "layer")
 
     def __init__(
         self,

@@ -1,16 +1,15 @@
 """The simpler simple recurrent unit: a forget gate, a candidate and a linear recurrence."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
+from seqsru.cells.cell import zero_invalid
 from seqsru.ops import linear, linear_scan
-
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class SSRUCell(Cell):

@@ -103,7 +103,7 @@ class Stack(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.directions
         self.residual = residual
-        self.dropout = 0.0 if "dropout" in make.placed else dropout     # of step (3)
+        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout     # of step (3)
         self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
@@ -113,7 +113,7 @@ class Stack(nn.Module):
             for direction in range(self.directions):
                 place = {"dropout": dropout if layer + 1 < num_layers else 0.0, "layer": layer,
                          "slice": direction, "slices": self.directions}
-                given |= {option: place[option] for option in make.placed}
+                given |= {option: place[option] for option in make.set_by_stack}
                 cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
             for other in cells[1:]:
                 other.share(cells[0])
@@ -214,9 +214,9 @@ def _reverse(x: Tensor, order: Tensor | None) -> Tensor:
 def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -> None:
     """Raise a ValueError for an option that the cell does not have or that the stack decides."""
     known = [name for name in inspect.signature(make).parameters
-             if name not in ("input_size", "hidden_size", *make.placed)]
+             if name not in ("input_size", "hidden_size", *make.set_by_stack)]
     for name in options:
-        if name in make.placed:
+        if name in make.set_by_stack:
             do = "give dropout to the stack" if name == "dropout" else "leave it out"
             raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
                              f"decides for each layer and direction, found {options[name]!r}; {do}.")

@@ -109,13 +109,13 @@ class Decoder(nn.Module):
         self.input_size, self.memory_size, self.output_size = input_size, memory_size, hidden_size
         self.num_layers = num_layers
         make, given = CELLS[cell], dict(options or {})
-        self.dropout = 0.0 if "dropout" in make.placed else dropout
+        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout
         self.context_dropout, self.memory_dropout = context_dropout, memory_dropout
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.cells = nn.ModuleList()
         for layer, size in enumerate(sizes):
             place = {"dropout": dropout, "slice": 0, "slices": 1, "layer": layer}
-            given |= {option: place[option] for option in make.placed}
+            given |= {option: place[option] for option in make.set_by_stack}
             self.cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
         if not all(made.causal for made in self.cells):
             raise ValueError(f"Decoder: expected cells that see no later word, found '{cell}' with options "

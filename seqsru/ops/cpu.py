@@ -16,6 +16,7 @@ from torch import Tensor
 from seqsru.ops import cpu_kernels, cpu_softmax
 from seqsru.ops.cpu_build import kernel, most_threads, run_parallel
 from seqsru.ops.cpu_math import TILE
+from seqsru.ops.reference import accumulation_dtype
 
 NAMES = {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16"}
 SMALL = 32768       # elements below which waking other threads costs more than it saves
@@ -98,7 +99,7 @@ def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, 
     if least < 0 or most >= max(vocabulary, 1):
         raise ValueError(f"linear_cross_entropy: expected targets from 0 to {vocabulary - 1}, found "
                          f"{int(least if least < 0 else most)}; check that the vocabulary is the model's")
-    sums = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)
     _run(cpu_softmax.softmax_cross_entropy, rows, rows * vocabulary, logits, nll, [
         vocabulary, _address(bias), targets.data_ptr(), spread.data_ptr(), _bits(smoothing), gradient])
@@ -108,7 +109,7 @@ def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, 
 def column_sums(table: Tensor) -> Tensor:
     """Return the sum of each column, in float64 with float64 and in float32 otherwise."""
     rows, columns = table.shape
-    sums = table.new_empty(columns, dtype=torch.float64 if table.dtype == torch.float64 else torch.float32)
+    sums = table.new_empty(columns, dtype=accumulation_dtype(table.dtype))
     _run(cpu_softmax.column_sums, -(-columns // TILE), table.numel(), table, sums, [rows, columns])
     return sums
 

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from seqsru.ops.backends import backend_module
 from seqsru.ops.products import linear
+from seqsru.ops.reference import accumulation_dtype
 
 # Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak
 # memory.
@@ -120,7 +121,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _by_blocks(x, weight, bias, targets, smoothing, wanted):
     """Loss, nll and the wanted gradients for x (N, E) and weight in the type of the products."""
     (rows, width), vocabulary = x.shape, weight.shape[0]
-    sums = torch.float64 if x.dtype == torch.float64 else torch.float32
+    sums = accumulation_dtype(x.dtype)
     softmax, column_sums = _softmax_for(x)
     bias = None if bias is None else bias.to(sums).contiguous()
     nll, spread = [], []
@@ -132,9 +133,9 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
         rows_here = slice(start, start + block)
         part = x[rows_here]                                                   # (n, E)
         logits = linear(part, weight).contiguous()                            # (n, V)
-        for so_far, here in zip((nll, spread), softmax(logits, bias, targets[rows_here], smoothing,
-                                                       any(wanted))):
-            so_far.append(here)
+        found = softmax(logits, bias, targets[rows_here], smoothing, any(wanted))
+        nll.append(found[0])
+        spread.append(found[1])
         if wants_x:
             torch.mm(logits, weight, out=grad_x[rows_here])
         if wants_weight:
@@ -159,13 +160,13 @@ def _softmax_for(x: Tensor):
 
 
 def _column_sums(table: Tensor) -> Tensor:
-    return table.sum(0, dtype=torch.float64 if table.dtype == torch.float64 else torch.float32)
+    return table.sum(0, dtype=accumulation_dtype(table.dtype))
 
 
 def _softmax_in_place(logits, bias, targets, smoothing, gradient):
     """Return nll and Σ_v(−log p_v) of each row, and put the loss's gradient in the place of the logits."""
     rows, vocabulary = logits.shape
-    sums = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_zeros(rows, dtype=sums)
     chunk = max(1, CHUNK // vocabulary)
     for start in range(0, rows, chunk):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seqsru.ops.products import linear
+from seqsru.ops.reference import accumulation_dtype
 from seqsru.ops.scan import any_requires_grad, may_call_directly
 
 
@@ -70,7 +71,7 @@ def _check(name: str, u: Tensor, state: Tensor, weight: Tensor, valid: Tensor | 
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name}: expected {what} of shape {tuple(shape)} beside a state of shape "
                              f"{(B, D)}, found {tuple(tensor.shape)}; check the order of the axes.")
-    wanted = torch.float64 if u.dtype == torch.float64 else torch.float32
+    wanted = accumulation_dtype(u.dtype)
     if state.dtype != wanted:
         raise ValueError(f"{name}: expected a state in {wanted} beside u in {u.dtype}, found {state.dtype}; "
                          f"cast it.")

@@ -79,8 +79,8 @@ def test_a_cell_is_made_of_two_sizes_and_named_options(name):
     assert issubclass(CELLS[name], Cell) and not inspect.isabstract(CELLS[name])
     assert not any(issubclass(CELLS[name], other) for key, other in CELLS.items() if key != name)
     taken = {p.name for p in parameters}
-    assert set(CELLS[name].placed) <= taken & {"dropout", "slice", "slices", "layer"}
-    assert ("slice" in CELLS[name].placed) == ("slices" in CELLS[name].placed)
+    assert set(CELLS[name].set_by_stack) <= taken & {"dropout", "slice", "slices", "layer"}
+    assert ("slice" in CELLS[name].set_by_stack) == ("slices" in CELLS[name].set_by_stack)
 
 
 @over_variants

@@ -139,7 +139,7 @@ def test_norms_and_residuals_stand_where_they_should():
 @over_cells
 def test_dropout_stands_between_layers_only(cell):
     stack = Stack(cell, 30, 40, 2, dropout=0.5)
-    masks = "dropout" in CELLS[cell].placed
+    masks = "dropout" in CELLS[cell].set_by_stack
     assert stack.dropout == (0.0 if masks else 0.5)
     if masks:
         assert [layer[0].dropout for layer in stack.layers] == [0.5, 0.0]
