@@ -4,6 +4,7 @@ EXPECTED.json has a list for each run, under the last part of its directory; an 
 measured yet. Each entry says what the number is, which JSON file of the run and which key hold it, what it
 should be, how much worse it may be, and whether more or less is better. Better passes.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """`python -m seqsru`: the same as the `seqsru` command."""
+
 import sys
 
 from seqsru.cli import main

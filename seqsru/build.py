@@ -3,6 +3,7 @@
 What may be set is read from the signatures of the registries' entries and of what is built, so a new cell,
 tokenizer, optimizer or schedule, or a new option of one, needs nothing here.
 """
+
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,32 +28,45 @@ from seqsru.training import OPTIMIZERS, SCHEDULES, Outcome, Trainer, checkpoints
 from seqsru.training.options import TrainingOptions
 from seqsru.training.run_directory import exclusive
 
-CONFIG = "config.yaml"                  # names in a run directory
+CONFIG = "config.yaml"  # names in a run directory
 SIGNATURE = "signature.txt"
 CHECKPOINTS = "checkpoints"
 
 Device = Literal["auto", "cpu", "cuda"]
 
 # What may differ when a run goes on: where it runs, when it ends and what it keeps, not what it computes.
-MAY_CHANGE = {"output", "device", "training.epochs", "training.steps", "training.max_minutes",
-              "training.patience", "training.keep", "training.keep_best", "training.log_every",
-              "training.tensorboard"}
+MAY_CHANGE = {
+    "output",
+    "device",
+    "training.epochs",
+    "training.steps",
+    "training.max_minutes",
+    "training.patience",
+    "training.keep",
+    "training.keep_best",
+    "training.log_every",
+    "training.tensorboard",
+}
 
 
 # ---- what may be set -------------------------------------------------------------------------------
+
 
 def schema() -> Choice:
     """Every setting of every task."""
     tasks = {}
     for name, builder in BUILDERS.items():
         training = from_signature(TrainingOptions)
-        tasks[name] = Section({
-            **from_signature(start).entries,
-            **builder.sections(),
-            "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
-            "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
-            "training": Section({**training.entries, **builder.task_section().entries}, training.text),
-        }, builder.text)
+        tasks[name] = Section(
+            {
+                **from_signature(start).entries,
+                **builder.sections(),
+                "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
+                "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
+                "training": Section({**training.entries, **builder.task_section().entries}, training.text),
+            },
+            builder.text,
+        )
     return Choice(tasks, key="task")
 
 
@@ -85,12 +99,15 @@ def choose_device(device: str) -> torch.device:
         If it is ``cuda`` and torch can use none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("expected a CUDA GPU for device cuda, found none that torch can use; set device to "
-                         "cpu, or see what `seqsru doctor` says")
+        raise ValueError(
+            "expected a CUDA GPU for device cuda, found none that torch can use; set device to "
+            "cpu, or see what `seqsru doctor` says"
+        )
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 # ---- training --------------------------------------------------------------------------------------
+
 
 def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
     """Train as the settings say, or go on with the run that is in the output directory.
@@ -119,8 +136,13 @@ def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
     say(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {directory}")
     outcome = trainer.fit()
     if outcome.best is not None:
-        fields = {**builder.fields(values, trainer.model), "data": builder.files(values, "valid")[0].name,
-                  "weights": f"step-{outcome.best_step}", "seed": values["seed"], **machine(trainer.device)}
+        fields = {
+            **builder.fields(values, trainer.model),
+            "data": builder.files(values, "valid")[0].name,
+            "weights": f"step-{outcome.best_step}",
+            "seed": values["seed"],
+            **machine(trainer.device),
+        }
         best = f"{trainer.task.metric} {outcome.best:.2f}\n{signature(fields)}\n"
         write_whole(directory / SIGNATURE, best.encode())
     return outcome
@@ -173,8 +195,13 @@ def rehearse(settings: Settings) -> None:
     _check_files(settings)
 
 
-def _trainer(builder: Builder, settings: Settings, texts: object, tokenizers: Mapping[str, Tokenizer],
-             device: torch.device) -> Trainer:
+def _trainer(
+    builder: Builder,
+    settings: Settings,
+    texts: object,
+    tokenizers: Mapping[str, Tokenizer],
+    device: torch.device,
+) -> Trainer:
     """Everything between data and training loop."""
     values, at = settings.values, settings.at
     with at("model"):
@@ -212,17 +239,25 @@ def _write_config(settings: Settings, directory: Path) -> None:
     path = directory / CONFIG
     if path.exists():
         before, now = config.load(path, schema()).flat(), settings.flat()
-        changed = [name for name in {**before, **now}
-                   if name not in MAY_CHANGE and before.get(name) != now.get(name)]
+        changed = [
+            name for name in {**before, **now} if name not in MAY_CHANGE and before.get(name) != now.get(name)
+        ]
         if changed and checkpoints.paths(directory / CHECKPOINTS):
-            raise ConfigError([f"expected the settings that the run in {directory} began with, found {name} "
-                               f"{shown(now.get(name))} instead of {shown(before.get(name))}; choose another "
-                               "output, or put it back" for name in changed])
-        if changed:                             # it never came to train: nothing of it is worth keeping
+            raise ConfigError(
+                [
+                    f"expected the settings that the run in {directory} began with, found {name} "
+                    f"{shown(now.get(name))} instead of {shown(before.get(name))}; choose another "
+                    "output, or put it back"
+                    for name in changed
+                ]
+            )
+        if changed:  # it never came to train: nothing of it is worth keeping
             for tokenizer in directory.glob("*.json"):
                 tokenizer.unlink()
-    header = (f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
-              "# this file repeats the run, or goes on with it.\n")
+    header = (
+        f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
+        "# this file repeats the run, or goes on with it.\n"
+    )
     write_whole(path, (header + config.dump(settings.values)).encode())
 
 
@@ -238,6 +273,7 @@ def _check_files(settings: Settings) -> None:
 
 
 # ---- a trained run ---------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Run:
@@ -265,8 +301,13 @@ class Run:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
         values, model = self.settings.values, self.pipeline.model
         rest = {"weights": self.weights, "seed": values["seed"], **machine(next(model.parameters()).device)}
-        return signature({**self.builder.fields(values, model), **fields,
-                          **{name: value for name, value in rest.items() if name not in fields}})
+        return signature(
+            {
+                **self.builder.fields(values, model),
+                **fields,
+                **{name: value for name, value in rest.items() if name not in fields},
+            }
+        )
 
 
 def load(run: str | os.PathLike, *, checkpoint: str = "best", average: int = 1, device: Device = "cpu"):
@@ -303,8 +344,10 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
     """Load a run, as `load` does, with what it was trained with."""
     folder = Path(run)
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"expected a run directory with a {CONFIG} at {folder}, found none; check "
-                                "the path, or make one with `seqsru train`")
+        raise FileNotFoundError(
+            f"expected a run directory with a {CONFIG} at {folder}, found none; check "
+            "the path, or make one with `seqsru train`"
+        )
     settings = config.load(folder / CONFIG, schema())
     values = settings.values
     builder = BUILDERS[values["task"]]
@@ -317,7 +360,7 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
     else:
         tensors = checkpoints.select_average(folder / CHECKPOINTS, checkpoint, average)
         weights = f"mean-of-{average}-{checkpoint}"
-    with torch.random.fork_rng(devices=[]), settings.at("model"):     # its first weights are thrown away
+    with torch.random.fork_rng(devices=[]), settings.at("model"):  # its first weights are thrown away
         model: nn.Module = builder.model(values, tokenizers)
     checkpoints.load_model(model, tensors, str(chosen.path))
     model = model.to(choose_device(device)).eval()

@@ -1,4 +1,5 @@
 """What building a task takes, and what the tasks share: tokenizers, stacks and cells from their settings."""
+
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -79,8 +80,9 @@ class Builder(ABC):
 
 def tokenizer_section() -> Choice:
     """A tokenizer to train, of any kind, or those of another run."""
-    return registry({**{name: kind.train for name, kind in TOKENIZERS.items()}, "saved": saved},
-                    skip=["lines", "file"])
+    return registry(
+        {**{name: kind.train for name, kind in TOKENIZERS.items()}, "saved": saved}, skip=["lines", "file"]
+    )
 
 
 def saved(file: str, *, run: Path) -> Tokenizer:
@@ -111,8 +113,12 @@ def load_tokenizers(folder: Path, files: Mapping[str, str]) -> dict[str, Tokeniz
 
 def cell_section() -> Choice:
     """The cells with the options that are left to the user."""
-    return Choice({name: from_signature(cell, skip=["input_size", "hidden_size", *cell.set_by_stack])
-                   for name, cell in CELLS.items()})
+    return Choice(
+        {
+            name: from_signature(cell, skip=["input_size", "hidden_size", *cell.set_by_stack])
+            for name, cell in CELLS.items()
+        }
+    )
 
 
 def stack_section() -> Section:
@@ -135,8 +141,10 @@ def cell_name(values: Values) -> str:
 
 def rules_section() -> Section:
     """The rules of the search, each of them off unless it is given."""
-    return Section({name: from_signature(rule, optional=True) for name, rule in RULES.items()},
-                   "Tokens that may not be generated.")
+    return Section(
+        {name: from_signature(rule, optional=True) for name, rule in RULES.items()},
+        "Tokens that may not be generated.",
+    )
 
 
 def make_rules(values: Values) -> list[Rule]:

@@ -1,4 +1,5 @@
 """The tasks: what each reads, and the objects it makes of its settings."""
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -6,11 +7,29 @@ from pathlib import Path
 
 from torch import nn
 
-from seqsru.builder import (Builder, Values, cell_name, cell_section, make_stack, stack_section,
-                            make_rules, rules_section, tokenizer_section)
+from seqsru.builder import (
+    Builder,
+    Values,
+    cell_name,
+    cell_section,
+    make_rules,
+    make_stack,
+    rules_section,
+    stack_section,
+    tokenizer_section,
+)
 from seqsru.config import Settings
-from seqsru.data import (PairBatches, Pairs, ParallelLines, Report, StreamBatches, Tokenizer, TokenStream,
-                         read_lines, read_parallel)
+from seqsru.data import (
+    PairBatches,
+    Pairs,
+    ParallelLines,
+    Report,
+    StreamBatches,
+    Tokenizer,
+    TokenStream,
+    read_lines,
+    read_parallel,
+)
 from seqsru.decoding import Decoding, Rule
 from seqsru.evaluation.language import LanguagePipeline
 from seqsru.evaluation.signature import parameters
@@ -30,14 +49,21 @@ class LanguageModelling(Builder):
 
     def sections(self) -> dict[str, Schema]:
         return {
-            "data": Section({
-                "train": Setting(Path, text="Text to learn from, a sentence or any piece of text a line."),
-                "valid": Setting(Path, text="Text that tells when the model was best."),
-                "test": Setting(Path | None, None, "Text that `seqsru evaluate` reads."),
-                **from_signature(read_lines, skip=["path"]).entries}, "Files of UTF-8 text."),
+            "data": Section(
+                {
+                    "train": Setting(
+                        Path, text="Text to learn from, a sentence or any piece of text a line."
+                    ),
+                    "valid": Setting(Path, text="Text that tells when the model was best."),
+                    "test": Setting(Path | None, None, "Text that `seqsru evaluate` reads."),
+                    **from_signature(read_lines, skip=["path"]).entries,
+                },
+                "Files of UTF-8 text.",
+            ),
             "tokenizer": tokenizer_section(),
-            "model": from_signature(LanguageModel, skip=["vocabulary_size"],
-                                    sections={"stack": stack_section()}),
+            "model": from_signature(
+                LanguageModel, skip=["vocabulary_size"], sections={"stack": stack_section()}
+            ),
             "batches": from_signature(StreamBatches, skip=["tokens", "eos"]),
         }
 
@@ -70,8 +96,9 @@ class LanguageModelling(Builder):
         stack = make_stack(options.pop("stack"), options["embedding_size"])
         return LanguageModel(tokenizers["tokenizer"].size, stack, **options)
 
-    def task(self, settings: Settings, texts: dict[str, list[str]],
-             tokenizers: Mapping[str, Tokenizer]) -> LanguageModelTask:
+    def task(
+        self, settings: Settings, texts: dict[str, list[str]], tokenizers: Mapping[str, Tokenizer]
+    ) -> LanguageModelTask:
         values, tokenizer = settings.values, tokenizers["tokenizer"]
         train, valid = (TokenStream.from_lines(texts[split], tokenizer) for split in ("train", "valid"))
         with settings.at("batches"):
@@ -83,8 +110,9 @@ class LanguageModelling(Builder):
     def reports(self, task: LanguageModelTask) -> list[str]:
         return []
 
-    def pipeline(self, settings: Settings, model: LanguageModel,
-                 tokenizers: Mapping[str, Tokenizer]) -> LanguagePipeline:
+    def pipeline(
+        self, settings: Settings, model: LanguageModel, tokenizers: Mapping[str, Tokenizer]
+    ) -> LanguagePipeline:
         return LanguagePipeline(model, tokenizers["tokenizer"])
 
     def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
@@ -99,33 +127,66 @@ class Translation(Builder):
 
     def sections(self) -> dict[str, Schema]:
         reading = from_signature(read_parallel, skip=["source", "target"])
-        pair = {"source": Setting(Path, text="Text to translate, a sentence a line."),
-                "target": Setting(Path, text="Its translation, line by line.")}
+        pair = {
+            "source": Setting(Path, text="Text to translate, a sentence a line."),
+            "target": Setting(Path, text="Its translation, line by line."),
+        }
         tokenizer = tokenizer_section()
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
         return {
-            "data": Section({
-                "train": Section(pair, "Pairs to learn from."),
-                "valid": Section(pair, "Pairs that tell when the model was best."),
-                "test": Section(pair, "Pairs that `seqsru evaluate` translates.", optional=True),
-                **reading.entries}, "Files of UTF-8 text."),
-            "tokenizer": replace(tokenizer, entries={
-                name: replace(section, entries={**section.entries, "joint": joint})
-                for name, section in tokenizer.entries.items()}),
+            "data": Section(
+                {
+                    "train": Section(pair, "Pairs to learn from."),
+                    "valid": Section(pair, "Pairs that tell when the model was best."),
+                    "test": Section(pair, "Pairs that `seqsru evaluate` translates.", optional=True),
+                    **reading.entries,
+                },
+                "Files of UTF-8 text.",
+            ),
+            "tokenizer": replace(
+                tokenizer,
+                entries={
+                    name: replace(section, entries={**section.entries, "joint": joint})
+                    for name, section in tokenizer.entries.items()
+                },
+            ),
             "model": from_signature(
-                Translator, skip=["source_vocabulary", "target_vocabulary"],
-                sections={"encoder": stack_section(), "decoder": from_signature(
-                    Decoder, skip=["input_size", "memory_size", "options", "attention_options"],
-                    sections={"cell": cell_section(), "attention": registry(
-                        ATTENTIONS, skip=["query_size", "memory_size", "output_size"])})}),
+                Translator,
+                skip=["source_vocabulary", "target_vocabulary"],
+                sections={
+                    "encoder": stack_section(),
+                    "decoder": from_signature(
+                        Decoder,
+                        skip=["input_size", "memory_size", "options", "attention_options"],
+                        sections={
+                            "cell": cell_section(),
+                            "attention": registry(
+                                ATTENTIONS, skip=["query_size", "memory_size", "output_size"]
+                            ),
+                        },
+                    ),
+                },
+            ),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
-            "decoding": Section({**from_signature(Decoding).entries, "rules": rules_section()},
-                                "How translations are searched for, in validation and later."),
+            "decoding": Section(
+                {**from_signature(Decoding).entries, "rules": rules_section()},
+                "How translations are searched for, in validation and later.",
+            ),
         }
 
     def task_section(self) -> Section:
-        return from_signature(TranslationTask, skip=["batches", "valid", "source_tokenizer",
-                                                     "target_tokenizer", "decoding", "rules", "fingerprints"])
+        return from_signature(
+            TranslationTask,
+            skip=[
+                "batches",
+                "valid",
+                "source_tokenizer",
+                "target_tokenizer",
+                "decoding",
+                "rules",
+                "fingerprints",
+            ],
+        )
 
     def files(self, values: Values, split: str) -> list[Path]:
         pair = values["data"][split]
@@ -157,18 +218,28 @@ class Translation(Builder):
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
         options = dict(values["model"])
         if options["tying"] == "all" and source.fingerprint != target.fingerprint:
-            raise ValueError("expected one tokenizer for both languages with tying all, found two; set "
-                             "tokenizer.joint to true, or tying to target")
+            raise ValueError(
+                "expected one tokenizer for both languages with tying all, found two; set "
+                "tokenizer.joint to true, or tying to target"
+            )
         size = options["embedding_size"]
         encoder = make_stack(options.pop("encoder"), size)
         rest = dict(options.pop("decoder"))
         cell, attention = dict(rest.pop("cell")), dict(rest.pop("attention"))
-        decoder = Decoder(cell.pop("name"), size, encoder.output_size, attention=attention.pop("name"),
-                          options=cell, attention_options=attention, **rest)
+        decoder = Decoder(
+            cell.pop("name"),
+            size,
+            encoder.output_size,
+            attention=attention.pop("name"),
+            options=cell,
+            attention_options=attention,
+            **rest,
+        )
         return Translator(source.size, target.size, encoder, decoder, **options)
 
-    def task(self, settings: Settings, texts: dict[str, ParallelLines],
-             tokenizers: Mapping[str, Tokenizer]) -> TranslationTask:
+    def task(
+        self, settings: Settings, texts: dict[str, ParallelLines], tokenizers: Mapping[str, Tokenizer]
+    ) -> TranslationTask:
         values = settings.values
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
         pairs = Pairs.from_lines(texts["train"], source, target)
@@ -178,8 +249,9 @@ class Translation(Builder):
         options = {name: values["training"][name] for name in self.task_section().entries}
         prints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         with settings.at("training"):
-            return TranslationTask(batches, texts["valid"], source, target, decoding, rules, prints,
-                                   **options)
+            return TranslationTask(
+                batches, texts["valid"], source, target, decoding, rules, prints, **options
+            )
 
     def reports(self, task: TranslationTask) -> list[str]:
         return [str(task.batch_source.report)]
@@ -191,17 +263,27 @@ class Translation(Builder):
             rules = make_rules(options.pop("rules"))
             return Decoding(**options), rules
 
-    def pipeline(self, settings: Settings, model: Translator,
-                 tokenizers: Mapping[str, Tokenizer]) -> TranslationPipeline:
+    def pipeline(
+        self, settings: Settings, model: Translator, tokenizers: Mapping[str, Tokenizer]
+    ) -> TranslationPipeline:
         decoding, rules = self.search(settings)
-        return TranslationPipeline(model, tokenizers["source tokenizer"], tokenizers["target tokenizer"],
-                                   decoding=decoding, rules=rules)
+        return TranslationPipeline(
+            model,
+            tokenizers["source tokenizer"],
+            tokenizers["target tokenizer"],
+            decoding=decoding,
+            rules=rules,
+        )
 
     def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
         encoder, decoder = values["model"]["encoder"], values["model"]["decoder"]
         cells = dict.fromkeys((cell_name(encoder), cell_name(decoder)))
-        return {"cell": "+".join(cells), "layers": f"{encoder['num_layers']}+{decoder['num_layers']}",
-                "attention": decoder["attention"]["name"], "params": parameters(model)}
+        return {
+            "cell": "+".join(cells),
+            "layers": f"{encoder['num_layers']}+{decoder['num_layers']}",
+            "attention": decoder["attention"]["name"],
+            "params": parameters(model),
+        }
 
 
 BUILDERS: dict[str, Builder] = {

@@ -3,6 +3,7 @@
 This file loads nothing heavy, so ``seqsru --help`` answers at once; `seqsru.commands` is imported when a
 command of its own is asked for.
 """
+
 import argparse
 import difflib
 import io
@@ -50,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):        # text is UTF-8 and lines end in \n, in any locale
+        if isinstance(stream, io.TextIOWrapper):  # text is UTF-8 and lines end in \n, in any locale
             stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")
     showwarning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         try:
             status = _run(arguments)
-        except SystemExit as stop:              # argparse's way, after --help or a mistake
+        except SystemExit as stop:  # argparse's way, after --help or a mistake
             status = int(stop.code or 0)
         sys.stdout.flush()
         return status
@@ -81,8 +82,10 @@ def _run(arguments: list[str]) -> int:
     chosen = arguments[0] if arguments else ""
     if chosen and not chosen.startswith("-") and chosen not in COMMANDS:
         near = difflib.get_close_matches(chosen, COMMANDS, 1)
-        raise ValueError(f"expected a command ({', '.join(COMMANDS)}), found {chosen!r}"
-                         + (f"; did you mean {near[0]!r}?" if near else "; see `seqsru --help`"))
+        raise ValueError(
+            f"expected a command ({', '.join(COMMANDS)}), found {chosen!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "; see `seqsru --help`")
+        )
     if chosen in COMMANDS:
         parser = argparse.ArgumentParser(f"seqsru {chosen}", formatter_class=_help)
         _OWN[chosen](parser) if chosen in _OWN else _from_commands(chosen, parser)
@@ -93,7 +96,7 @@ def _run(arguments: list[str]) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
-    parser.parse_args(arguments)                # prints help or the version, or says what is wrong, and exits
+    parser.parse_args(arguments)  # prints help or the version, or says what is wrong, and exits
     return 2
 
 
@@ -103,6 +106,7 @@ def _help(prog: str) -> argparse.HelpFormatter:
 
 def _from_commands(name: str, parser: argparse.ArgumentParser) -> None:
     from seqsru import commands
+
     commands.COMMANDS[name](parser)
 
 
@@ -122,6 +126,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"seqsru: {error.filename}: {error.strerror}; check the path and the permissions"
     from seqsru.places import ConfigError
+
     return str(error) if isinstance(error, ConfigError) else f"seqsru: {error}"
 
 
@@ -131,12 +136,14 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 
 # ---- the commands that need no run -----------------------------------------------------------------
 
+
 def fetch(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru fetch``."""
     from seqsru.data.corpora import CORPORA, GENERATED
+
     parser.description = f"""Put a named public corpus into FOLDER/NAME as plain files, sums checked.
 
-Names: {', '.join([*CORPORA, *GENERATED])}.
+Names: {", ".join([*CORPORA, *GENERATED])}.
 
 A download that broke off goes on where it stopped. With SEQSRU_MIRROR=FOLDER in the environment the files are
 copied from FOLDER/NAME and no address is opened. The folder of the corpus is printed on stdout.
@@ -150,6 +157,7 @@ copied from FOLDER/NAME and no address is opened. The folder of the corpus is pr
 
 def _fetch(options: argparse.Namespace) -> int:
     from seqsru.data.corpora import fetch
+
     print(fetch(options.name, options.folder))
     return 0
 
@@ -176,9 +184,11 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.probe is not None:
         return _probe(options)
     if options.settings:
-        raise ValueError(f"doctor: expected settings only with --probe, found {options.settings[0]!r}; give "
-                         "--probe CONFIG")
+        raise ValueError(
+            f"doctor: expected settings only with --probe, found {options.settings[0]!r}; give --probe CONFIG"
+        )
     import platform
+
     print(f"seqsru {__version__} at {Path(__file__).parent}")
     print(f"Python {platform.python_version()}, {platform.platform()}")
     for package in REQUIRED:
@@ -191,6 +201,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     from seqsru.evaluation.environment import cpu_name
     from seqsru.ops import backend_status
+
     print(f"{cpu_name()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     print(f"GPUs: {', '.join(gpus) or 'none that torch can use'}")
@@ -205,6 +216,7 @@ def _probe(options: argparse.Namespace) -> int:
     from seqsru import build, config
     from seqsru.evaluation.probe import table
     from seqsru.options import say
+
     settings = config.load(options.probe, build.schema(), options.settings)
     print(table(build.probe_layers(settings, say)))
     return 0

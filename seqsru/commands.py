@@ -3,6 +3,7 @@
 The flags of a command are the parameters of what it calls, read from signatures as settings are: a new option
 of the search is a flag of ``seqsru translate`` with no edit here.
 """
+
 import argparse
 import json
 import shlex
@@ -15,14 +16,28 @@ from seqsru.evaluation.language import LanguagePipeline
 from seqsru.evaluation.plots import new_figure, plot_attention
 from seqsru.evaluation.translation import Translation, TranslationPipeline
 from seqsru.measurements import evaluate, latency, score
-from seqsru.options import (add_decoding, add_run, add_settings, add_threads, chunks, complete, decoding,
-                            open_run, output, pipeline_for, progress, say, use_threads)
+from seqsru.options import (
+    add_decoding,
+    add_run,
+    add_settings,
+    add_threads,
+    chunks,
+    complete,
+    decoding,
+    open_run,
+    output,
+    pipeline_for,
+    progress,
+    say,
+    use_threads,
+)
 from seqsru.schema import describe, from_signature
 
 GENERATION = from_signature(LanguagePipeline.generate, skip=["self", "prompt"])
 
 
 # ---- train -----------------------------------------------------------------------------------------
+
 
 def train(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru train``."""
@@ -50,11 +65,12 @@ def _train(options: argparse.Namespace) -> int:
     path, overrides = options.config, list(options.settings)
     if path.is_dir():
         if not any(override.startswith("output=") for override in overrides):
-            overrides.append(f"output={json.dumps(str(path))}")         # it may have been moved since
+            overrides.append(f"output={json.dumps(str(path))}")  # it may have been moved since
         path = path / build.CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"expected a YAML file or a run directory at {options.config}, found none; "
-                                "check the path")
+        raise FileNotFoundError(
+            f"expected a YAML file or a run directory at {options.config}, found none; check the path"
+        )
     settings = config.load(path, build.schema(), overrides)
     if options.check:
         build.rehearse(settings)
@@ -63,14 +79,17 @@ def _train(options: argparse.Namespace) -> int:
     outcome = build.train(settings, say)
     directory = settings.values["output"]
     if not outcome.finished:
-        say(f"seqsru: stopped after step {outcome.step} and saved; go on with: "
-            f"seqsru train {shlex.quote(str(directory))}")
+        say(
+            f"seqsru: stopped after step {outcome.step} and saved; go on with: "
+            f"seqsru train {shlex.quote(str(directory))}"
+        )
         return 130
     print((directory / build.SIGNATURE).read_text(encoding="utf-8"), end="")
     return 0
 
 
 # ---- text to text ----------------------------------------------------------------------------------
+
 
 def translate(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru translate``."""
@@ -89,14 +108,22 @@ thousand are worked on together; a translation does not depend on the others.
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="text (default: stdin)")
     parser.add_argument("--output", metavar="FILE", type=Path, help="where to write (default: stdout)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--moses", action="store_true",
-                      help="n-best lists: index ||| text ||| log_prob= x ||| score")
-    form.add_argument("--json", action="store_true",
-                      help="a JSON object a line: text, score, log_prob, tokens, alternatives")
-    parser.add_argument("--attention", action="store_true",
-                        help="with --json: weights on the source for each target token, and labels")
-    parser.add_argument("--plot", metavar="FOLDER", type=Path,
-                        help="draw the attention of each line to FOLDER/line-N.png")
+    form.add_argument(
+        "--moses", action="store_true", help="n-best lists: index ||| text ||| log_prob= x ||| score"
+    )
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON object a line: text, score, log_prob, tokens, alternatives",
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="with --json: weights on the source for each target token, and labels",
+    )
+    parser.add_argument(
+        "--plot", metavar="FOLDER", type=Path, help="draw the attention of each line to FOLDER/line-N.png"
+    )
     add_decoding(parser)
     add_threads(parser)
     parser.set_defaults(run=_translate)
@@ -107,13 +134,17 @@ def _translate(options: argparse.Namespace) -> int:
     pipeline = pipeline_for(open_run(options), TranslationPipeline, "translate")
     settings = decoding(options, pipeline)
     if settings.get("n_best", pipeline.decoding.n_best) > 1 and not (options.json or options.moses):
-        raise ValueError("translate: expected --json or --moses with more than one output a line, found "
-                         "neither; plain text has one line for each line in")
+        raise ValueError(
+            "translate: expected --json or --moses with more than one output a line, found "
+            "neither; plain text has one line for each line in"
+        )
     if options.attention and not options.json:
-        raise ValueError("translate: expected --json with --attention, found none; add it, or draw the "
-                         "attention with --plot")
+        raise ValueError(
+            "translate: expected --json with --attention, found none; add it, or draw the "
+            "attention with --plot"
+        )
     if options.plot is not None:
-        new_figure("line.png", width=1.0, height=1.0)       # is matplotlib there? asked before the work
+        new_figure("line.png", width=1.0, height=1.0)  # is matplotlib there? asked before the work
         options.plot.mkdir(parents=True, exist_ok=True)
     cut, number = Report(str(options.file or "<stdin>")), 0
     with output(options.output) as stream, progress(options.output) as bar:
@@ -146,12 +177,19 @@ def _write(translation: Translation, index: int, options: argparse.Namespace, st
 
 
 def _plain(translation: Translation, attention: bool) -> dict[str, Any]:
-    plain: dict[str, Any] = {"text": translation.text, "score": translation.score,
-                             "log_prob": translation.log_prob, "tokens": translation.tokens}
+    plain: dict[str, Any] = {
+        "text": translation.text,
+        "score": translation.score,
+        "log_prob": translation.log_prob,
+        "tokens": translation.tokens,
+    }
     if attention:
         weights = translation.attention
-        plain |= {"attention": None if weights is None else weights.tolist(),
-                  "source_labels": translation.source_labels, "target_labels": translation.target_labels}
+        plain |= {
+            "attention": None if weights is None else weights.tolist(),
+            "source_labels": translation.source_labels,
+            "target_labels": translation.target_labels,
+        }
     plain["alternatives"] = [_plain(other, attention) for other in translation.alternatives]
     return plain
 
@@ -183,5 +221,11 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "translate": translate, "generate": generate, "score": score,
-            "evaluate": evaluate, "latency": latency}
+COMMANDS = {
+    "train": train,
+    "translate": translate,
+    "generate": generate,
+    "score": score,
+    "evaluate": evaluate,
+    "latency": latency,
+}

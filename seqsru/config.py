@@ -3,6 +3,7 @@
 `load` finds every problem, with its place, before anything else is loaded, and fills in the defaults; `dump`
 writes the result as YAML that alone gives the same settings again.
 """
+
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqsru.places import KEY, ConfigError, Node, dump, parse
-from seqsru.schema import (REQUIRED, Choice, Mismatch, Schema, Section, Setting, checked, choices, is_text,
-                           kind_text, paths)
+from seqsru.schema import (
+    REQUIRED,
+    Choice,
+    Mismatch,
+    Schema,
+    Section,
+    Setting,
+    checked,
+    choices,
+    is_text,
+    kind_text,
+    paths,
+)
 
 __all__ = ["ConfigError", "Settings", "check", "dump", "load", "resolve"]
 
@@ -62,12 +74,14 @@ class Settings:
 
     def flat(self) -> dict[str, object]:
         """Values by dotted path, a list being one value."""
+
         def below(values, path):
             for name, value in values.items():
                 if isinstance(value, Mapping):
                     yield from below(value, f"{path}{name}.")
                 else:
                     yield path + name, list(value) if isinstance(value, tuple) else value
+
         return dict(below(self.values, ""))
 
 
@@ -95,8 +109,12 @@ def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Set
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{path}:{line}: expected UTF-8, found the byte 0x{data[error.start]:02x} at "
-                           f"offset {error.start}; save the file as UTF-8"]) from None
+        raise ConfigError(
+            [
+                f"{path}:{line}: expected UTF-8, found the byte 0x{data[error.start]:02x} at "
+                f"offset {error.start}; save the file as UTF-8"
+            ]
+        ) from None
     root = parse(text, lambda line: f"{path}:{line}")
     root.value = {} if root.value is None else root.value
     if not isinstance(root.value, dict):
@@ -117,11 +135,13 @@ def check(section: Section, values: Mapping[str, str]) -> Settings:
 
     A setting that is text takes what is given as it is; for others it is YAML.
     """
+
     def node(name, text):
         entry = section.entries.get(name)
         if isinstance(entry, Setting) and is_text(entry.kind):
             return Node(text, COMMAND_LINE)
         return parse(text, lambda line: COMMAND_LINE)
+
     return _resolved(section, Node({name: node(name, text) for name, text in values.items()}, COMMAND_LINE))
 
 
@@ -131,8 +151,12 @@ def _override(root: Node, overrides: Iterable[str]) -> None:
     for text in overrides:
         path, equals, value = text.partition("=")
         if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
-            raise ConfigError([f"{COMMAND_LINE}: expected key.path=value, found {text!r}; write for example "
-                               "optimizer.lr=1e-3"])
+            raise ConfigError(
+                [
+                    f"{COMMAND_LINE}: expected key.path=value, found {text!r}; write for example "
+                    "optimizer.lr=1e-3"
+                ]
+            )
         if path in seen:
             raise ConfigError([f"{COMMAND_LINE}: {path} is given twice; remove one"])
         seen.add(path)
@@ -144,12 +168,13 @@ def _put(node: Node, path: str, value: str) -> None:
     for depth, part in enumerate(parts):
         if node.value is None:
             node.value = {}
-        elif isinstance(node.value, str):       # the short form of a choice, `cell: sru`: it stays chosen
+        elif isinstance(node.value, str):  # the short form of a choice, `cell: sru`: it stays chosen
             node.value = {"name": Node(node.value, node.place)}
         elif not isinstance(node.value, dict):
             outer = ".".join(parts[:depth])
-            raise ConfigError([f"{COMMAND_LINE}: {path}: {outer} is {node}, which has no settings of its "
-                               "own; set it whole"])
+            raise ConfigError(
+                [f"{COMMAND_LINE}: {path}: {outer} is {node}, which has no settings of its own; set it whole"]
+            )
         if depth < len(parts) - 1:
             node = node.value.setdefault(part, Node(None, COMMAND_LINE))
         else:
@@ -157,6 +182,7 @@ def _put(node: Node, path: str, value: str) -> None:
 
 
 # ---- checking --------------------------------------------------------------------------------------
+
 
 def _resolved(schema: Schema, root: Node) -> Settings:
     problems: list[str] = []
@@ -201,19 +227,22 @@ def _fill(schema, node, path, place, known, places, problems):
             problems.append(f"{place}: {key} is missing; it is one of {one_of}")
             return None
         if not isinstance(chosen, str) or chosen not in schema.entries:
-            problems.append(f"{picked.place}: {key} must be one of {one_of}, found {picked}"
-                            + _nearest(picked.plain(), schema.entries))
+            problems.append(
+                f"{picked.place}: {key} must be one of {one_of}, found {picked}"
+                + _nearest(picked.plain(), schema.entries)
+            )
             return None
         if picked is not None:
             places[key] = picked.place
         result[schema.key] = chosen
         schema = schema.entries[chosen]
-        known = known if path else list(paths(schema))          # what the other tasks have is no suggestion
+        known = known if path else list(paths(schema))  # what the other tasks have is no suggestion
     for entry, below in given.items():
         if entry not in schema.entries:
             full = f"{path}.{entry}".lstrip(".")
-            problems.append(f"{below.place}: {full} is not a setting"
-                            + _suggestion(entry, full, schema, known))
+            problems.append(
+                f"{below.place}: {full} is not a setting" + _suggestion(entry, full, schema, known)
+            )
     for entry, inner in schema.entries.items():
         full = f"{path}.{entry}".lstrip(".")
         result[entry] = _fill(inner, given.get(entry), full, place, known, places, problems)

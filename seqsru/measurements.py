@@ -1,4 +1,5 @@
 """The commands whose result is numbers: each with its signature."""
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,9 +14,25 @@ from seqsru.evaluation.language import LanguagePipeline
 from seqsru.evaluation.latency import language_target, measure, table, translation_target
 from seqsru.evaluation.plots import new_figure, plot_latency
 from seqsru.evaluation.translation import TranslationPipeline
-from seqsru.options import (CHUNK, DECODING, LOADING, add_decoding, add_run, add_settings, add_threads,
-                            chunks, complete, decoding, flag, open_run, output, progress, say,
-                            use_threads, write_json)
+from seqsru.options import (
+    CHUNK,
+    DECODING,
+    LOADING,
+    add_decoding,
+    add_run,
+    add_settings,
+    add_threads,
+    chunks,
+    complete,
+    decoding,
+    flag,
+    open_run,
+    output,
+    progress,
+    say,
+    use_threads,
+    write_json,
+)
 from seqsru.schema import from_signature
 
 MEASURING = from_signature(measure, skip=["targets", "lines"])
@@ -24,6 +41,7 @@ METRICS = ("bleu", "chrf", "ter")
 
 
 # ---- text to numbers -------------------------------------------------------------------------------
+
 
 def score(parser: argparse.ArgumentParser) -> None:
     """Declare ``seqsru score``."""
@@ -35,8 +53,13 @@ With a language model, of each line alone; with a translation model, of TARGET's
   seqsru score runs/en-de source.en target.de
 """
     add_run(parser)
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="*",
-                        help="text (default: stdin), or SOURCE and TARGET; - is stdin")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        help="text (default: stdin), or SOURCE and TARGET; - is stdin",
+    )
     add_threads(parser)
     parser.set_defaults(run=_score)
 
@@ -70,18 +93,28 @@ chrF of its translations by sacrebleu, on detokenised text. Each number with its
   seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
 """
     add_run(parser)
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="*",
-                        help="a text, or SOURCE and REFERENCE (default: --split of the configuration)")
-    parser.add_argument("--split", choices=("valid", "test"),
-                        help="which texts of the configuration (default test)")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        help="a text, or SOURCE and REFERENCE (default: --split of the configuration)",
+    )
+    parser.add_argument(
+        "--split", choices=("valid", "test"), help="which texts of the configuration (default test)"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")
     language = parser.add_argument_group("language models")
-    language.add_argument("--state", choices=STATES, help="carried from line to line, or each line alone "
-                          "(default: the run's training.valid_state)")
+    language.add_argument(
+        "--state",
+        choices=STATES,
+        help="carried from line to line, or each line alone (default: the run's training.valid_state)",
+    )
     translation = parser.add_argument_group("translation models")
     translation.add_argument("--metrics", metavar="NAMES", help=f"of {','.join(METRICS)} (default bleu,chrf)")
-    translation.add_argument("--translations", metavar="FILE", type=Path,
-                             help="write the translations to this file")
+    translation.add_argument(
+        "--translations", metavar="FILE", type=Path, help="write the translations to this file"
+    )
     translation.add_argument("--baseline", metavar="FILE", type=Path, help="translations to compare with")
     add_decoding(parser)
     add_threads(parser)
@@ -93,8 +126,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     run = open_run(options)
     files = _files(options, run, "evaluate")
     if isinstance(run.pipeline, LanguagePipeline):
-        _refuse(options, ["metrics", "translations", "baseline", "rule", *DECODING.entries],
-                "a translation model", "a language model")
+        _refuse(
+            options,
+            ["metrics", "translations", "baseline", "rule", *DECODING.entries],
+            "a translation model",
+            "a language model",
+        )
         return _perplexity(options, run, files[0])
     _refuse(options, ["state"], "a language model", "a translation model")
     return _bleu(options, run, *files)
@@ -107,8 +144,9 @@ def _perplexity(options: argparse.Namespace, run: build.Run, file: Path) -> int:
         say(str(text.report))
     state = options.state or values["training"]["valid_state"]
     found = run.pipeline.perplexity(text.lines, carried=state == "carried")
-    signature = run.signed({"data": file.name, "tokens": found.tokens, "unknown": found.unknown,
-                            "state": found.state})
+    signature = run.signed(
+        {"data": file.name, "tokens": found.tokens, "unknown": found.unknown, "state": found.state}
+    )
     for name, value in found.values().items():
         print(f"{name} {value:.4f}")
     print(signature)
@@ -120,18 +158,20 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
     pipeline: TranslationPipeline = run.pipeline
     settings = {**decoding(options, pipeline), "n_best": 1}
     metrics = (options.metrics or "bleu,chrf").split(",")
-    translation_scores(["x"], ["x"], metrics)       # are these metrics? asked before the work
+    translation_scores(["x"], ["x"], metrics)  # are these metrics? asked before the work
     pair = read_parallel(source, reference, on_bad_line=run.settings.values["data"]["on_bad_line"])
     if pair.report:
         say(str(pair.report))
     baseline = None if options.baseline is None else read_lines(options.baseline).lines
     if baseline is not None and len(baseline) != len(pair.target):
-        raise DataError(f"evaluate: expected as many lines in {options.baseline} as in {reference}, found "
-                        f"{len(baseline):,} and {len(pair.target):,}; compare translations of one source")
+        raise DataError(
+            f"evaluate: expected as many lines in {options.baseline} as in {reference}, found "
+            f"{len(baseline):,} and {len(pair.target):,}; compare translations of one source"
+        )
     texts: list[str] = []
     with progress(source, len(pair.source)) as bar:
         for first in range(0, len(pair.source), CHUNK):
-            lines = pair.source[first:first + CHUNK]
+            lines = pair.source[first : first + CHUNK]
             texts += [translation.text for translation in pipeline.translate(lines, **settings)]
             bar.update(len(lines))
     if options.translations is not None:
@@ -139,14 +179,25 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
             stream.writelines(text + "\n" for text in texts)
     scores = translation_scores(texts, pair.target, metrics)
     used = replace(pipeline.decoding, **settings)
-    signature = run.signed({"data": source.name, "lines": len(texts), "beam": used.beam,
-                            "penalty": used.penalty, "alpha": used.alpha})
+    signature = run.signed(
+        {
+            "data": source.name,
+            "lines": len(texts),
+            "beam": used.beam,
+            "penalty": used.penalty,
+            "alpha": used.alpha,
+        }
+    )
     for one in scores:
         print(one.line)
     print(signature)
     report: dict[str, Any] = {name: one.value for name, one in zip(metrics, scores)}
-    report |= {"signatures": {name: one.signature for name, one in zip(metrics, scores)},
-               "lines": len(texts), "data": str(source), "signature": signature}
+    report |= {
+        "signatures": {name: one.signature for name, one in zip(metrics, scores)},
+        "lines": len(texts),
+        "data": str(source),
+        "signature": signature,
+    }
     if baseline is not None:
         compared = paired_bootstrap(baseline, texts, pair.target, metrics)
         for comparison in compared:
@@ -168,11 +219,17 @@ out: mean, P50, P90, P99 and max in milliseconds, with the environment and a sig
   seqsru latency runs/sru --against runs/lstm --length 50       # by turns, and the ratio with its spread
 """
     add_run(parser)
-    parser.add_argument("file", metavar="FILE", type=Path, nargs="?",
-                        help="lines to decode (default: data.test of the configuration, else data.valid)")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        help="lines to decode (default: data.test of the configuration, else data.valid)",
+    )
     parser.add_argument("--against", metavar="RUN", type=Path, help="another run to compare with")
-    parser.add_argument("--first", metavar="N", type=int, default=100,
-                        help="use the first N lines (default 100)")
+    parser.add_argument(
+        "--first", metavar="N", type=int, default=100, help="use the first N lines (default 100)"
+    )
     parser.add_argument("--beam", metavar="K", type=int, help="of a translation model (default: the run's)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report to this file")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the distribution: .png, .svg or .pdf")
@@ -184,7 +241,7 @@ def _latency(options: argparse.Namespace) -> int:
     if options.first < 1:
         raise ValueError(f"latency: expected --first of at least 1, found {options.first}; leave it out")
     if options.plot is not None:
-        new_figure(options.plot, width=1.0, height=1.0)     # can it be drawn? asked before the work
+        new_figure(options.plot, width=1.0, height=1.0)  # can it be drawn? asked before the work
     runs = [open_run(options)]
     if options.against is not None:
         runs.append(build.open_run(options.against, **complete(options, LOADING)))
@@ -192,16 +249,28 @@ def _latency(options: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         names = [str(options.run_directory), str(options.against)]
     values = runs[0].settings.values
-    files = [options.file] if options.file is not None else (
-        runs[0].builder.files(values, "test") or runs[0].builder.files(values, "valid"))
-    lines = [line for line in read_lines(files[0]).lines if line.strip()][:options.first]
+    files = (
+        [options.file]
+        if options.file is not None
+        else (runs[0].builder.files(values, "test") or runs[0].builder.files(values, "valid"))
+    )
+    lines = [line for line in read_lines(files[0]).lines if line.strip()][: options.first]
     targets = [_target(name, run, options.beam) for name, run in zip(names, runs)]
     report: dict[str, Any] = measure(targets, lines, **complete(options, MEASURING))
     protocol = report["protocol"]
-    signatures = [run.signed({"data": files[0].name, "lines": len(lines), "decoder": target.decoder,
-                              "batch": 1, "length": protocol["length"] or "natural",
-                              "threads": protocol["threads"]})
-                  for run, target in zip(runs, targets)]
+    signatures = [
+        run.signed(
+            {
+                "data": files[0].name,
+                "lines": len(lines),
+                "decoder": target.decoder,
+                "batch": 1,
+                "length": protocol["length"] or "natural",
+                "threads": protocol["threads"],
+            }
+        )
+        for run, target in zip(runs, targets)
+    ]
     print(table(report), end="")
     for signature in signatures:
         print(signature)
@@ -214,8 +283,9 @@ def _latency(options: argparse.Namespace) -> int:
 def _target(name: str, run: build.Run, beam: int | None) -> Target:
     if isinstance(run.pipeline, LanguagePipeline):
         if beam is not None:
-            raise ValueError("latency: expected --beam with a translation model, found a language model; "
-                             "leave it out")
+            raise ValueError(
+                "latency: expected --beam with a translation model, found a language model; leave it out"
+            )
         return language_target(name, run.pipeline)
     return translation_target(name, run.pipeline, beam)
 
@@ -233,8 +303,10 @@ def _files(options: argparse.Namespace, run: build.Run, command: str) -> list[Pa
     split = options.split or "test"
     found = run.builder.files(values, split)
     if not found:
-        raise ValueError(f"{command}: expected data.{split} in the configuration, found none; name {kinds}, "
-                         "or take --split valid")
+        raise ValueError(
+            f"{command}: expected data.{split} in the configuration, found none; name {kinds}, "
+            "or take --split valid"
+        )
     return found
 
 

@@ -1,4 +1,5 @@
 """What the commands share: flags read from signatures, the run they load, text in and text out."""
+
 import argparse
 import json
 import sys
@@ -22,7 +23,7 @@ from seqsru.schema import REQUIRED, Section, Setting, from_signature, kind_text,
 LOADING = from_signature(build.load, skip=["run"])
 DECODING = from_signature(Decoding)
 NAMES = {LanguagePipeline: "a language model", TranslationPipeline: "a translation model"}
-CHUNK = 1024                            # lines that are worked on together
+CHUNK = 1024  # lines that are worked on together
 
 
 def say(line: str) -> None:
@@ -49,8 +50,12 @@ def add_settings(parser: argparse.ArgumentParser, title: str, section: Section, 
         assert isinstance(setting, Setting)
         held = default or ("" if setting.default is REQUIRED else f"default {shown(setting.default)}")
         text = f"{setting.text} ({'; '.join(filter(None, [kind_text(setting.kind), held]))})"
-        group.add_argument(flag(name), dest=name, metavar=name.rpartition("_")[2].upper(),
-                           help=text.replace("``", "`").replace("%", "%%"))
+        group.add_argument(
+            flag(name),
+            dest=name,
+            metavar=name.rpartition("_")[2].upper(),
+            help=text.replace("``", "`").replace("%", "%%"),
+        )
 
 
 def flag(name: str) -> str:
@@ -85,17 +90,23 @@ def pipeline_for(run: build.Run, kind: type, command: str):
     """The run's pipeline, which a command needs to be of one kind."""
     if not isinstance(run.pipeline, kind):
         found = NAMES[type(run.pipeline)]
-        raise ValueError(f"{command}: expected a run of {NAMES[kind]}, found one of {found}; `seqsru --help` "
-                         "says what that can do")
+        raise ValueError(
+            f"{command}: expected a run of {NAMES[kind]}, found one of {found}; `seqsru --help` "
+            "says what that can do"
+        )
     return run.pipeline
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Declare the search of a translation model."""
     add_settings(parser, "search of a translation model", DECODING, "default the run's")
-    parser.add_argument("--rule", metavar="NAME.OPTION=VALUE", action="append",
-                        help="a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
-                             + ", ".join(RULES))
+    parser.add_argument(
+        "--rule",
+        metavar="NAME.OPTION=VALUE",
+        action="append",
+        help="a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
+        + ", ".join(RULES),
+    )
 
 
 def decoding(options: argparse.Namespace, pipeline: TranslationPipeline) -> dict[str, Any]:
@@ -107,16 +118,22 @@ def decoding(options: argparse.Namespace, pipeline: TranslationPipeline) -> dict
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Declare the number of threads."""
-    parser.add_argument("--threads", metavar="N", type=int,
-                        help="threads of the CPU (a whole number; default torch's own choice)")
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="threads of the CPU (a whole number; default torch's own choice)",
+    )
 
 
 def use_threads(options: argparse.Namespace) -> None:
     """Set the number of threads that was asked for."""
     if options.threads is not None:
         if options.threads < 1:
-            raise ValueError(f"expected --threads of at least 1, found {options.threads}; leave it out for "
-                             "torch's own choice")
+            raise ValueError(
+                f"expected --threads of at least 1, found {options.threads}; leave it out for "
+                "torch's own choice"
+            )
         torch.set_num_threads(options.threads)
 
 
@@ -124,7 +141,7 @@ def chunks(path: Path | None) -> Iterator[list[str]]:
     """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one."""
     if path is not None and str(path) != "-":
         lines = read_lines(path).lines
-        yield from (lines[first:first + CHUNK] for first in range(0, len(lines), CHUNK))
+        yield from (lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK))
         return
     size = 1 if sys.stdin.isatty() else CHUNK
     lines = []

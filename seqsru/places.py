@@ -3,6 +3,7 @@
 Only ``true`` and ``false`` are booleans (``no`` is Norwegian), ``1e-4`` is a number, a date is text, a key
 given twice is an error, and there are no tags.
 """
+
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ import yaml
 
 from seqsru.schema import shown
 
-KEY = r"[^\s.=]+"                       # what the name of a setting may be
-Place = Callable[[int], str]            # puts a line number, from 1, into words
+KEY = r"[^\s.=]+"  # what the name of a setting may be
+Place = Callable[[int], str]  # puts a line number, from 1, into words
 
 
 class ConfigError(ValueError):
@@ -55,23 +56,30 @@ def parse(text: str, place: Place) -> Node:
     except yaml.MarkedYAMLError as error:
         mark, what = error.problem_mark or error.context_mark, error.problem or error.context
         line = mark.line + 1 if mark else 1
-        raise ConfigError([f"{place(line)}: expected YAML, found a mistake ({what}); check "
-                           "indentation, colons, brackets and quotes there"]) from None
+        raise ConfigError(
+            [
+                f"{place(line)}: expected YAML, found a mistake ({what}); check "
+                "indentation, colons, brackets and quotes there"
+            ]
+        ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError([f"{place(line)}: expected text, found the control character "
-                           f"#x{error.character:04x}; remove it"]) from None
+        raise ConfigError(
+            [f"{place(line)}: expected text, found the control character #x{error.character:04x}; remove it"]
+        ) from None
     return Node(None, place(1)) if root is None else _node(root, place, [], "")
 
 
 def dump(values: Mapping) -> str:
     """Write plain values, and paths, so that `parse` gives them back."""
+
     def plain(value):
         if isinstance(value, Mapping):
             return {name: plain(below) for name, below in value.items()}
         if isinstance(value, (list, tuple)):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
+
     return yaml.dump(plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -91,13 +99,17 @@ _SCALARS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "null": (r"~|null|", "~n", lambda text: None),
     "bool": (r"true|false", "tf", lambda text: text == "true"),
     "int": (r"[-+]?[0-9]+", "-+0123456789", int),
-    "float": (r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf", "-+0123456789.",
-              lambda text: float(text.replace(".inf", "inf"))),
+    "float": (
+        r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf",
+        "-+0123456789.",
+        lambda text: float(text.replace(".inf", "inf")),
+    ),
 }
 for _kind, (_pattern, _first, _) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern})\Z"),
-                                     [*_first, ""] if _kind == "null" else list(_first))
+        _class.add_implicit_resolver(
+            _TAG + _kind, re.compile(rf"(?:{_pattern})\Z"), [*_first, ""] if _kind == "null" else list(_first)
+        )
 
 
 def _node(node: yaml.Node, place: Place, outer: list, path: str) -> Node:
@@ -124,7 +136,8 @@ def _node(node: yaml.Node, place: Place, outer: list, path: str) -> Node:
             raise ConfigError([f"{at}: expected the name of a setting, found {found}; write name: value"])
         below = f"{path}.{key.value}".lstrip(".")
         if key.value in values:
-            raise ConfigError([f"{at}: {below} is given twice, first at {values[key.value].place}; "
-                               "remove one"])
+            raise ConfigError(
+                [f"{at}: {below} is given twice, first at {values[key.value].place}; remove one"]
+            )
         values[key.value] = replace(_node(value, place, outer, below), place=at)
     return Node(values, here)

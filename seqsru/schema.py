@@ -4,6 +4,7 @@
 annotations, texts from its numpydoc docstring. So an option is written once, where it is used, and `registry`
 makes every entry of a registry legal, checked, suggested and shown by ``--help``.
 """
+
 import inspect
 import os
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
-REQUIRED = inspect.Parameter.empty      # the default of what has none
+REQUIRED = inspect.Parameter.empty  # the default of what has none
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ class Mismatch(ValueError):
 
 # ---- signatures ------------------------------------------------------------------------------------
 
-def from_signature(function: Callable, *, skip: Iterable[str] = (),
-                   sections: Mapping[str, Schema] | None = None, optional: bool = False) -> Section:
+
+def from_signature(
+    function: Callable,
+    *,
+    skip: Iterable[str] = (),
+    sections: Mapping[str, Schema] | None = None,
+    optional: bool = False,
+) -> Section:
     """The section whose settings are the parameters of ``function``.
 
     Parameters
@@ -105,24 +112,31 @@ def from_signature(function: Callable, *, skip: Iterable[str] = (),
     return Section(entries, " ".join(doc.split("\n\n")[0].split()), optional)
 
 
-def registry(entries: Mapping[str, Callable], *, default: object = REQUIRED, skip: Iterable[str] = (),
-             optional: bool = False) -> Choice:
+def registry(
+    entries: Mapping[str, Callable],
+    *,
+    default: object = REQUIRED,
+    skip: Iterable[str] = (),
+    optional: bool = False,
+) -> Choice:
     """The choice between the callables of a registry; an entry need not take everything in ``skip``."""
     skip = set(skip)
-    sections = {name: from_signature(function, skip=skip & inspect.signature(function).parameters.keys())
-                for name, function in entries.items()}
+    sections = {
+        name: from_signature(function, skip=skip & inspect.signature(function).parameters.keys())
+        for name, function in entries.items()
+    }
     return Choice(sections, "name", default, "", optional)
 
 
 def _parameter_texts(doc: str) -> dict[str, str]:
     """Texts of the *Parameters* section of a numpydoc docstring, by name."""
     lines = doc.split("\n")
-    heads = [n for n in range(len(lines) - 1) if lines[n:n + 2] == ["Parameters", "----------"]]
+    heads = [n for n in range(len(lines) - 1) if lines[n : n + 2] == ["Parameters", "----------"]]
     texts: dict[str, str] = {}
     names: list[str] = []
     for n in range(heads[0] + 2 if heads else len(lines), len(lines)):
         if n + 1 < len(lines) and re.fullmatch("-+", lines[n + 1]):
-            break                       # the next section's title
+            break  # the next section's title
         if re.match(r"\w", lines[n]):
             names = [name.strip() for name in lines[n].split(":")[0].split(",")]
             texts.update(dict.fromkeys(names, ""))
@@ -133,8 +147,14 @@ def _parameter_texts(doc: str) -> dict[str, str]:
 
 # ---- types -----------------------------------------------------------------------------------------
 
-_NAMES: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
-                             Path: "a path", types.NoneType: "null"}
+_NAMES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    types.NoneType: "null",
+}
 
 
 def alternatives(kind) -> tuple:
@@ -155,15 +175,22 @@ def _element(kind):
 
 def choices(kind) -> tuple:
     """The values an annotation spells out with ``Literal``."""
-    return tuple(value for member in alternatives(kind) if typing.get_origin(member) is typing.Literal
-                 for value in typing.get_args(member))
+    return tuple(
+        value
+        for member in alternatives(kind)
+        if typing.get_origin(member) is typing.Literal
+        for value in typing.get_args(member)
+    )
 
 
 def is_text(kind) -> bool:
     """Whether every value of an annotation but null is text or a path."""
-    return all(member in (str, Path, types.NoneType)
-               or choices(member) and all(isinstance(value, str) for value in choices(member))
-               for member in alternatives(kind))
+    return all(
+        member in (str, Path, types.NoneType)
+        or choices(member)
+        and all(isinstance(value, str) for value in choices(member))
+        for member in alternatives(kind)
+    )
 
 
 def kind_text(kind) -> str:
@@ -197,7 +224,7 @@ def checked(value, kind):
             if any(value == choice and type(value) is type(choice) for choice in typing.get_args(member)):
                 return value
         elif _element(member) is not None:
-            with suppress(Mismatch):            # the message then shows the whole list
+            with suppress(Mismatch):  # the message then shows the whole list
                 if isinstance(value, list):
                     return [checked(item, _element(member)) for item in value]
         elif member is Path and isinstance(value, str) and value:
@@ -224,6 +251,7 @@ def shown(value) -> str:
 
 # ---- help ------------------------------------------------------------------------------------------
 
+
 def paths(schema: Schema, path: str = "") -> Iterator[str]:
     """Every legal dotted path, depth first; those of each entry of a `Choice`, so that some come twice."""
     if path:
@@ -243,8 +271,17 @@ def describe(schema: Schema, *, width: int = 110) -> str:
     def put(depth, head, text):
         indent, text = "  " * depth, text.replace("``", "`")
         body = f"{head}  # {text}" if text else head
-        lines.extend(textwrap.wrap(body, width, initial_indent=indent, subsequent_indent=indent + "      # ",
-                                   break_long_words=False, break_on_hyphens=False) or [""])
+        lines.extend(
+            textwrap.wrap(
+                body,
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent + "      # ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            or [""]
+        )
 
     def entries(section, depth):
         for name, below in section.entries.items():

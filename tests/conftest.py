@@ -1,4 +1,5 @@
 """Settings every test runs under, and the folder of real corpora."""
+
 import os
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """Settings into objects and back: schema, rehearsal, training, resuming, loading."""
+
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +18,6 @@ from seqsru.decoding import RULES
 from seqsru.schema import Choice, Section, Setting, paths
 from seqsru.training import OPTIMIZERS, SCHEDULES, TASKS, CheckpointError, checkpoints
 from seqsru.training.run_directory import exclusive
-
 
 ROOT = Path(seqsru.__file__).parent.parent
 
@@ -60,6 +60,7 @@ def same(first, second):
 
 # ---- the schema ------------------------------------------------------------------------------------
 
+
 def leaves(schema, path=""):
     if isinstance(schema, Setting):
         yield path, schema
@@ -79,8 +80,13 @@ def test_every_setting_is_explained():
 def test_every_registered_thing_can_be_chosen():
     assert BUILDERS.keys() == TASKS.keys() == build.schema().entries.keys()
     known = {path for path, _ in leaves(build.schema())}
-    for name, registry in (("stack.cell", CELLS), ("encoder.cell", CELLS), ("decoder.cell", CELLS),
-                           ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+    for name, registry in (
+        ("stack.cell", CELLS),
+        ("encoder.cell", CELLS),
+        ("decoder.cell", CELLS),
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+    ):
         section = find(build.schema(), name)
         assert isinstance(section, Choice) and section.entries.keys() == registry.keys()
     assert all(any(f".rules.{rule}." in path for path in known) for rule in RULES)
@@ -88,11 +94,13 @@ def test_every_registered_thing_can_be_chosen():
 
 def find(schema, path):
     """The part of a schema whose path ends so."""
+
     def walk(part, at):
         yield at, part
         if isinstance(part, (Section, Choice)):
             for name, below in part.entries.items():
                 yield from walk(below, f"{at}.{name}" if isinstance(part, Section) else at)
+
     return next(part for at, part in walk(schema, "") if at.endswith("." + path))
 
 
@@ -121,8 +129,13 @@ def test_a_new_cell_needs_no_edit(texts, tmp_path, monkeypatch):
     monkeypatch.setitem(CELLS, "identity", Identity)
     with pytest.raises(ConfigError, match="cell.strenght is not a setting; did you mean 'strength'"):
         settings(texts, LANGUAGE_MODEL, "model.stack.cell={name: identity, strenght: 2}")
-    chosen = settings(texts, LANGUAGE_MODEL, "model.stack.cell={name: identity, strength: 2}",
-                      f"output={tmp_path}/run", "training.epochs=1")
+    chosen = settings(
+        texts,
+        LANGUAGE_MODEL,
+        "model.stack.cell={name: identity, strength: 2}",
+        f"output={tmp_path}/run",
+        "training.epochs=1",
+    )
     build.train(chosen, silent)
     run = build.open_run(tmp_path / "run", checkpoint="best", average=1, device="cpu")
     assert run.pipeline.model.stack.layers[0][0].strength == 2.0
@@ -134,37 +147,51 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
     def lookahead(parameters, lr: float = 1.0, *, ahead: int = 5):
         """Looks ahead."""
         raise ValueError(f"expected ahead of at most 9, found {ahead}; lower it")
+
     monkeypatch.setitem(OPTIMIZERS, "lookahead", lookahead)
     chosen = settings(texts, LANGUAGE_MODEL, "optimizer={name: lookahead, ahead: 10}")
-    with pytest.raises(ConfigError, match=r"command line: optimizer.ahead: expected ahead of at most 9, "
-                       r"found 10; lower it$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"command line: optimizer.ahead: expected ahead of at most 9, "
+        r"found 10; lower it$",
+    ):
         build.rehearse(chosen)
 
 
 # ---- impossible values, before anything is read ----------------------------------------------------
 
-@pytest.mark.parametrize("override, problem", [
-    ("model.stack.dropout=2", "command line: model.stack.dropout: .*found 2"),
-    ("model.stack.num_layers=0", "command line: model.stack.num_layers: .*found 0"),
-    ("model.stack.bidirectional=true", "command line: model.stack.bidirectional: .*in two directions"),
-    ("model.word_dropout=-1", "command line: model.word_dropout: .*-1"),
-    ("model.stack.cell={name: sru, highway: identity, projection_size: -1}",
-     "command line: model.stack.cell.projection_size: .*-1"),
-    ("batches.window=0", "batches.(batch_size|window): .*0"),
-    ("batches.batch_size=-2", "command line: batches.batch_size: .*-2"),
-    ("optimizer.beta1=2", "run.yaml:9: optimizer: Invalid beta"),
-    ("optimizer.lr=-1", "optimizer.*: Invalid learning rate"),
-    ("schedule={name: noam, warmup: 0}", "command line: schedule.warmup: .*0"),
-    ("training.steps=5", "run.yaml:10: training.epochs: .*either epochs or steps"),
-    ("training.clip=-1", "command line: training.clip: .*-1"),
-    ("training.label_smoothing=7", "command line: training.label_smoothing: .*7"),
-    ("seed=-1", "command line: seed: expected a seed of at least 0, found -1; choose another"),
-    ("output=run.yaml",
-     "command line: output: expected a folder for output, found the file .*; name another"),
-    ("data.valid=none.txt",
-     "command line: data.valid: expected a file at .*/none.txt, found none; check the path"),
-    ("training.threads=-1", "command line: training.threads: .*-1"),
-])
+
+@pytest.mark.parametrize(
+    "override, problem",
+    [
+        ("model.stack.dropout=2", "command line: model.stack.dropout: .*found 2"),
+        ("model.stack.num_layers=0", "command line: model.stack.num_layers: .*found 0"),
+        ("model.stack.bidirectional=true", "command line: model.stack.bidirectional: .*in two directions"),
+        ("model.word_dropout=-1", "command line: model.word_dropout: .*-1"),
+        (
+            "model.stack.cell={name: sru, highway: identity, projection_size: -1}",
+            "command line: model.stack.cell.projection_size: .*-1",
+        ),
+        ("batches.window=0", "batches.(batch_size|window): .*0"),
+        ("batches.batch_size=-2", "command line: batches.batch_size: .*-2"),
+        ("optimizer.beta1=2", "run.yaml:9: optimizer: Invalid beta"),
+        ("optimizer.lr=-1", "optimizer.*: Invalid learning rate"),
+        ("schedule={name: noam, warmup: 0}", "command line: schedule.warmup: .*0"),
+        ("training.steps=5", "run.yaml:10: training.epochs: .*either epochs or steps"),
+        ("training.clip=-1", "command line: training.clip: .*-1"),
+        ("training.label_smoothing=7", "command line: training.label_smoothing: .*7"),
+        ("seed=-1", "command line: seed: expected a seed of at least 0, found -1; choose another"),
+        (
+            "output=run.yaml",
+            "command line: output: expected a folder for output, found the file .*; name another",
+        ),
+        (
+            "data.valid=none.txt",
+            "command line: data.valid: expected a file at .*/none.txt, found none; check the path",
+        ),
+        ("training.threads=-1", "command line: training.threads: .*-1"),
+    ],
+)
 def test_an_impossible_value_has_its_place(texts, monkeypatch, override, problem):
     monkeypatch.chdir(texts)
     chosen = settings(texts, LANGUAGE_MODEL, override)
@@ -177,22 +204,35 @@ def test_an_impossible_value_has_its_place(texts, monkeypatch, override, problem
 
 def test_a_gpu_that_is_not_there(texts, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="command line: device: expected a CUDA GPU for device cuda, found "
-                                          "none that torch can use; set device to cpu, or see what `seqsru "
-                                          "doctor`"):
+    with pytest.raises(
+        ConfigError,
+        match="command line: device: expected a CUDA GPU for device cuda, found "
+        "none that torch can use; set device to cpu, or see what `seqsru "
+        "doctor`",
+    ):
         build.rehearse(settings(texts, LANGUAGE_MODEL, "device=cuda"))
 
 
 # ---- training --------------------------------------------------------------------------------------
 
+
 def test_the_run_directory(language_run):
     run, outcome, told = language_run
     assert {path.name for path in run.iterdir()} >= {
-        "config.yaml", "tokenizer.json", "checkpoints", "metrics.jsonl", "log", "signature.txt"}
+        "config.yaml",
+        "tokenizer.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "log",
+        "signature.txt",
+    }
     assert outcome.finished and outcome.best < 20
-    assert re.fullmatch(rf"perplexity {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\|layers:2\|params:\S+\|"
-                        rf"data:valid.txt\|weights:step-{outcome.best_step}\|seed:1\|torch:[^|]+\|"
-                        r"device:cpu\|threads:\d+\n", (run / "signature.txt").read_text())
+    assert re.fullmatch(
+        rf"perplexity {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\|layers:2\|params:\S+\|"
+        rf"data:valid.txt\|weights:step-{outcome.best_step}\|seed:1\|torch:[^|]+\|"
+        r"device:cpu\|threads:\d+\n",
+        (run / "signature.txt").read_text(),
+    )
     assert told[0].endswith("train.txt: 60 lines") and "parameters on cpu, in " in told[-1]
 
 
@@ -220,7 +260,9 @@ def test_other_settings_are_refused(texts, language_run):
     assert caught.value.problems == [
         f"expected the settings that the run in {run} began with, found {found}; choose another output, or "
         f"put "
-        "it back" for found in ("seed 2 instead of 1", "model.tied false instead of true")]
+        "it back"
+        for found in ("seed 2 instead of 1", "model.tied false instead of true")
+    ]
 
 
 def test_settings_may_change_until_training_begins(texts, tmp_path):
@@ -238,8 +280,17 @@ def test_bad_lines_are_skipped_and_reported_if_asked(texts, tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"one two\n\xff\nthree\n")
     told = []
-    build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", f"data.valid={bad}",
-                         "data.on_bad_line=skip", "training.epochs=1"), told.append)
+    build.train(
+        settings(
+            texts,
+            LANGUAGE_MODEL,
+            f"output={tmp_path}/run",
+            f"data.valid={bad}",
+            "data.on_bad_line=skip",
+            "training.epochs=1",
+        ),
+        told.append,
+    )
     assert any(line.endswith("bad.txt: 3 lines; 1 not UTF-8, skipped (line 2)") for line in told)
 
 
@@ -251,25 +302,38 @@ def test_two_runs_in_one_directory(texts, tmp_path):
 
 def test_the_tokenizer_of_another_run(texts, language_run, tmp_path):
     run, _, _ = language_run
-    build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", "training.epochs=1",
-                         f"tokenizer={{name: saved, run: {run}}}"), silent)
+    build.train(
+        settings(
+            texts,
+            LANGUAGE_MODEL,
+            f"output={tmp_path}/run",
+            "training.epochs=1",
+            f"tokenizer={{name: saved, run: {run}}}",
+        ),
+        silent,
+    )
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (run / "tokenizer.json").read_bytes()
 
 
 def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path):
     with pytest.raises(ConfigError, match=r"command line: tokenizer.vocabulary_size: .* found 1"):
-        build.train(settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run",
-                             "tokenizer={name: words, vocabulary_size: 1}"), silent)
+        build.train(
+            settings(
+                texts, LANGUAGE_MODEL, f"output={tmp_path}/run", "tokenizer={name: words, vocabulary_size: 1}"
+            ),
+            silent,
+        )
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_configurations_have_no_mistake(path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)           # some of them are for a GPU
-    monkeypatch.setattr(build, "_check_files", lambda settings: None)       # and their data is fetched later
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # some of them are for a GPU
+    monkeypatch.setattr(build, "_check_files", lambda settings: None)  # and their data is fetched later
     build.rehearse(config.load(path, build.schema()))
 
 
 # ---- loading ---------------------------------------------------------------------------------------
+
 
 def test_load(language_run):
     run, outcome, _ = language_run
@@ -290,10 +354,12 @@ def test_which_weights(language_run):
     mean = {name: (weights(run, str(steps[0]))[name] + tensor) / 2 for name, tensor in weights(run).items()}
     loaded = seqsru.load(run, checkpoint="last", average=2).model
     assert same(checkpoints.model_tensors(loaded), mean)
-    for options, field in (({"checkpoint": "last", "average": 1}, f"step-{outcome.step}"),
-                           ({"checkpoint": "best", "average": 1}, f"step-{outcome.best_step}"),
-                           ({"checkpoint": str(steps[0]), "average": 1}, f"step-{steps[0]}"),
-                           ({"checkpoint": "last", "average": 2}, "mean-of-2-last")):
+    for options, field in (
+        ({"checkpoint": "last", "average": 1}, f"step-{outcome.step}"),
+        ({"checkpoint": "best", "average": 1}, f"step-{outcome.best_step}"),
+        ({"checkpoint": str(steps[0]), "average": 1}, f"step-{steps[0]}"),
+        ({"checkpoint": "last", "average": 2}, "mean-of-2-last"),
+    ):
         assert f"|weights:{field}|" in build.open_run(run, device="cpu", **options).signed({})
     with pytest.raises(CheckpointError, match="expected 9 checkpoints to average"):
         seqsru.load(run, checkpoint="last", average=9)
@@ -308,8 +374,11 @@ def copy(language_run, tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a run directory with a config.yaml at .*, found "
-                                                "none; check the path, or make one with `seqsru train`"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="expected a run directory with a config.yaml at .*, found "
+        "none; check the path, or make one with `seqsru train`",
+    ):
         seqsru.load(tmp_path)
 
 
@@ -324,8 +393,9 @@ def test_a_damaged_checkpoint_is_named_and_another_used(copy):
 
 def test_a_tokenizer_that_does_not_belong(copy, texts):
     Words(["<unk>", "<eos>", *"abcdefg"]).save(copy, "tokenizer")
-    with pytest.raises(CheckpointError,
-                       match="expected the tokenizer with sha256 .*trained with another one"):
+    with pytest.raises(
+        CheckpointError, match="expected the tokenizer with sha256 .*trained with another one"
+    ):
         seqsru.load(copy)
 
 
@@ -335,8 +405,11 @@ def test_a_config_that_does_not_belong(copy):
     with pytest.raises(CheckpointError, match="the configuration and the checkpoint do not belong together"):
         seqsru.load(copy)
     (copy / "config.yaml").write_text(text.replace("num_layers: 2", "num_leyers: 3"))
-    with pytest.raises(ConfigError, match=r"config.yaml:\d+: model.stack.num_leyers is not a setting; did "
-                       r"you mean"):
+    with pytest.raises(
+        ConfigError,
+        match=r"config.yaml:\d+: model.stack.num_leyers is not a setting; did "
+        r"you mean",
+    ):
         seqsru.load(copy)
 
 
@@ -348,12 +421,16 @@ def test_a_moved_run_and_missing_data_do_not_matter(copy):
 
 # ---- translation -----------------------------------------------------------------------------------
 
+
 def test_a_translation_run(translation_run):
     run, outcome, told = translation_run
     assert {path.name for path in run.iterdir()} >= {"source.json", "target.json", "signature.txt"}
-    assert re.fullmatch(rf"bleu {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\+gru\|layers:1\+1\|"
-                        r"attention:dot\|params:\S+\|data:valid.src\|weights:step-4\|seed:1\|torch:[^|]+\|"
-                        r"device:cpu\|threads:\d+\n", (run / "signature.txt").read_text())
+    assert re.fullmatch(
+        rf"bleu {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\+gru\|layers:1\+1\|"
+        r"attention:dot\|params:\S+\|data:valid.src\|weights:step-4\|seed:1\|torch:[^|]+\|"
+        r"device:cpu\|threads:\d+\n",
+        (run / "signature.txt").read_text(),
+    )
     assert told[0].endswith("valid.src + " + str(run.parent / "valid.tgt") + ": 12 lines")
     assert told[1].endswith("train.tgt: 60 lines")
     pipeline = seqsru.load(run)
@@ -371,9 +448,16 @@ def test_a_translation_run_goes_on_exactly(texts, translation_run, tmp_path):
 
 
 def test_one_joint_sentencepiece_model(texts, tmp_path):
-    chosen = settings(texts, TRANSLATION, f"output={tmp_path}/run", "training.steps=1", "model.tying=all",
-                      "tokenizer={name: sentencepiece, vocabulary_size: 40}",
-                      "decoding.rules.no_repeat_ngram.size=2", "training.valid_metric=perplexity")
+    chosen = settings(
+        texts,
+        TRANSLATION,
+        f"output={tmp_path}/run",
+        "training.steps=1",
+        "model.tying=all",
+        "tokenizer={name: sentencepiece, vocabulary_size: 40}",
+        "decoding.rules.no_repeat_ngram.size=2",
+        "training.valid_metric=perplexity",
+    )
     build.train(chosen, silent)
     assert {path.name for path in (tmp_path / "run").glob("*.model")} == {"tokenizer.model"}
     pipeline = seqsru.load(tmp_path / "run")
@@ -389,11 +473,21 @@ def test_long_and_empty_pairs_are_reported(texts, tmp_path):
         text = (texts / f"train.{side}").read_text()
         (tmp_path / f"train.{side}").write_text(text + "\n" + "one " * 30 + "\n")
     told = []
-    build.train(settings(texts, TRANSLATION, f"output={tmp_path}/run", "training.steps=1",
-                         "batches.max_length=20", f"data.train.source={tmp_path}/train.src",
-                         f"data.train.target={tmp_path}/train.tgt"), told.append)
+    build.train(
+        settings(
+            texts,
+            TRANSLATION,
+            f"output={tmp_path}/run",
+            "training.steps=1",
+            "batches.max_length=20",
+            f"data.train.source={tmp_path}/train.src",
+            f"data.train.target={tmp_path}/train.tgt",
+        ),
+        told.append,
+    )
     assert told[1].endswith(
-        "62 lines; 1 empty, skipped (line 61); 1 longer than 20 tokens, skipped (line 62)")
+        "62 lines; 1 empty, skipped (line 61); 1 longer than 20 tokens, skipped (line 62)"
+    )
 
 
 def test_misaligned_files(texts, tmp_path):
@@ -402,18 +496,24 @@ def test_misaligned_files(texts, tmp_path):
         build.train(chosen, silent)
 
 
-@pytest.mark.parametrize("overrides, problem", [
-    (["model.tying=all"], "command line: model.tying: expected one tokenizer for both languages with tying "
-                          "all, found two; set tokenizer.joint to true, or tying to target"),
-    (["model.decoder.attention.heads=3"], "command line: model.decoder.attention.heads: .*3 heads"),
-    (["model.encoder.dropout=-1"], "command line: model.encoder.dropout: .*-1"),
-    (["decoding.beam=0"], "command line: decoding.beam: .*found 0"),
-    (["decoding.n_best=9"], "command line: decoding.n_best: .*9"),
-    (["decoding.rules.min_length.length=0"], "command line: decoding.rules.min_length.length: .*found 0"),
-    (["batches.tokens=1"], "command line: batches.tokens: .*found 1"),
-    (["training.valid_beam=0"], "run.yaml:13: training: beam: .*found 0"),
-    (["data.test={source: a, target: b}"], "data.test.source: expected .*\n.*data.test.target: expected"),
-])
+@pytest.mark.parametrize(
+    "overrides, problem",
+    [
+        (
+            ["model.tying=all"],
+            "command line: model.tying: expected one tokenizer for both languages with tying "
+            "all, found two; set tokenizer.joint to true, or tying to target",
+        ),
+        (["model.decoder.attention.heads=3"], "command line: model.decoder.attention.heads: .*3 heads"),
+        (["model.encoder.dropout=-1"], "command line: model.encoder.dropout: .*-1"),
+        (["decoding.beam=0"], "command line: decoding.beam: .*found 0"),
+        (["decoding.n_best=9"], "command line: decoding.n_best: .*9"),
+        (["decoding.rules.min_length.length=0"], "command line: decoding.rules.min_length.length: .*found 0"),
+        (["batches.tokens=1"], "command line: batches.tokens: .*found 1"),
+        (["training.valid_beam=0"], "run.yaml:13: training: beam: .*found 0"),
+        (["data.test={source: a, target: b}"], "data.test.source: expected .*\n.*data.test.target: expected"),
+    ],
+)
 def test_an_impossible_value_of_a_translation_model(texts, overrides, problem):
     with pytest.raises(ConfigError, match=problem):
         build.rehearse(settings(texts, TRANSLATION, *overrides))

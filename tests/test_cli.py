@@ -1,4 +1,5 @@
 """The command line, end to end: what goes where, exit statuses, and every sentence."""
+
 import configparser
 import io
 import json
@@ -59,6 +60,7 @@ class Terminal(io.TextIOWrapper):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Call a command with text on standard input; gives status, stdout and stderr."""
+
     def call(*arguments, stdin="", terminal=False):
         data = stdin.encode() if isinstance(stdin, str) else stdin
         stream = Terminal if terminal else io.TextIOWrapper
@@ -66,20 +68,24 @@ def run(capsys, monkeypatch):
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
         return (status, *capsys.readouterr())
+
     return call
 
 
 @pytest.fixture
 def refused(run):
     """Call a command that must refuse; gives what it says on stderr, and checks that it says nothing else."""
+
     def call(*arguments, stdin=""):
         status, out, err = run(*arguments, stdin=stdin)
         assert (status, out) == (2, "") and err.endswith("\n")
         return err[:-1]
+
     return call
 
 
 # ---- help ------------------------------------------------------------------------------------------
+
 
 def test_help_names_every_command(run):
     status, out, err = run("--help")
@@ -100,32 +106,52 @@ def test_help_of_a_command_teaches(run, command):
 
 
 def test_help_loads_nothing_heavy():
-    code = ("import sys, seqsru.cli\nassert seqsru.cli.main(['--help']) == 0\n"
-            "assert not {'torch', 'numpy', 'numba', 'yaml', 'tqdm'} & set(sys.modules)")
+    code = (
+        "import sys, seqsru.cli\nassert seqsru.cli.main(['--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'numba', 'yaml', 'tqdm'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def test_train_help_shows_every_setting(run):
     out = run("train", "--help")[1]
-    for text in ("task: translation", "  name: sru", "highway_bias: 0.0", "name: noam", "label_smoothing: 0",
-                 "embedding_size:", "(required)"):
+    for text in (
+        "task: translation",
+        "  name: sru",
+        "highway_bias: 0.0",
+        "name: noam",
+        "label_smoothing: 0",
+        "embedding_size:",
+        "(required)",
+    ):
         assert text in out or text.replace("0.0", "0") in out, text
 
 
 def test_translate_help_shows_every_option_of_the_search(run):
     out = run("translate", "--help")[1]
-    for flag in ("--beam", "--alpha", "--n-best", "--length-factor", "--checkpoint", "--average", "--moses",
-                 "--json"):
+    for flag in (
+        "--beam",
+        "--alpha",
+        "--n-best",
+        "--length-factor",
+        "--checkpoint",
+        "--average",
+        "--moses",
+        "--json",
+    ):
         assert flag in out
 
 
 # ---- mistakes --------------------------------------------------------------------------------------
 
+
 def test_no_command_and_unknown_commands(run, refused):
     status, out, err = run()
     assert status == 2 and out == "" and "required: COMMAND" in err
-    assert refused("trian") == ("seqsru: expected a command (train, evaluate, translate, score, generate, "
-                                "latency, doctor, fetch), found 'trian'; did you mean 'train'?")
+    assert refused("trian") == (
+        "seqsru: expected a command (train, evaluate, translate, score, generate, "
+        "latency, doctor, fetch), found 'trian'; did you mean 'train'?"
+    )
     assert refused("xyzzy").endswith("found 'xyzzy'; see `seqsru --help`")
     assert "unrecognized arguments: --bean" in refused("fetch", "ptb", "here", "--bean")
 
@@ -135,23 +161,29 @@ def test_mistakes_in_settings_are_told_one_a_line(texts, refused):
     assert refused("train", path, "model.stack.cell.hiden=5", "optimizer.lr=fast").splitlines() == [
         "command line: model.stack.cell.hiden is not a setting; there are version, highway, activation, "
         "highway_bias, rescale, input_dropout, layer_norm, projection_size, backend",
-        "command line: optimizer.lr must be a number, found 'fast'"]
+        "command line: optimizer.lr must be a number, found 'fast'",
+    ]
     assert refused("train", path, "model.stack.hiden_size=5") == (
-        "command line: model.stack.hiden_size is not a setting; did you mean 'hidden_size'?")
+        "command line: model.stack.hiden_size is not a setting; did you mean 'hidden_size'?"
+    )
     assert refused("train", texts / "none.yaml") == (
-        f"seqsru: expected a YAML file or a run directory at {texts}/none.yaml, found none; check the path")
+        f"seqsru: expected a YAML file or a run directory at {texts}/none.yaml, found none; check the path"
+    )
     assert refused("train", texts).startswith(f"seqsru: expected a YAML file or a run directory at {texts}, ")
 
 
 def test_an_error_of_the_system_is_a_sentence(texts, refused):
     path = write_config(texts, LANGUAGE_MODEL)
-    assert re.fullmatch(r"seqsru: /dev/null/run: .*; check the path and the permissions",
-                        refused("train", path, "output=/dev/null/run"))
+    assert re.fullmatch(
+        r"seqsru: /dev/null/run: .*; check the path and the permissions",
+        refused("train", path, "output=/dev/null/run"),
+    )
 
 
 def test_an_error_from_deep_inside_is_a_bug_and_shows_where(run, monkeypatch):
     def deep(arguments):
         raise json.JSONDecodeError("not ours", "", 0)
+
     monkeypatch.setattr(cli, "_run", deep)
     with pytest.raises(ValueError, match="not ours"):
         run()
@@ -170,6 +202,7 @@ def test_a_traceback_on_request(refused, run, monkeypatch):
 def test_ctrl_c_outside_training(run, monkeypatch):
     def interrupted(arguments):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(cli, "_run", interrupted)
     assert run() == (130, "", "seqsru: interrupted\n")
 
@@ -177,8 +210,13 @@ def test_ctrl_c_outside_training(run, monkeypatch):
 def test_a_reader_that_went_away():
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "seqsru", "--help"], cwd=ROOT, stdout=write,
-                          stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": ""})
+    done = subprocess.run(
+        [sys.executable, "-m", "seqsru", "--help"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -193,6 +231,7 @@ def test_text_is_utf8_whatever_the_locale(texts, tmp_path, monkeypatch):
 
 
 # ---- train -----------------------------------------------------------------------------------------
+
 
 def test_train_tells_the_result_and_its_signature(texts, run, tmp_path):
     path = write_config(texts, LANGUAGE_MODEL)
@@ -220,6 +259,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(texts, run, language_run, tmp_path, 
         update(self, *arguments)
         if self.progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
+
     monkeypatch.setattr(Trainer, "_update", interrupt)
     folder = tmp_path / "a run"
     status, out, err = run("train", write_config(texts, LANGUAGE_MODEL), f"output={folder}")
@@ -227,14 +267,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(texts, run, language_run, tmp_path, 
     assert err.endswith(f"seqsru: stopped after step 3 and saved; go on with: seqsru train '{folder}'\n")
     monkeypatch.undo()
     assert run("train", folder)[0] == 0
-    ours, theirs = (checkpoints.select(path / "checkpoints", "last").model()
-                    for path in (folder, language_run))
+    ours, theirs = (
+        checkpoints.select(path / "checkpoints", "last").model() for path in (folder, language_run)
+    )
     assert all(ours[name].equal(tensor) for name, tensor in theirs.items())
 
 
 def test_a_moved_run_goes_on_where_it_is(texts, run, tmp_path):
-    assert run("train", write_config(texts, LANGUAGE_MODEL), f"output={tmp_path}/run",
-               "training.epochs=1")[0] == 0
+    assert (
+        run("train", write_config(texts, LANGUAGE_MODEL), f"output={tmp_path}/run", "training.epochs=1")[0]
+        == 0
+    )
     (tmp_path / "run").rename(tmp_path / "moved")
     assert run("train", tmp_path / "moved", "training.epochs=2")[0] == 0
     assert not (tmp_path / "run").exists()
@@ -242,17 +285,23 @@ def test_a_moved_run_goes_on_where_it_is(texts, run, tmp_path):
 
 # ---- a language model ------------------------------------------------------------------------------
 
+
 def test_evaluate_a_language_model(texts, run, language_run, tmp_path):
     status, out, err = run("evaluate", language_run, "--json", tmp_path / "out.json")
     assert status == 0 and err == ""
     found = json.loads((tmp_path / "out.json").read_text())
-    assert out.splitlines()[:4] == [f"{name} {found[name]:.4f}" for name in (
-        "perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")]
+    assert out.splitlines()[:4] == [
+        f"{name} {found[name]:.4f}"
+        for name in ("perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")
+    ]
     signature = out.splitlines()[4]
     assert signature == found["signature"] and found["data"] == str(texts / "test.txt")
-    assert re.fullmatch(r"seqsru \S+\|cell:sru-v2\|layers:2\|params:\S+?\|data:test.txt\|"
-                        rf"tokens:{found['tokens']}\|unknown:0\|state:carried\|weights:step-\d+\|seed:1\|"
-                        r"torch:[^|]+\|device:cpu\|threads:\d+", signature)
+    assert re.fullmatch(
+        r"seqsru \S+\|cell:sru-v2\|layers:2\|params:\S+?\|data:test.txt\|"
+        rf"tokens:{found['tokens']}\|unknown:0\|state:carried\|weights:step-\d+\|seed:1\|"
+        r"torch:[^|]+\|device:cpu\|threads:\d+",
+        signature,
+    )
     assert "|data:valid.txt|" in run("evaluate", language_run, "--split", "valid")[1]
     alone = run("evaluate", language_run, texts / "test.txt", "--state", "separate")[1]
     assert "|state:separate|" in alone and alone.splitlines()[0] != out.splitlines()[0]
@@ -271,8 +320,11 @@ def test_score_lines(texts, run, language_run):
     scores = seqsru.load(language_run).score(["one two", "", "three", " ", "seven six"])
     expected = [f"{value:.6f}" for value in scores]
     text = (texts / "lines").read_text()
-    for found in (run("score", language_run, stdin=text), run("score", language_run, texts / "lines"),
-                  run("score", language_run, "-", stdin=text)):
+    for found in (
+        run("score", language_run, stdin=text),
+        run("score", language_run, texts / "lines"),
+        run("score", language_run, "-", stdin=text),
+    ):
         assert found == (0, "".join(line + "\n" for line in expected), "")
 
 
@@ -287,9 +339,23 @@ def test_generate(run, language_run):
 
 
 def test_latency_of_a_language_model(texts, run, language_run, tmp_path):
-    status, out, err = run("latency", language_run, texts / "test.txt", "--first", "2", "--length", "3",
-                           "--repeats", "1", "--warmup", "1", "--json", tmp_path / "l.json", "--plot",
-                           tmp_path / "l.svg")
+    status, out, err = run(
+        "latency",
+        language_run,
+        texts / "test.txt",
+        "--first",
+        "2",
+        "--length",
+        "3",
+        "--repeats",
+        "1",
+        "--warmup",
+        "1",
+        "--json",
+        tmp_path / "l.json",
+        "--plot",
+        tmp_path / "l.svg",
+    )
     assert status == 0 and err == ""
     report = json.loads((tmp_path / "l.json").read_text())
     assert report["protocol"]["lines"] == 2 and report["signatures"] == [out.splitlines()[-1]]
@@ -298,6 +364,7 @@ def test_latency_of_a_language_model(texts, run, language_run, tmp_path):
 
 
 # ---- a translation model ---------------------------------------------------------------------------
+
 
 def test_translate(texts, run, translation_run, tmp_path):
     text = (texts / "lines").read_text()
@@ -318,14 +385,16 @@ def test_translate_answers_a_terminal_line_by_line(run, translation_run, monkeyp
     def counted(self, lines, **rest):
         sizes.append(len(lines))
         return translate(self, lines, **rest)
+
     monkeypatch.setattr(TranslationPipeline, "translate", counted)
     status, out, _ = run("translate", translation_run, stdin="one\ntwo\n", terminal=True)
     assert (status, sizes, len(out.splitlines())) == (0, [1, 1], 2)
 
 
 def test_translate_n_best(texts, run, translation_run):
-    status, out, err = run("translate", translation_run, texts / "lines", "--beam", "3", "--n-best", "2",
-                           "--moses")
+    status, out, err = run(
+        "translate", translation_run, texts / "lines", "--beam", "3", "--n-best", "2", "--moses"
+    )
     assert status == 0 and err == ""
     rows = [line.split(" ||| ") for line in out.splitlines()]
     assert [row[0] for row in rows] == ["0", "0", "1", "2", "2", "3", "4", "4"]
@@ -354,16 +423,20 @@ def test_translate_with_rules(run, refused, translation_run):
     def lengths(*options):
         out = run("translate", translation_run, *options, stdin="one\ntwo\n")[1]
         return [len(line.split()) for line in out.splitlines()]
+
     assert min(lengths("--rule", "min_length.length=5")) >= 4 > 2
     assert refused("translate", translation_run, "--rule", "min_lenght.length=5", stdin="one\n") == (
-        "command line: min_lenght is not a setting; did you mean 'min_length'?")
+        "command line: min_lenght is not a setting; did you mean 'min_length'?"
+    )
     assert refused("translate", translation_run, "--rule", "min_length.length=0", stdin="one\n") == (
-        "seqsru: min_length: expected a length of at least 1, found 0; leave the rule out")
+        "seqsru: min_length: expected a length of at least 1, found 0; leave the rule out"
+    )
 
 
 def test_translate_reports_what_it_cut(run, translation_run):
-    status, out, err = run("translate", translation_run, "--max-source", "3",
-                           stdin="one\none two three four\n")
+    status, out, err = run(
+        "translate", translation_run, "--max-source", "3", stdin="one\none two three four\n"
+    )
     assert (status, len(out.splitlines())) == (0, 2)
     assert err == "<stdin>: 2 lines; 1 longer than max_source, cut (line 2)\n"
 
@@ -371,25 +444,33 @@ def test_translate_reports_what_it_cut(run, translation_run):
 def test_what_translate_refuses(texts, refused, translation_run, language_run):
     assert refused("translate", translation_run, "--n-best", "2") == (
         "seqsru: translate: expected --json or --moses with more than one output a line, found neither; "
-        "plain text has one line for each line in")
+        "plain text has one line for each line in"
+    )
     assert refused("translate", translation_run, "--attention") == (
         "seqsru: translate: expected --json with --attention, found none; add it, or draw the attention with "
-        "--plot")
+        "--plot"
+    )
     assert refused("translate", translation_run, "--beam", "x") == (
-        "command line: beam must be a whole number, found 'x'")
-    assert "expected at least 1, found 0" in refused("translate", translation_run, "--beam", "0",
-                                                     stdin="one\n")
+        "command line: beam must be a whole number, found 'x'"
+    )
+    assert "expected at least 1, found 0" in refused(
+        "translate", translation_run, "--beam", "0", stdin="one\n"
+    )
     assert "not allowed with argument" in refused("translate", translation_run, "--json", "--moses")
     assert refused("translate", language_run) == (
         "seqsru: translate: expected a run of a translation model, found one of a language model; `seqsru "
-        "--help` says what that can do")
+        "--help` says what that can do"
+    )
     assert refused("translate", texts).startswith("seqsru: expected a run directory with a config.yaml at ")
     assert refused("translate", translation_run, stdin=b"one\n\xff\n").startswith(
-        "seqsru: <stdin>:2: expected UTF-8 text, found byte 0xFF at byte offset 0 of the line")
+        "seqsru: <stdin>:2: expected UTF-8 text, found byte 0xFF at byte offset 0 of the line"
+    )
     assert refused("translate", translation_run, "--threads", "0") == (
-        "seqsru: expected --threads of at least 1, found 0; leave it out for torch's own choice")
+        "seqsru: expected --threads of at least 1, found 0; leave it out for torch's own choice"
+    )
     assert refused("translate", translation_run, "--device", "gpu") == (
-        "command line: device must be one of 'auto', 'cpu', 'cuda', found 'gpu'; did you mean 'cpu'?")
+        "command line: device must be one of 'auto', 'cpu', 'cuda', found 'gpu'; did you mean 'cpu'?"
+    )
 
 
 def test_score_translations(texts, run, refused, translation_run):
@@ -398,24 +479,41 @@ def test_score_translations(texts, run, refused, translation_run):
     expected = "".join(f"{value:.6f}\n" for value in pipeline.score(sources, targets))
     assert run("score", translation_run, texts / "test.src", texts / "test.tgt") == (0, expected, "")
     assert refused("score", translation_run, texts / "test.src") == (
-        "seqsru: score: expected 2 files, found 1; a translation model takes SOURCE and TARGET")
-    assert re.fullmatch(r"seqsru: expected as many lines in \S+/test.src as in \S+/valid.tgt, found 6 and "
-                        r"12; .*",
-                        refused("score", translation_run, texts / "test.src", texts / "valid.tgt"))
+        "seqsru: score: expected 2 files, found 1; a translation model takes SOURCE and TARGET"
+    )
+    assert re.fullmatch(
+        r"seqsru: expected as many lines in \S+/test.src as in \S+/valid.tgt, found 6 and "
+        r"12; .*",
+        refused("score", translation_run, texts / "test.src", texts / "valid.tgt"),
+    )
 
 
 def test_evaluate_a_translation_model(texts, run, translation_run, tmp_path):
-    status, out, err = run("evaluate", translation_run, texts / "test.src", texts / "test.tgt", "--beam", "1",
-                           "--json", tmp_path / "out.json", "--translations", tmp_path / "out.txt",
-                           "--baseline", texts / "test.tgt")
+    status, out, err = run(
+        "evaluate",
+        translation_run,
+        texts / "test.src",
+        texts / "test.tgt",
+        "--beam",
+        "1",
+        "--json",
+        tmp_path / "out.json",
+        "--translations",
+        tmp_path / "out.txt",
+        "--baseline",
+        texts / "test.tgt",
+    )
     assert status == 0 and err == ""
     found = json.loads((tmp_path / "out.json").read_text())
     lines = out.splitlines()
     assert lines[0].startswith(f"BLEU|{found['signatures']['bleu']} = {found['bleu']:.2f} ")
     assert lines[1].startswith(f"chrF2|{found['signatures']['chrf']} = {found['chrf']:.2f}")
     assert lines[2] == found["signature"]
-    assert re.search(r"\|cell:sru-v2\+gru\|layers:1\+1\|attention:dot\|params:\S+?\|data:test.src\|lines:6\|"
-                     r"beam:1\|penalty:power\|alpha:1.0\|weights:step-\d+\|", lines[2])
+    assert re.search(
+        r"\|cell:sru-v2\+gru\|layers:1\+1\|attention:dot\|params:\S+?\|data:test.src\|lines:6\|"
+        r"beam:1\|penalty:power\|alpha:1.0\|weights:step-\d+\|",
+        lines[2],
+    )
     assert lines[3].startswith("BLEU|") and "100.00 -> " in lines[3] and len(lines) == 5
     assert found["comparison"]["bleu"]["baseline"] == pytest.approx(100)
     translations = (tmp_path / "out.txt").read_text()
@@ -427,40 +525,68 @@ def test_evaluate_a_translation_model(texts, run, translation_run, tmp_path):
 def test_what_evaluate_and_score_refuse(texts, refused, language_run, translation_run):
     assert refused("evaluate", translation_run) == (
         "seqsru: evaluate: expected data.test in the configuration, found none; name SOURCE and REFERENCE, "
-        "or take --split valid")
+        "or take --split valid"
+    )
     assert refused("evaluate", language_run, texts / "lines", "--split", "valid") == (
-        "seqsru: evaluate: expected files or --split, found both; leave one out")
+        "seqsru: evaluate: expected files or --split, found both; leave one out"
+    )
     assert refused("evaluate", language_run, texts / "lines", texts / "lines") == (
-        "seqsru: evaluate: expected 1 files, found 2; this run takes a text")
+        "seqsru: evaluate: expected 1 files, found 2; this run takes a text"
+    )
     assert refused("evaluate", language_run, "--beam", "2") == (
-        "seqsru: evaluate: expected --beam with a translation model, found a language model; leave it out")
+        "seqsru: evaluate: expected --beam with a translation model, found a language model; leave it out"
+    )
     assert refused("evaluate", translation_run, "--split", "valid", "--state", "carried") == (
-        "seqsru: evaluate: expected --state with a language model, found a translation model; leave it out")
+        "seqsru: evaluate: expected --state with a language model, found a translation model; leave it out"
+    )
     assert "expected some of bleu, chrf, ter, found 'blue'" in refused(
-        "evaluate", translation_run, "--split", "valid", "--metrics", "blue")
-    assert re.search(r"expected as many lines in \S+/lines as in \S+/valid.tgt, found 5 and 12; compare ",
-                     refused("evaluate", translation_run, "--split", "valid", "--baseline", texts / "lines"))
+        "evaluate", translation_run, "--split", "valid", "--metrics", "blue"
+    )
+    assert re.search(
+        r"expected as many lines in \S+/lines as in \S+/valid.tgt, found 5 and 12; compare ",
+        refused("evaluate", translation_run, "--split", "valid", "--baseline", texts / "lines"),
+    )
     assert refused("score", language_run, "a", "b") == (
-        "seqsru: score: expected 0 or 1 files, found 2; a language model takes one text, or stdin")
+        "seqsru: score: expected 0 or 1 files, found 2; a language model takes one text, or stdin"
+    )
     assert refused("generate", translation_run, "--prompt", "one") == (
         "seqsru: generate: expected a run of a language model, found one of a translation model; `seqsru "
-        "--help` says what that can do")
+        "--help` says what that can do"
+    )
     assert refused("generate", language_run, "--prompt", "one", "--temperature", "0").startswith(
-        "seqsru: temperature: expected a finite number above 0, found 0.0")
+        "seqsru: temperature: expected a finite number above 0, found 0.0"
+    )
 
 
 def test_latency_of_two_translation_models(texts, run, refused, translation_run, language_run, tmp_path):
-    status, out, err = run("latency", translation_run, "--against", translation_run, "--first", "2",
-                           "--beam", "1", "--length", "4", "--repeats", "2", "--json", tmp_path / "l.json")
+    status, out, err = run(
+        "latency",
+        translation_run,
+        "--against",
+        translation_run,
+        "--first",
+        "2",
+        "--beam",
+        "1",
+        "--length",
+        "4",
+        "--repeats",
+        "2",
+        "--json",
+        tmp_path / "l.json",
+    )
     assert status == 0 and err == "" and "P50 of later tokens" in out
     assert len(json.loads((tmp_path / "l.json").read_text())["signatures"]) == 2
     assert "|data:valid.src|lines:2|decoder:beam 1|batch:1|length:4|threads:1|" in out.splitlines()[-1]
     assert refused("latency", translation_run, "--first", "0") == (
-        "seqsru: latency: expected --first of at least 1, found 0; leave it out")
+        "seqsru: latency: expected --first of at least 1, found 0; leave it out"
+    )
     assert refused("latency", language_run, "--beam", "2") == (
-        "seqsru: latency: expected --beam with a translation model, found a language model; leave it out")
+        "seqsru: latency: expected --beam with a translation model, found a language model; leave it out"
+    )
     assert refused("latency", language_run, "--plot", "latency.txt") == (
-        "seqsru: plot: expected a file ending in .png, .svg, .pdf, found latency.txt; rename it")
+        "seqsru: plot: expected a file ending in .png, .svg, .pdf, found latency.txt; rename it"
+    )
 
 
 def test_a_damaged_checkpoint_is_told(texts, run, tmp_path):
@@ -475,6 +601,7 @@ def test_a_damaged_checkpoint_is_told(texts, run, tmp_path):
 
 
 # ---- doctor and fetch ------------------------------------------------------------------------------
+
 
 def test_doctor(run):
     status, out, err = run("doctor")
@@ -500,6 +627,7 @@ def test_doctor_knows_what_setup_asks_for():
 
     def names(text):
         return tuple(re.match(r"[\w-]+", line)[0] for line in text.strip().split("\n"))
+
     assert names(setup["options"]["install_requires"]) == cli.REQUIRED
     for extra, packages in cli.EXTRAS.items():
         assert names(setup["options.extras_require"][extra]) == packages

@@ -1,4 +1,5 @@
 """Which part of the package may import which, and what importing loads."""
+
 import ast
 import subprocess
 import sys
@@ -10,8 +11,15 @@ import seqsru
 
 PACKAGE = Path(seqsru.__file__).parent
 # Parts of more than one file.
-PARTS = {"schema": "config", "places": "config", "builder": "build", "builders": "build",
-         "commands": "cli", "measurements": "cli", "options": "cli"}
+PARTS = {
+    "schema": "config",
+    "places": "config",
+    "builder": "build",
+    "builders": "build",
+    "commands": "cli",
+    "measurements": "cli",
+    "options": "cli",
+}
 LOWER = {"ops", "cells", "models", "data", "decoding"}
 ARROWS = {
     "ops": set(),
@@ -43,12 +51,15 @@ def imported(source, package):
                 if alias.name.split(".")[0] == "seqsru":
                     yield alias.name.split(".")[1:]
         elif isinstance(node, ast.ImportFrom):
-            base = ["seqsru", *package][:1 + len(package) - (node.level - 1)] if node.level else []
+            base = ["seqsru", *package][: 1 + len(package) - (node.level - 1)] if node.level else []
             names = base + (node.module.split(".") if node.module else [])
             if names[0] == "seqsru":
                 # `from seqsru import cells` names the part last, `from seqsru import __version__` none.
-                yield from [names[1:]] if len(names) > 1 else ([alias.name] for alias in node.names
-                                                               if not alias.name.startswith("__"))
+                yield from (
+                    [names[1:]]
+                    if len(names) > 1
+                    else ([alias.name] for alias in node.names if not alias.name.startswith("__"))
+                )
 
 
 def forbidden(files):
@@ -67,29 +78,35 @@ def test_no_file_imports_against_the_arrows():
     assert list(forbidden(files)) == []
 
 
-@pytest.mark.parametrize("path, source, part", [
-    ("ops/scan.py", "def f():\n    from seqsru.cells import Cell", "cells"),
-    ("ops/scan.py", "import seqsru.data.lines", "data"),
-    ("ops/scan.py", "from ..cells.sru import SRUCell", "cells"),
-    ("ops/scan.py", "from .. import cells", "cells"),
-    ("data/lines.py", "from seqsru import config", "config"),
-    ("decoding/beam.py", "from seqsru.models import Translator", "models"),
-    ("evaluation/bleu.py", "from seqsru.training import Trainer", "training"),
-    ("training/trainer.py", "from seqsru.config import load", "config"),
-    ("models/attention.py", "from seqsru.decoding import beam_search", "decoding"),
-    ("config.py", "from .ops import sru_scan", "ops"),
-    ("schema.py", "import seqsru.build", "build"),
-    ("build.py", "from seqsru.cli import main", "cli"),
-    ("cells/sru.py", "from seqsru import SRU", "SRU"),
-])
+@pytest.mark.parametrize(
+    "path, source, part",
+    [
+        ("ops/scan.py", "def f():\n    from seqsru.cells import Cell", "cells"),
+        ("ops/scan.py", "import seqsru.data.lines", "data"),
+        ("ops/scan.py", "from ..cells.sru import SRUCell", "cells"),
+        ("ops/scan.py", "from .. import cells", "cells"),
+        ("data/lines.py", "from seqsru import config", "config"),
+        ("decoding/beam.py", "from seqsru.models import Translator", "models"),
+        ("evaluation/bleu.py", "from seqsru.training import Trainer", "training"),
+        ("training/trainer.py", "from seqsru.config import load", "config"),
+        ("models/attention.py", "from seqsru.decoding import beam_search", "decoding"),
+        ("config.py", "from .ops import sru_scan", "ops"),
+        ("schema.py", "import seqsru.build", "build"),
+        ("build.py", "from seqsru.cli import main", "cli"),
+        ("cells/sru.py", "from seqsru import SRU", "SRU"),
+    ],
+)
 def test_the_check_sees(path, source, part):
     assert list(forbidden({path: source})) == [(path, part)]
 
 
 def test_the_check_allows():
-    good = {"ops/scan.py": "from .reference import scan\nfrom seqsru.ops import linear\nimport torch.data",
-            "config.py": "from seqsru.schema import Section", "build.py": "from seqsru import __version__",
-            "training/trainer.py": "from seqsru.evaluation.perplexity import perplexity"}
+    good = {
+        "ops/scan.py": "from .reference import scan\nfrom seqsru.ops import linear\nimport torch.data",
+        "config.py": "from seqsru.schema import Section",
+        "build.py": "from seqsru import __version__",
+        "training/trainer.py": "from seqsru.evaluation.perplexity import perplexity",
+    }
     assert list(forbidden(good)) == []
 
 
@@ -103,32 +120,54 @@ def test_one_level_of_folders_and_no_stray_part():
 def loaded(statement, modules):
     """Those of ``modules`` that a fresh interpreter has loaded after ``statement``."""
     code = f"import sys\n{statement}\nprint(*[m for m in {modules!r} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                         cwd=PACKAGE.parent)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
     return run.stdout.split()
 
 
 def test_importing_does_nothing():
-    heavy = ["torch", "numpy", "numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors",
-             "matplotlib"]
+    heavy = [
+        "torch",
+        "numpy",
+        "numba",
+        "sentencepiece",
+        "sacrebleu",
+        "yaml",
+        "tqdm",
+        "safetensors",
+        "matplotlib",
+    ]
     assert loaded("import seqsru; assert seqsru.__version__; import seqsru.cli", heavy) == []
 
 
 @pytest.mark.slow
 def test_layers_need_only_torch():
-    others = ["numba", "sentencepiece", "sacrebleu", "yaml", "tqdm", "safetensors", "matplotlib",
-              "tensorboard"]
+    others = [
+        "numba",
+        "sentencepiece",
+        "sacrebleu",
+        "yaml",
+        "tqdm",
+        "safetensors",
+        "matplotlib",
+        "tensorboard",
+    ]
     # None in sys.modules makes an import fail, whether or not the package is installed.
-    statement = (f"sys.modules.update(dict.fromkeys({others!r}))\nimport seqsru.ops, seqsru.decoding, "
-                 f"seqsru.models\n"
-                 "from seqsru import SRU")
+    statement = (
+        f"sys.modules.update(dict.fromkeys({others!r}))\nimport seqsru.ops, seqsru.decoding, "
+        f"seqsru.models\n"
+        "from seqsru import SRU"
+    )
     assert loaded(statement, []) == []
 
 
 @pytest.mark.slow
 def test_the_rest_loads_no_compiler_and_no_model_of_text_and_looks_for_no_device():
-    statement = ("import torch\ntorch.cuda.is_available = torch.cuda.device_count = lambda: 1 / 0\n"
-                 "from seqsru import SRU, load\nimport seqsru.commands")
+    statement = (
+        "import torch\ntorch.cuda.is_available = torch.cuda.device_count = lambda: 1 / 0\n"
+        "from seqsru import SRU, load\nimport seqsru.commands"
+    )
     assert loaded(statement, ["numba", "sentencepiece", "sacrebleu", "matplotlib", "tensorboard"]) == []
 
 

@@ -1,4 +1,5 @@
 """Tiny data and tiny runs for the tests of the parts that need whole ones."""
+
 import random
 
 from seqsru import build, config
@@ -47,7 +48,8 @@ def write_texts(folder):
         (folder / f"{split}.txt").write_text("".join(line + "\n" for line in lines))
         (folder / f"{split}.src").write_text("".join(line + "\n" for line in lines))
         (folder / f"{split}.tgt").write_text(
-            "".join(" ".join(line.upper().split()[::-1]) + "\n" for line in lines))
+            "".join(" ".join(line.upper().split()[::-1]) + "\n" for line in lines)
+        )
 
 
 def write_config(folder, text):

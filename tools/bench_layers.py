@@ -12,6 +12,7 @@ Only ratios inside one run mean anything on a shared machine. So the layers take
 repeats every layer is timed once, its time is divided by the SRU's of the same repeat, and the median of
 those ratios is printed with its quartiles.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -28,8 +29,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqsru.cells import CELLS, SRU, Stack  # noqa: E402
-from seqsru.evaluation.environment import environment  # noqa: E402
+from seqsru.cells import CELLS, SRU, Stack
+from seqsru.evaluation.environment import environment
 
 SIZES = ((32, 32, 256), (64, 32, 512), (35, 20, 650), (64, 64, 1024))
 PASSES = ("forward", "training")
@@ -60,17 +61,29 @@ def main(arguments: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--sizes", default=",".join("x".join(map(str, size)) for size in SIZES),
-                        help="sizes TxBxD, separated by commas (default: %(default)s)")
-    parser.add_argument("--layers", default=",".join(name for name in LAYERS if name != "SRU"),
-                        help=f"what to compare with the SRU, separated by commas, among {', '.join(CHOICES)} "
-                             "(default: %(default)s)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
-                        help="bfloat16: products under autocast (default: float32)")
-    parser.add_argument("--repeats", type=int, default=9,
-                        help="times each layer is measured (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.05,
-                        help="least time of one measurement (default: %(default)s)")
+    parser.add_argument(
+        "--sizes",
+        default=",".join("x".join(map(str, size)) for size in SIZES),
+        help="sizes TxBxD, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--layers",
+        default=",".join(name for name in LAYERS if name != "SRU"),
+        help=f"what to compare with the SRU, separated by commas, among {', '.join(CHOICES)} "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: products under autocast (default: float32)",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="times each layer is measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.05, help="least time of one measurement (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own)")
     parser.add_argument("--out", type=Path, help="file for the numbers, as JSON")
     given = parser.parse_args(arguments)
@@ -82,8 +95,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds, layers)
-    report = {"environment": environment(torch.device(given.device)), "precision": given.precision,
-              "repeats": given.repeats, "rows": rows}
+    report = {
+        "environment": environment(torch.device(given.device)),
+        "precision": given.precision,
+        "repeats": given.repeats,
+        "rows": rows,
+    }
     print(f"{report['environment']['device_name']}, {given.precision}, {given.repeats} repeats")
     print(table(rows))
     if given.out:
@@ -107,8 +124,14 @@ def layer_of(name: str) -> str:
     return name
 
 
-def compare(sizes: list[tuple[int, int, int]], device: torch.device, precision: str, repeats: int,
-            seconds: float, layers: Iterable[str] = LAYERS) -> list[dict]:
+def compare(
+    sizes: list[tuple[int, int, int]],
+    device: torch.device,
+    precision: str,
+    repeats: int,
+    seconds: float,
+    layers: Iterable[str] = LAYERS,
+) -> list[dict]:
     """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU."""
     rows = []
     for T, B, D in sizes:
@@ -118,8 +141,17 @@ def compare(sizes: list[tuple[int, int, int]], device: torch.device, precision: 
             times = take_turns({name: both[what] for name, both in calls.items()}, device, repeats, seconds)
             for name, measured in times.items():
                 ratios = [own / base for own, base in zip(measured, times["SRU"])]
-                rows.append({"T": T, "B": B, "D": D, "pass": what, "layer": name,
-                             "ms": spread([1e3 * t for t in measured]), "ratio": spread(ratios)})
+                rows.append(
+                    {
+                        "T": T,
+                        "B": B,
+                        "D": D,
+                        "pass": what,
+                        "layer": name,
+                        "ms": spread([1e3 * t for t in measured]),
+                        "ratio": spread(ratios),
+                    }
+                )
     return rows
 
 
@@ -151,12 +183,16 @@ def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str
     return {"forward": forward, "training": training}
 
 
-def take_turns(calls: dict[str, Callable[[], object]], device: torch.device, repeats: int, seconds: float,
-               ) -> dict[str, list[float]]:
+def take_turns(
+    calls: dict[str, Callable[[], object]],
+    device: torch.device,
+    repeats: int,
+    seconds: float,
+) -> dict[str, list[float]]:
     """Seconds a call of each function, measured `repeats` times in turn, each over at least `seconds`."""
     counts = {}
     for name, call in calls.items():
-        timed(call, device, 1)                                  # compiles, allocates, chooses algorithms
+        timed(call, device, 1)  # compiles, allocates, chooses algorithms
         timed(call, device, 1)
         counts[name] = max(1, round(seconds / timed(call, device, 1)))
     found: dict[str, list[float]] = {name: [] for name in calls}
@@ -199,8 +235,10 @@ def table(rows: list[dict]) -> str:
         keys = ("T", "B", "D", "pass")
         same = {row["layer"]: row for row in rows if all(row[key] == first[key] for key in keys)}
         size = f"{first['T']}, {first['B']}, {first['D']}"
-        lines.append(f"{size:>14}  {first['pass']:<8}  {shown(first['ms'], 3):>22}"
-                     + "".join(f"  {shown(same[name]['ratio'], 2):>20}" for name in others))
+        lines.append(
+            f"{size:>14}  {first['pass']:<8}  {shown(first['ms'], 3):>22}"
+            + "".join(f"  {shown(same[name]['ratio'], 2):>20}" for name in others)
+        )
     return "\n".join(lines)
 
 

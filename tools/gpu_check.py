@@ -7,6 +7,7 @@ pytest and this checkout, downloads nothing and installs nothing. Each section o
 process of its own, so that one that fails, or hangs, or breaks the device's context is recorded as failed
 and the others still run; both files are written again after each.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,12 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("out", type=Path, help="folder for the results")
-    parser.add_argument("--device", default="cuda",
-                        help="cuda, cuda:1, or cpu to try the program out (default: cuda)")
+    parser.add_argument(
+        "--device", default="cuda", help="cuda, cuda:1, or cpu to try the program out (default: cuda)"
+    )
     parser.add_argument("--tiny", action="store_true", help="sizes that say nothing, to try the program out")
     parser.add_argument("--only", help="sections to run, separated by commas (default: all)")
-    parser.add_argument("--budget", type=float, default=540.0,
-                        help="seconds after which no section is started or goes on (default: %(default)s)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=540.0,
+        help="seconds after which no section is started or goes on (default: %(default)s)",
+    )
     parser.add_argument("--section", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.section:
@@ -63,11 +69,13 @@ def describe(device: str) -> dict:
     found = environment(here) | {"cuda": torch.version.cuda}
     if here.type == "cuda":
         properties = torch.cuda.get_device_properties(here)
-        found |= {"memory_gib": round(properties.total_memory / 2 ** 30, 1),
-                  "multiprocessors": properties.multi_processor_count,
-                  "capability": f"{properties.major}.{properties.minor}",
-                  "devices": torch.cuda.device_count(),
-                  "cudnn": torch.backends.cudnn.version()}
+        found |= {
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "multiprocessors": properties.multi_processor_count,
+            "capability": f"{properties.major}.{properties.minor}",
+            "devices": torch.cuda.device_count(),
+            "cudnn": torch.backends.cudnn.version(),
+        }
     return found
 
 
@@ -99,7 +107,7 @@ def run_apart(name: str, options: list[str], out: Path, limit: float) -> dict:
         try:
             child.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)        # the section and what it started
+            os.killpg(child.pid, signal.SIGKILL)  # the section and what it started
             child.wait()
             section: dict = {"status": "failed", "error": f"not done after {limit:.0f} s"}
         else:
@@ -144,9 +152,13 @@ def columns(rows: list[dict]) -> list[str]:
     cells = [["-" if row.get(key) is None else str(row[key]) for key in keys] for row in rows]
     widths = [max(len(key), *(len(line[i]) for line in cells)) for i, key in enumerate(keys)]
     numeric = [all(isinstance(row.get(key, 0), (int, float, type(None))) for row in rows) for key in keys]
-    return ["  ".join(text.rjust(width) if number else text.ljust(width)
-                      for text, width, number in zip(line, widths, numeric)).rstrip()
-            for line in ([keys, *cells] if rows else [])]
+    return [
+        "  ".join(
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(line, widths, numeric)
+        ).rstrip()
+        for line in ([keys, *cells] if rows else [])
+    ]
 
 
 if __name__ == "__main__":

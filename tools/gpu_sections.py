@@ -3,6 +3,7 @@
 Nothing here needs more than torch, numba-cuda and this checkout. With `tiny` the sizes are small enough for a
 test on a CPU; graphs are captured on CUDA devices only.
 """
+
 from __future__ import annotations
 
 import os
@@ -35,10 +36,21 @@ def gpu_tests(device: torch.device, tiny: bool) -> Rows:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-W", "default",
-                   "-p", "no:cacheprovider", f"--junitxml={report}"]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                             env={**os.environ, "PYTHONPATH": str(ROOT)})
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "tests/gpu",
+            "-q",
+            "-W",
+            "default",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+        ]
+        run = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         if not report.exists():
             raise RuntimeError(f"pytest wrote no report: {(run.stdout + run.stderr)[-2000:]}")
         return test_rows(report.read_text(encoding="utf-8"))
@@ -71,19 +83,36 @@ def bandwidth(device: torch.device, tiny: bool) -> Rows:
     size = 1 << (20 if tiny else 30)
     seconds = copy_seconds(size, device)
     copy = 2 * size / seconds / 1e9
-    rows: Rows = [{"kernel": "copy", "dtype": "uint8", "T,B,D": "", "MB": round(2 * size / 1e6, 1),
-                   "us": round(seconds * 1e6, 1), "GB/s": round(copy, 1), "of copy": 1.0, "eager us": None}]
+    rows: Rows = [
+        {
+            "kernel": "copy",
+            "dtype": "uint8",
+            "T,B,D": "",
+            "MB": round(2 * size / 1e6, 1),
+            "us": round(seconds * 1e6, 1),
+            "GB/s": round(copy, 1),
+            "of copy": 1.0,
+            "eager us": None,
+        }
+    ]
     sizes = [(3, 2, 8)] if tiny else [(35, 32, 910), (64, 64, 1024), (256, 64, 2048), (1, 1, 512)]
     for dtype in (torch.float32, torch.bfloat16):
         for T, B, D in sizes:
             for name, call, moved in kernel_calls(device, dtype, T, B, D):
                 seconds = kernel_seconds(call, device)
                 rate = moved / seconds / 1e9
-                rows.append({
-                    "kernel": name, "dtype": str(dtype).removeprefix("torch."), "T,B,D": f"{T},{B},{D}",
-                    "MB": round(moved / 1e6, 3), "us": round(seconds * 1e6, 2), "GB/s": round(rate, 1),
-                    "of copy": round(rate / copy, 3), "eager us": round(eager_seconds(call, device) * 1e6, 1),
-                })
+                rows.append(
+                    {
+                        "kernel": name,
+                        "dtype": str(dtype).removeprefix("torch."),
+                        "T,B,D": f"{T},{B},{D}",
+                        "MB": round(moved / 1e6, 3),
+                        "us": round(seconds * 1e6, 2),
+                        "GB/s": round(rate, 1),
+                        "of copy": round(rate / copy, 3),
+                        "eager us": round(eager_seconds(call, device) * 1e6, 1),
+                    }
+                )
     return rows
 
 
@@ -93,8 +122,13 @@ def copy_seconds(size: int, device: torch.device) -> float:
     return kernel_seconds(lambda: target.copy_(source), device)
 
 
-def kernel_calls(device: torch.device, dtype: torch.dtype, T: int, B: int, D: int,
-                 ) -> list[tuple[str, Callable[[], object], int]]:
+def kernel_calls(
+    device: torch.device,
+    dtype: torch.dtype,
+    T: int,
+    B: int,
+    D: int,
+) -> list[tuple[str, Callable[[], object], int]]:
     """The backend's functions on random data: (name, call, bytes that must move)."""
     module, wide = backend_module("auto", device), accumulation_dtype(dtype)
     torch.manual_seed(0)
@@ -105,15 +139,27 @@ def kernel_calls(device: torch.device, dtype: torch.dtype, T: int, B: int, D: in
     _, _, linear_c = module.linear_forward(a, x, c0, None, True)
     e, w, n, state = u.element_size(), c0.element_size(), T * B * D, B * D * c0.element_size()
     return [
-        ("sru forward", lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False),
-         n * 5 * e + 2 * state),
-        ("sru forward, c kept", lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True),
-         n * (5 * e + w) + 2 * state),
-        ("sru backward", lambda: module.sru_backward(gh, c0, u, x, c0, v, b, None, None, c, 0, 1.0),
-         n * (9 * e + w) + 7 * state),
+        (
+            "sru forward",
+            lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False),
+            n * 5 * e + 2 * state,
+        ),
+        (
+            "sru forward, c kept",
+            lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True),
+            n * (5 * e + w) + 2 * state,
+        ),
+        (
+            "sru backward",
+            lambda: module.sru_backward(gh, c0, u, x, c0, v, b, None, None, c, 0, 1.0),
+            n * (9 * e + w) + 7 * state,
+        ),
         ("linear forward", lambda: module.linear_forward(a, x, c0, None, False), n * 3 * e + 2 * state),
-        ("linear backward", lambda: module.linear_backward(gh, c0, a, c0, linear_c, None),
-         n * (4 * e + w) + 3 * state),
+        (
+            "linear backward",
+            lambda: module.linear_backward(gh, c0, a, c0, linear_c, None),
+            n * (4 * e + w) + 3 * state,
+        ),
     ]
 
 
@@ -135,9 +181,16 @@ def prefill(device: torch.device, tiny: bool) -> Rows:
                 whole = kernel_seconds(call, device)
             finally:
                 cuda._span = chosen
-            rows.append({"kernel": name, "T,D": f"{T},{D}", "chunks": chunks,
-                         "whole us": round(1e6 * whole, 2), "chunked us": round(1e6 * chunked, 2),
-                         "whole / chunked": round(whole / chunked, 3)})
+            rows.append(
+                {
+                    "kernel": name,
+                    "T,D": f"{T},{D}",
+                    "chunks": chunks,
+                    "whole us": round(1e6 * whole, 2),
+                    "chunked us": round(1e6 * chunked, 2),
+                    "whole / chunked": round(whole / chunked, 3),
+                }
+            )
     return rows
 
 
@@ -149,10 +202,16 @@ def version_1_calls(device: torch.device, T: int, D: int) -> list[tuple[str, Cal
     c0, b = torch.randn(1, D, device=device), torch.randn(2, D, device=device)
     _, _, c = module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
     return [
-        ("sru v1 forward",
-         lambda: module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, False), 20 * T * D),
-        ("sru v1 backward",
-         lambda: module.sru_backward(gh, c0, u, x, c0, None, b, None, None, c, 0, 1.0), 40 * T * D),
+        (
+            "sru v1 forward",
+            lambda: module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, False),
+            20 * T * D,
+        ),
+        (
+            "sru v1 backward",
+            lambda: module.sru_backward(gh, c0, u, x, c0, None, b, None, None, c, 0, 1.0),
+            40 * T * D,
+        ),
     ]
 
 
@@ -163,12 +222,20 @@ def layers(device: torch.device, tiny: bool) -> Rows:
     for precision in ("float32",) if tiny else ("float32", "bfloat16"):
         for row in compare(sizes, device, precision, 3 if tiny else 7, 0.001 if tiny else 0.03):
             ms, ratio = row["ms"], row["ratio"]
-            rows.append({
-                "precision": precision, "T,B,D": f"{row['T']},{row['B']},{row['D']}", "pass": row["pass"],
-                "layer": row["layer"], "ms": round(ms["median"], 4), "ms q1": round(ms["q1"], 4),
-                "ms q3": round(ms["q3"], 4), "to SRU": round(ratio["median"], 3),
-                "q1": round(ratio["q1"], 3), "q3": round(ratio["q3"], 3),
-            })
+            rows.append(
+                {
+                    "precision": precision,
+                    "T,B,D": f"{row['T']},{row['B']},{row['D']}",
+                    "pass": row["pass"],
+                    "layer": row["layer"],
+                    "ms": round(ms["median"], 4),
+                    "ms q1": round(ms["q1"], 4),
+                    "ms q3": round(ms["q3"], 4),
+                    "to SRU": round(ratio["median"], 3),
+                    "q1": round(ratio["q1"], 3),
+                    "q3": round(ratio["q3"], 3),
+                }
+            )
     return rows
 
 
@@ -190,14 +257,22 @@ def training(device: torch.device, tiny: bool) -> Rows:
             seconds = step_seconds(model, device, precision, vocabulary, T, B, steps)
             count = sum(parameter.numel() for parameter in model.parameters())
             usual = median(seconds)
-            rows.append({"model": f"{cell} {depth} x {width}", "parameters": count, "precision": precision,
-                         "ms a step": round(1e3 * usual, 3), "tokens/s": round(T * B / usual),
-                         "first step s": round(seconds[0], 2)})
+            rows.append(
+                {
+                    "model": f"{cell} {depth} x {width}",
+                    "parameters": count,
+                    "precision": precision,
+                    "ms a step": round(1e3 * usual, 3),
+                    "tokens/s": round(T * B / usual),
+                    "first step s": round(seconds[0], 2),
+                }
+            )
     return rows
 
 
-def step_seconds(model: LanguageModel, device: torch.device, precision: str, vocabulary: int, T: int, B: int,
-                 steps: int) -> list[float]:
+def step_seconds(
+    model: LanguageModel, device: torch.device, precision: str, vocabulary: int, T: int, B: int, steps: int
+) -> list[float]:
     """Seconds of each training step, the first one, which compiles, included."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     state, found = model.initial_state(B), []
@@ -244,20 +319,26 @@ def decoding(device: torch.device, tiny: bool) -> Rows:
             if device.type == "cuda":
                 try:
                     row |= microseconds("graph", captured(step).replay, device, steps)
-                except RuntimeError as error:       # some version of cuDNN may not let itself be captured
+                except RuntimeError as error:  # some version of cuDNN may not let itself be captured
                     row["graph"] = str(error)[:200]
             rows.append(row)
     return rows
 
 
-def microseconds(name: str, call: Callable[[], object], device: torch.device, steps: int,
-                 ) -> dict[str, object]:
+def microseconds(
+    name: str,
+    call: Callable[[], object],
+    device: torch.device,
+    steps: int,
+) -> dict[str, object]:
     """P50 and P90 of single calls."""
     for _ in range(3):
         call()
     times = [1e6 * timed(call, device, 1) for _ in range(steps)]
-    return {f"{name} P50 us": round(median(times), 1),
-            f"{name} P90 us": round(quantiles(times, n=10, method="inclusive")[-1], 1)}
+    return {
+        f"{name} P50 us": round(median(times), 1),
+        f"{name} P90 us": round(quantiles(times, n=10, method="inclusive")[-1], 1),
+    }
 
 
 def captured(call: Callable[[], object], times: int = 1) -> torch.cuda.CUDAGraph:

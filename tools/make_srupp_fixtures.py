@@ -8,6 +8,7 @@ no compiler on a CPU):
 Each file holds a state dictionary with alpha and the LayerNorms off their initial values, an input, what the
 package makes of it, and the gradient of the input; its metadata holds the arguments of `stack_from_srupp`.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,9 +29,20 @@ def causal(steps: int, seen: int, memory: int) -> Tensor:
     return torch.zeros(steps, seen).masked_fill((key > query) | (key < query - memory), float("-inf"))
 
 
-def make(folder: Path, name: str, sizes: tuple[int, int, int], layers: int, heads: int, *,
-         memory: int = 128, full: bool = False, bidirectional: bool = False, padded: bool = False,
-         pieces: tuple[int, ...] = (STEPS,), **options: object) -> None:
+def make(
+    folder: Path,
+    name: str,
+    sizes: tuple[int, int, int],
+    layers: int,
+    heads: int,
+    *,
+    memory: int = 128,
+    full: bool = False,
+    bidirectional: bool = False,
+    padded: bool = False,
+    pieces: tuple[int, ...] = (STEPS,),
+    **options: object,
+) -> None:
     """Write one file; `pieces` are the lengths in which the package reads the stream."""
     from safetensors.torch import save_file
     from sru import SRUpp
@@ -50,8 +62,9 @@ def make(folder: Path, name: str, sizes: tuple[int, int, int], layers: int, head
     for steps in pieces:
         before = 0 if memories is None else len(memories[0])
         mask = None if full else causal(steps, before + steps, memory)
-        y, c, bank = net(x[at:at + steps], c, mask_pad=~valid if padded else None, attn_mask=mask,
-                         memory=memories)
+        y, c, bank = net(
+            x[at : at + steps], c, mask_pad=~valid if padded else None, attn_mask=mask, memory=memories
+        )
         read = bank["saved_inputs"]
         memories = read if memories is None else [torch.cat(pair) for pair in zip(memories, read)]
         outputs.append(y)
@@ -60,26 +73,58 @@ def make(folder: Path, name: str, sizes: tuple[int, int, int], layers: int, head
     gradient = torch.randn_like(y) * (valid.unsqueeze(-1) if padded else 1.0)
     (y * gradient).sum().backward()
     tensors = {f"state.{key}": tensor.contiguous() for key, tensor in net.state_dict().items()}
-    tensors |= {"input": x, "output": y, "final_state": c, "steps": torch.tensor(pieces),
-                "output_gradient": gradient, "input_gradient": x.grad}
+    tensors |= {
+        "input": x,
+        "output": y,
+        "final_state": c,
+        "steps": torch.tensor(pieces),
+        "output_gradient": gradient,
+        "input_gradient": x.grad,
+    }
     if padded:
         tensors["valid"] = valid.to(torch.uint8)
-    arguments = {"num_heads": heads, "bidirectional": bidirectional, "memory": memory,
-                 "attention": "full" if full else "causal",
-                 "normalize_after": options.get("normalize_after", False)}
-    save_file({key: tensor.detach().clone() for key, tensor in tensors.items()},
-              folder / f"srupp-{name}.safetensors",
-              metadata={"arguments": json.dumps(arguments), "package": "sru 3.0.0.dev6"})
+    arguments = {
+        "num_heads": heads,
+        "bidirectional": bidirectional,
+        "memory": memory,
+        "attention": "full" if full else "causal",
+        "normalize_after": options.get("normalize_after", False),
+    }
+    save_file(
+        {key: tensor.detach().clone() for key, tensor in tensors.items()},
+        folder / f"srupp-{name}.safetensors",
+        metadata={"arguments": json.dumps(arguments), "package": "sru 3.0.0.dev6"},
+    )
 
 
 def main(folder: Path) -> None:
     make(folder, "causal", (6, 6, 8), 2, 2, memory=4)
     make(folder, "streaming", (5, 6, 8), 2, 1, memory=50, pieces=(4, 1, 6))
-    make(folder, "full-bidirectional", (6, 3, 8), 2, 4, full=True, bidirectional=True, padded=True,
-         rescale=True)
+    make(
+        folder,
+        "full-bidirectional",
+        (6, 3, 8),
+        2,
+        4,
+        full=True,
+        bidirectional=True,
+        padded=True,
+        rescale=True,
+    )
     make(folder, "every-second", (6, 6, 8), 4, 1, memory=3, attention_every_n_layers=2, layer_norm=True)
-    make(folder, "last-one", (7, 6, 4), 3, 2, memory=3, attention_last_n_layers=1, layer_norm=True,
-         normalize_after=True, attn_layer_norm=False, proj_input_to_hidden_first=True)
+    make(
+        folder,
+        "last-one",
+        (7, 6, 4),
+        3,
+        2,
+        memory=3,
+        attention_last_n_layers=1,
+        layer_norm=True,
+        normalize_after=True,
+        attn_layer_norm=False,
+        proj_input_to_hidden_first=True,
+    )
 
 
 if __name__ == "__main__":

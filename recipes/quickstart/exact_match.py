@@ -2,6 +2,7 @@
 
 Prints the share and the first lines that differ; writes {"exact_match": percent, "lines": n} to RESULT.json.
 """
+
 from __future__ import annotations
 
 import json

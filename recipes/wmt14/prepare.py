@@ -5,6 +5,7 @@
 
 Writes OUT/train.en, OUT/train.de and OUT/report.json. Filters act on pairs; what they leave out is counted.
 """
+
 import argparse
 import hashlib
 import json
@@ -18,12 +19,14 @@ from seqsru.data.errors import DataError
 from seqsru.data.files import write_whole
 from seqsru.data.lines import Report, read_parallel
 
-CORPORA = [(f"{stem}.en", f"{stem}.de")
-           for stem in ("europarl-v7.de-en", "commoncrawl.de-en", "news-commentary-v9.de-en")]
+CORPORA = [
+    (f"{stem}.en", f"{stem}.de")
+    for stem in ("europarl-v7.de-en", "commoncrawl.de-en", "news-commentary-v9.de-en")
+]
 SAMPLE = [("src-train-case.txt", "tgt-train-case.txt")]
-MAX_WORDS = 120             # of a side, between white space
-MAX_RATIO = 2               # the longer side has at most so many times the characters of the shorter, and
-SLACK = 10                  # so many more, since the ratio says little of short lines
+MAX_WORDS = 120  # of a side, between white space
+MAX_RATIO = 2  # the longer side has at most so many times the characters of the shorter, and
+SLACK = 10  # so many more, since the ratio says little of short lines
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 
 
@@ -87,8 +90,12 @@ def prepare(folder: Path, out: Path, *, sample: bool) -> list[Report]:
         raise DataError(f"expected pairs in {folder} that pass the filters, found none; check the folder")
     for language, lines in zip(("en", "de"), kept):
         write_whole(out / f"train.{language}", "".join(line + "\n" for line in lines).encode())
-    summary = {"kept": len(kept[0]), "corpora": [{"name": r.name, "lines": r.total, "skipped": r.counts,
-                                                  "first_lines": r.first} for r in reports]}
+    summary = {
+        "kept": len(kept[0]),
+        "corpora": [
+            {"name": r.name, "lines": r.total, "skipped": r.counts, "first_lines": r.first} for r in reports
+        ],
+    }
     write_whole(out / "report.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
     print(f"{len(kept[0]):,} pairs in {out}", file=sys.stderr)
     return reports

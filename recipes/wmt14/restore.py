@@ -3,6 +3,7 @@
 Each token of the sample is ``word￨CASE`` with XML entities in the word: ``the￨C &quot;￨N eu￨U &quot;￨N``.
 The marks were made by a program that knew ASCII letters only.
 """
+
 import html
 import re
 
@@ -27,7 +28,7 @@ def restore(line: str, *, language: str) -> str:
     """
     text = ""
     quoted = False
-    glue = True                                     # nothing between the last token and the next
+    glue = True  # nothing between the last token and the next
     words = [_cased(token) for token in line.split(" ") if token]
     for word, after in zip(words, words[1:] + ["."]):
         if word == '"':
@@ -36,7 +37,7 @@ def restore(line: str, *, language: str) -> str:
             quoted, glue = opens, opens
         elif _CLOSING.fullmatch(word) or language == "en" and _CLITIC.fullmatch(word):
             text += word
-            glue = word == ":" and text[-2:-1].isdigit() and after[:1].isdigit()        # 19:45
+            glue = word == ":" and text[-2:-1].isdigit() and after[:1].isdigit()  # 19:45
         else:
             joined = glue or word.startswith("-") and len(word) > 1 and text.endswith('"')
             text += word if joined else " " + word

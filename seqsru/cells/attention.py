@@ -1,4 +1,5 @@
 """The attention inside SRU++: a projection, what it sees, and the keys and values it keeps between calls."""
+
 from __future__ import annotations
 
 import math
@@ -41,8 +42,9 @@ class Attention(nn.Module):
         Probability that a step is not seen by another.
     """
 
-    def __init__(self, input_size: int, size: int, num_heads: int, memory: int, normalize: str,
-                 dropout: float) -> None:
+    def __init__(
+        self, input_size: int, size: int, num_heads: int, memory: int, normalize: str, dropout: float
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.memory = memory if num_heads else 0
@@ -70,19 +72,21 @@ class Attention(nn.Module):
         """Return room for the keys and values of earlier steps, and that there are none."""
         if not self.memory:
             return ()
-        return (self.project.new_zeros(batch, self.memory, 2 * self.project.shape[0]),
-                self.project.new_zeros(batch, dtype=torch.int64))
+        return (
+            self.project.new_zeros(batch, self.memory, 2 * self.project.shape[0]),
+            self.project.new_zeros(batch, dtype=torch.int64),
+        )
 
     def forward(self, x: Tensor, memory: Memory, valid: Tensor | None) -> tuple[Tensor, Memory]:
         """Return o (T, B, P) for x (T, B, I), which is finite at invalid steps, and the memory after it."""
-        z = linear(x, self.project)                                                       # (T, B, P)
+        z = linear(x, self.project)  # (T, B, P)
         q = z if self.norm is None or self.normalize == "after" else self.norm(z)
         if self.key_value is None or self.alpha is None:
             return q if self.norm is None or self.normalize == "before" else self.norm(z), memory
-        key_value = linear(q, self.key_value)                                             # (T, B, 2·P)
+        key_value = linear(q, self.key_value)  # (T, B, 2·P)
         if self.memory:
             kept, count = memory
-            extended = extend(kept, key_value)                                            # (M + T, B, 2·P)
+            extended = extend(kept, key_value)  # (M + T, B, 2·P)
             seen = self._causal(q, extended, count)
             steps = x.shape[0] if valid is None else valid.sum(0)
             memory = latest(extended, kept, valid), (count + steps).clamp(max=self.memory)
@@ -94,23 +98,23 @@ class Attention(nn.Module):
     def _causal(self, q: Tensor, extended: Tensor, count: Tensor) -> Tensor:
         """Attend from q (T, B, P) to each step's own and the M before it in extended (M + T, B, 2·P)."""
         T, M = q.shape[0], self.memory
-        if torch.compiler.is_compiling():       # one node for any number of steps
+        if torch.compiler.is_compiling():  # one node for any number of steps
             return self._band(q, extended, count, 0)
         outputs = []
         for start in range(0, T, BLOCK):
             here = min(BLOCK, T - start)
             size = here if T == 1 else -(-here // STEP) * STEP
-            keys = extended[start:start + here + M]
-            found = self._band(_pad(q[start:start + here], size), _pad(keys, size + M), count, start)
+            keys = extended[start : start + here + M]
+            found = self._band(_pad(q[start : start + here], size), _pad(keys, size + M), count, start)
             outputs.append(found[:here])
         return torch.cat(outputs) if outputs else q
 
     def _band(self, q: Tensor, key_value: Tensor, count: Tensor, start: int) -> Tensor:
         """Attend from n steps of q, the first of them step `start`, to the M + n of key_value."""
-        row = torch.arange(q.shape[0], device=q.device).unsqueeze(1)                      # (n, 1)
-        column = torch.arange(key_value.shape[0], device=q.device)                        # (M + n,)
-        band = (column >= row) & (column <= row + self.memory)                            # (n, M + n)
-        filled = column + start >= (self.memory - count).unsqueeze(1)                     # (B, M + n)
+        row = torch.arange(q.shape[0], device=q.device).unsqueeze(1)  # (n, 1)
+        column = torch.arange(key_value.shape[0], device=q.device)  # (M + n,)
+        band = (column >= row) & (column <= row + self.memory)  # (n, M + n)
+        filled = column + start >= (self.memory - count).unsqueeze(1)  # (B, M + n)
         return self._attend(q, key_value, band & filled.unsqueeze(1))
 
     def _full(self, q: Tensor, key_value: Tensor, valid: Tensor | None) -> Tensor:
@@ -120,7 +124,7 @@ class Attention(nn.Module):
         mask = None
         if valid is not None:
             first = torch.arange(q.shape[0], device=q.device) == 0
-            mask = (valid.t() | first).unsqueeze(1)                                       # (B, 1, T)
+            mask = (valid.t() | first).unsqueeze(1)  # (B, 1, T)
         return self._attend(q, key_value, mask)
 
     def _attend(self, q: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
@@ -128,8 +132,12 @@ class Attention(nn.Module):
         k, v = key_value.chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3) for t in (q, k, v))
         found = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=None if mask is None else mask.unsqueeze(1),               # (B, heads, T, ·)
-            dropout_p=self.dropout if self.training else 0.0)
+            q,
+            k,
+            v,
+            attn_mask=None if mask is None else mask.unsqueeze(1),  # (B, heads, T, ·)
+            dropout_p=self.dropout if self.training else 0.0,
+        )
         return found.permute(2, 0, 1, 3).flatten(2)
 
 

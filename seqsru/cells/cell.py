@@ -1,4 +1,5 @@
 """The contract of a cell: one recurrent layer, in one direction, forward in time."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -106,24 +107,28 @@ def check_sizes(name: str, **sizes: int) -> None:
     """Raise a ValueError unless every size is a whole number of at least 1."""
     for size, value in sizes.items():
         if value < 1:
-            raise ValueError(f"{name}: expected {size} of at least 1, found {value}; give a number of "
-                             f"features or layers.")
+            raise ValueError(
+                f"{name}: expected {size} of at least 1, found {value}; give a number of features or layers."
+            )
 
 
 def check_probability(name: str, **probabilities: float) -> None:
     """Raise a ValueError unless every dropout probability is from 0 to below 1."""
     for option, p in probabilities.items():
         if not 0.0 <= p < 1.0:
-            raise ValueError(f"{name}: expected {option} from 0 to below 1, found {p}; give the share of "
-                             f"features to drop.")
+            raise ValueError(
+                f"{name}: expected {option} from 0 to below 1, found {p}; give the share of features to drop."
+            )
 
 
 def check_choice(name: str, **options: tuple[object, tuple[object, ...]]) -> None:
     """Raise a ValueError unless every option, given as (value, choices), has one of its choices."""
     for option, (value, choices) in options.items():
         if value not in choices:
-            raise ValueError(f"{name}: expected {option} to be one of {', '.join(map(str, choices))}, found "
-                             f"{value!r}; use one of these.")
+            raise ValueError(
+                f"{name}: expected {option} to be one of {', '.join(map(str, choices))}, found "
+                f"{value!r}; use one of these."
+            )
 
 
 def product_weight(weight: Tensor) -> Tensor:

@@ -44,8 +44,9 @@ class ConvCell(Cell):
         super().__init__()
         check_sizes("ConvCell", input_size=input_size, hidden_size=hidden_size)
         if window < 2:
-            raise ValueError(f"ConvCell: expected window of at least 2, found {window}; a window of 1 sees "
-                             f"no other step.")
+            raise ValueError(
+                f"ConvCell: expected window of at least 2, found {window}; a window of 1 sees no other step."
+            )
         self.input_size = input_size
         self.output_size = hidden_size
         self.window = window
@@ -66,9 +67,9 @@ class ConvCell(Cell):
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
         (history,) = state
-        extended = extend(history, zero_invalid(x, valid))                                # (k - 1 + T, B, I)
-        product = linear(windows(extended, self.window), self.weight, self.bias)          # (T, B, 2·D)
-        content, gate = product.chunk(2, dim=-1)                                          # see `gates`
+        extended = extend(history, zero_invalid(x, valid))  # (k - 1 + T, B, I)
+        product = linear(windows(extended, self.window), self.weight, self.bias)  # (T, B, 2·D)
+        content, gate = product.chunk(2, dim=-1)  # see `gates`
         return zero_invalid(content * torch.sigmoid(gate), valid), (latest(extended, history, valid),)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,5 @@
 """The SRU as a layer of its own, used like torch.nn.GRU."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from seqsru.cells.sru import Activation, Backend, Highway, SRUCell
 from seqsru.cells.sru_package import read_sru_package
 from seqsru.cells.stack import Stack
 
-_CELL: Any = SRUCell.__init__.__kwdefaults__         # defaults stand once, where the options are used
+_CELL: Any = SRUCell.__init__.__kwdefaults__  # defaults stand once, where the options are used
 _STACK: Any = Stack.__init__.__kwdefaults__
 
 
@@ -86,17 +87,35 @@ class SRU(nn.Module):
         self.hidden_size = hidden_size
         self.batch_first = batch_first
         self.stack = Stack(
-            "sru", input_size, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
-            project_input=project_input, normalize_after=normalize_after, norm_eps=norm_eps,
-            residual=residual, options={
-                "version": version, "highway": highway, "activation": activation,
-                "highway_bias": highway_bias, "rescale": rescale, "input_dropout": input_dropout,
-                "layer_norm": layer_norm, "projection_size": projection_size, "backend": backend,
+            "sru",
+            input_size,
+            hidden_size,
+            num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            project_input=project_input,
+            normalize_after=normalize_after,
+            norm_eps=norm_eps,
+            residual=residual,
+            options={
+                "version": version,
+                "highway": highway,
+                "activation": activation,
+                "highway_bias": highway_bias,
+                "rescale": rescale,
+                "input_dropout": input_dropout,
+                "layer_norm": layer_norm,
+                "projection_size": projection_size,
+                "backend": backend,
             },
         )
 
-    def forward(self, x: Tensor | PackedSequence, state: Tensor | None = None, valid: Tensor | None = None,
-                ) -> tuple[Tensor | PackedSequence, Tensor]:
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        state: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
         """Run over time.
 
         Parameters
@@ -124,15 +143,22 @@ class SRU(nn.Module):
         if isinstance(x, PackedSequence):
             return self._forward_packed(x, state, valid)
         if x.dim() not in (2, 3):
-            raise ValueError(f"SRU: expected x with 3 axes, or 2 without a batch, found shape "
-                             f"{tuple(x.shape)}; add or flatten axes.")
+            raise ValueError(
+                f"SRU: expected x with 3 axes, or 2 without a batch, found shape "
+                f"{tuple(x.shape)}; add or flatten axes."
+            )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:-1]):
-            raise ValueError(f"SRU: expected valid in bool, of shape {tuple(x.shape[:-1])} as x has, "
-                             f"found {str(valid.dtype).removeprefix('torch.')} of shape "
-                             f"{tuple(valid.shape)}; make it True on real tokens.")
+            raise ValueError(
+                f"SRU: expected valid in bool, of shape {tuple(x.shape[:-1])} as x has, "
+                f"found {str(valid.dtype).removeprefix('torch.')} of shape "
+                f"{tuple(valid.shape)}; make it True on real tokens."
+            )
         if x.dim() == 2:
-            y, state = self._run(x.unsqueeze(1), None if state is None else state.unsqueeze(1),
-                                 None if valid is None else valid.unsqueeze(1))
+            y, state = self._run(
+                x.unsqueeze(1),
+                None if state is None else state.unsqueeze(1),
+                None if valid is None else valid.unsqueeze(1),
+            )
             return y.squeeze(1), state.squeeze(1)
         if self.batch_first:
             y, state = self._run(x.transpose(0, 1), state, None if valid is None else valid.t())
@@ -144,17 +170,25 @@ class SRU(nn.Module):
         if state is not None:
             shape = (self.stack.state_size, x.shape[1], self.hidden_size)
             if state.shape != shape:
-                raise ValueError(f"SRU: expected state of shape (num_layers * directions, B, D) = {shape}, "
-                                 f"found {tuple(state.shape)}; pass what the previous call returned.")
+                raise ValueError(
+                    f"SRU: expected state of shape (num_layers * directions, B, D) = {shape}, "
+                    f"found {tuple(state.shape)}; pass what the previous call returned."
+                )
         y, last = self.stack(x, None if state is None else state.unbind(0), valid)
         return y, torch.stack(last)
 
-    def _forward_packed(self, x: PackedSequence, state: Tensor | None, valid: Tensor | None,
-                        ) -> tuple[PackedSequence, Tensor]:
+    def _forward_packed(
+        self,
+        x: PackedSequence,
+        state: Tensor | None,
+        valid: Tensor | None,
+    ) -> tuple[PackedSequence, Tensor]:
         """Unpack, run, and pack in the order the rows came in."""
         if valid is not None:
-            raise ValueError("SRU: expected no valid beside a PackedSequence, which knows its lengths, found "
-                             "both; leave valid out.")
+            raise ValueError(
+                "SRU: expected no valid beside a PackedSequence, which knows its lengths, found "
+                "both; leave valid out."
+            )
         padded, lengths = pad_packed_sequence(x)
         steps = torch.arange(len(padded), device=padded.device).unsqueeze(1)
         y, state = self._run(padded, state, steps < lengths.to(padded.device))
@@ -164,9 +198,15 @@ class SRU(nn.Module):
         return PackedSequence(packed.data, packed.batch_sizes, x.sorted_indices, x.unsorted_indices), state
 
     @classmethod
-    def from_sru_package(cls, state_dict: Mapping[str, Tensor], *, bidirectional: bool = False,
-                         use_tanh: bool | None = None, normalize_after: bool = False,
-                         has_skip_term: bool = True) -> SRU:
+    def from_sru_package(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        bidirectional: bool = False,
+        use_tanh: bool | None = None,
+        normalize_after: bool = False,
+        has_skip_term: bool = True,
+    ) -> SRU:
         """Make the layer that a state dictionary of the `sru` package describes.
 
         Every release is read, from 2017's to 3.0.0-dev; SRU++ is not. The package masks differently before
@@ -197,8 +237,13 @@ class SRU(nn.Module):
         ValueError
             A key that is unknown or missing, a tensor of another shape, or an argument that contradicts them.
         """
-        arguments, tensors = read_sru_package(state_dict, bidirectional=bidirectional, use_tanh=use_tanh,
-                                              normalize_after=normalize_after, has_skip_term=has_skip_term)
+        arguments, tensors = read_sru_package(
+            state_dict,
+            bidirectional=bidirectional,
+            use_tanh=use_tanh,
+            normalize_after=normalize_after,
+            has_skip_term=has_skip_term,
+        )
         rnn = cls(**arguments).to(state_dict["rnn_lst.0.bias"].dtype)
         rnn.load_state_dict(tensors)
         return rnn

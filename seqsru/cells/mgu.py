@@ -58,7 +58,7 @@ class MGUCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        u = linear(zero_invalid(x, valid), self.weight, self.bias)                        # (T, B, 2·D)
+        u = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 2·D)
         h, last = mgu_loop(u, state[0], product_weight(self.recurrent_weight), valid=valid)
         return h, (last,)
 

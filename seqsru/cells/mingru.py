@@ -6,8 +6,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
-from seqsru.cells.cell import zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
 from seqsru.ops import linear, linear_scan
 
 
@@ -68,8 +67,8 @@ class MinGRUCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        product = linear(zero_invalid(x, valid), self.weight, self.bias)                  # (T, B, 2·D)
-        z, n = gates(product, 2)                                                          # each (T, B, D)
+        product = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 2·D)
+        z, n = gates(product, 2)  # each (T, B, D)
         z = torch.sigmoid(z)
         h, last = linear_scan(1.0 - z, z * positive(n), state[0], valid=valid, backend=self.backend)
         return h.to(product.dtype), (last,)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
-from seqsru.cells.cell import zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
 from seqsru.cells.mingru import positive
 from seqsru.ops import linear, linear_scan
 
@@ -71,13 +70,14 @@ class MinLSTMCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        product = linear(zero_invalid(x, valid), self.weight, self.bias)                  # (T, B, 3·D)
-        f, i, _ = gates(-product, 3)                                                      # each (T, B, D)
+        product = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 3·D)
+        f, i, _ = gates(-product, 3)  # each (T, B, D)
         d = functional.softplus(i) - functional.softplus(f)
         f, i = gates(torch.cat([d, -d], dim=-1), 2)
         _, _, n = gates(product, 3)
-        h, last = linear_scan(torch.sigmoid(f), torch.sigmoid(i) * positive(n), state[0], valid=valid,
-                              backend=self.backend)
+        h, last = linear_scan(
+            torch.sigmoid(f), torch.sigmoid(i) * positive(n), state[0], valid=valid, backend=self.backend
+        )
         return h.to(product.dtype), (last,)
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 Each function takes a state dictionary and gives the `Stack` that computes the same. What a dictionary cannot
 tell is an argument; the rest is inferred.
 """
+
 from __future__ import annotations
 
 import re
@@ -19,7 +20,8 @@ _QRNN_KEY = re.compile(r"layers\.(\d+)\.linear\.(weight|bias)")
 _SRUPP_KEY = re.compile(
     r"rnn_lst\.(\d+)\.(?:(?:transform_module|custom_m)\."
     r"(linear[123]\.weight|alpha|layer_norm\.(?:weight|bias))"
-    r"|(weight_c|bias|scale_x|layer_norm\.(?:weight|bias)))")
+    r"|(weight_c|bias|scale_x|layer_norm\.(?:weight|bias)))"
+)
 _INPUT_KEY = "input_to_hidden.weight"
 
 
@@ -49,16 +51,22 @@ def stack_from_torch(state_dict: Mapping[str, Tensor]) -> Stack:
     hidden, rows = read("weight_hh_l0", 2).shape[1], read("weight_hh_l0", 2).shape[0]
     cells = {4: "lstm", 3: "gru"}
     if rows % max(hidden, 1) or rows // max(hidden, 1) not in cells:
-        raise read.error(f"weight_hh_l0 of shape (4·H, H) for an LSTM or (3·H, H) for a GRU, found "
-                         f"{(rows, hidden)}", "check the file")
+        raise read.error(
+            f"weight_hh_l0 of shape (4·H, H) for an LSTM or (3·H, H) for a GRU, found {(rows, hidden)}",
+            "check the file",
+        )
     layers = 1 + max(int(match[3]) for match in found)
     endings = ["", "_reverse"] if any(match[4] for match in found) else [""]
     biased = any(match[1] == "bias" for match in found)
     tensors, size = {}, read("weight_ih_l0", 2).shape[1]
     for layer in range(layers):
         for direction, ending in enumerate(endings):
-            shapes = {"weight_ih": (rows, size if layer == 0 else hidden * len(endings)),
-                      "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+            shapes = {
+                "weight_ih": (rows, size if layer == 0 else hidden * len(endings)),
+                "weight_hh": (rows, hidden),
+                "bias_ih": (rows,),
+                "bias_hh": (rows,),
+            }
             for name, shape in shapes.items():
                 key, ours = f"{name}_l{layer}{ending}", f"layers.{layer}.{direction}.rnn.{name}_l0"
                 given = biased or not name.startswith("bias")
@@ -67,8 +75,9 @@ def stack_from_torch(state_dict: Mapping[str, Tensor]) -> Stack:
     return _filled(stack, tensors, read("weight_hh_l0", 2).dtype)
 
 
-def stack_from_torchqrnn(state_dict: Mapping[str, Tensor], *, window: int = 1, output_gate: bool = True,
-                         zoneout: float = 0.0) -> Stack:
+def stack_from_torchqrnn(
+    state_dict: Mapping[str, Tensor], *, window: int = 1, output_gate: bool = True, zoneout: float = 0.0
+) -> Stack:
     """Make the stack that a state dictionary of ``torchqrnn.QRNN`` describes.
 
     That package's F is the update gate, ours is its opposite: the sign of those rows changes. A layer whose
@@ -101,11 +110,15 @@ def stack_from_torchqrnn(state_dict: Mapping[str, Tensor], *, window: int = 1, o
     slices = 3 if output_gate else 2
     rows, columns = read("layers.0.linear.weight", 2).shape
     if rows % slices:
-        raise read.error(f"layers.0.linear.weight with {slices} rows a feature, found {rows} rows",
-                         f"pass output_gate={not output_gate}")
+        raise read.error(
+            f"layers.0.linear.weight with {slices} rows a feature, found {rows} rows",
+            f"pass output_gate={not output_gate}",
+        )
     if window not in (1, 2) or columns % window:
-        raise read.error(f"window 1 or 2 that divides the {columns} columns of layers.0.linear.weight, found "
-                         f"{window}", "pass the window of the first layer")
+        raise read.error(
+            f"window 1 or 2 that divides the {columns} columns of layers.0.linear.weight, found {window}",
+            "pass the window of the first layer",
+        )
     hidden, size, layers = rows // slices, columns // window, 1 + max(int(match[1]) for match in found)
     matrices = [read(f"layers.{layer}.linear.weight", 2) for layer in range(layers)]
     widest = max([window] + [2 for matrix in matrices[1:] if matrix.shape[1] == 2 * hidden])
@@ -119,14 +132,21 @@ def stack_from_torchqrnn(state_dict: Mapping[str, Tensor], *, window: int = 1, o
         sign[1] = -1.0
         sign = sign.repeat_interleave(hidden)
         padded = weight.new_zeros(rows, widest * reads)
-        padded[:, :wanted * reads] = weight * sign.unsqueeze(1)
+        padded[:, : wanted * reads] = weight * sign.unsqueeze(1)
         tensors |= {f"layers.{layer}.0.weight": padded, f"layers.{layer}.0.bias": bias * sign}
     options = {"window": widest, "pooling": "fo" if output_gate else "f", "zoneout": zoneout}
     return _filled(Stack("qrnn", size, hidden, layers, options=options), tensors, matrices[0].dtype)
 
 
-def stack_from_srupp(state_dict: Mapping[str, Tensor], *, num_heads: int, bidirectional: bool = False,
-                     attention: Sight = "causal", memory: int = 128, normalize_after: bool = False) -> Stack:
+def stack_from_srupp(
+    state_dict: Mapping[str, Tensor],
+    *,
+    num_heads: int,
+    bidirectional: bool = False,
+    attention: Sight = "causal",
+    memory: int = 128,
+    normalize_after: bool = False,
+) -> Stack:
     """Make the stack that a state dictionary of the `sru` package's ``SRUpp``, 3.0.0-dev, describes.
 
     Which layers have attention is inferred; a dictionary without ``alpha`` has it at 1. Attention outside the
@@ -164,8 +184,9 @@ def stack_from_srupp(state_dict: Mapping[str, Tensor], *, num_heads: int, bidire
     product = "custom_m" if any(".custom_m." in key for key in state_dict) else "transform_module"
     out, dirs = read("rnn_lst.0.bias", 1).numel() // 2, 2 if bidirectional else 1
     if out % dirs:
-        raise read.error(f"an even number of outputs for two directions, found {out}",
-                         "pass bidirectional=False")
+        raise read.error(
+            f"an even number of outputs for two directions, found {out}", "pass bidirectional=False"
+        )
     width = read(f"rnn_lst.0.{product}.linear1.weight", 2).shape[0]
     sees = [f"rnn_lst.{layer}.{product}.linear3.weight" in state_dict for layer in range(layers)]
     every, start = _pattern(sees, read)
@@ -174,8 +195,9 @@ def stack_from_srupp(state_dict: Mapping[str, Tensor], *, num_heads: int, bidire
     norms = "rnn_lst.0.layer_norm.weight" in state_dict
     inner = f"rnn_lst.0.{product}.layer_norm.weight" in state_dict
     if normalize_after and not norms:
-        raise read.error("rnn_lst.0.layer_norm.weight with normalize_after, found none",
-                         "pass normalize_after=False")
+        raise read.error(
+            "rnn_lst.0.layer_norm.weight with normalize_after, found none", "pass normalize_after=False"
+        )
     tensors = {} if first is None else {"input_map.weight": first}
     for layer in range(layers):
         key, reads = f"rnn_lst.{layer}", size if layer == 0 and first is None else out
@@ -198,14 +220,33 @@ def stack_from_srupp(state_dict: Mapping[str, Tensor], *, num_heads: int, bidire
         bias = read.shaped(f"{key}.bias", (2 * out,)).view(2, dirs, -1)
         scale = read.shaped(f"{key}.scale_x", (1,)).double()
         for d in range(dirs):
-            own = {"weight": weight[d].transpose(0, 1).flatten(0, 1), "v": v[:, d], "bias": bias[:, d],
-                   "_extra_state": scale}
+            own = {
+                "weight": weight[d].transpose(0, 1).flatten(0, 1),
+                "v": v[:, d],
+                "bias": bias[:, d],
+                "_extra_state": scale,
+            }
             tensors |= {f"layers.{layer}.{d}.{name}": tensor for name, tensor in (shared | own).items()}
-    options = {"projection_size": width, "num_heads": num_heads, "attention": attention, "memory": memory,
-               "attention_every": every, "attention_from": start, "normalize": "after" if inner else "none",
-               "layer_norm": norms and not normalize_after}
-    stack = Stack("srupp", size, out // dirs, layers, bidirectional=bidirectional,
-                  project_input=first is not None, normalize_after=normalize_after, options=options)
+    options = {
+        "projection_size": width,
+        "num_heads": num_heads,
+        "attention": attention,
+        "memory": memory,
+        "attention_every": every,
+        "attention_from": start,
+        "normalize": "after" if inner else "none",
+        "layer_norm": norms and not normalize_after,
+    }
+    stack = Stack(
+        "srupp",
+        size,
+        out // dirs,
+        layers,
+        bidirectional=bidirectional,
+        project_input=first is not None,
+        normalize_after=normalize_after,
+        options=options,
+    )
     return _filled(stack, tensors, read("rnn_lst.0.bias", 1).dtype)
 
 
@@ -216,8 +257,11 @@ def _pattern(sees: list[bool], read: _Reader) -> tuple[int, int]:
         for start in range(layers):
             if sees == [layer >= start and (layer + 1) % every == 0 for layer in range(layers)]:
                 return every, start
-    raise read.error(f"linear3.weight in every so many layers from one on, found it in layers "
-                     f"{[layer for layer, has in enumerate(sees) if has]}", "check the file")
+    raise read.error(
+        f"linear3.weight in every so many layers from one on, found it in layers "
+        f"{[layer for layer, has in enumerate(sees) if has]}",
+        "check the file",
+    )
 
 
 def _filled(stack: Stack, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Stack:
@@ -236,20 +280,24 @@ class _Reader:
     def __call__(self, key: str, axes: int) -> Tensor:
         if key not in self.tensors:
             found = ", ".join(map(repr, list(self.tensors)[:4])) or "nothing"
-            raise self.error(f"{key}, found {found}{' and others' if len(self.tensors) > 4 else ''}",
-                             "pass the whole state dictionary of the module itself, without a larger one's "
-                             "prefix")
+            raise self.error(
+                f"{key}, found {found}{' and others' if len(self.tensors) > 4 else ''}",
+                "pass the whole state dictionary of the module itself, without a larger one's prefix",
+            )
         if self.tensors[key].dim() != axes:
-            raise self.error(f"{key} with {axes} axes, found shape {tuple(self.tensors[key].shape)}",
-                             "check the file")
+            raise self.error(
+                f"{key} with {axes} axes, found shape {tuple(self.tensors[key].shape)}", "check the file"
+            )
         return self.tensors[key]
 
     def shaped(self, key: str, shape: tuple[int | None, ...]) -> Tensor:
         """Return a tensor of this shape; None is any size."""
         tensor = self(key, len(shape))
         if any(wanted not in (None, size) for wanted, size in zip(shape, tensor.shape)):
-            raise self.error(f"{key} of shape {shape}, found {tuple(tensor.shape)}",
-                             "check the file, and that the arguments are those it was trained with")
+            raise self.error(
+                f"{key} of shape {shape}, found {tuple(tensor.shape)}",
+                "check the file, and that the arguments are those it was trained with",
+            )
         return tensor
 
     def matched(self, match: Callable, needed: str) -> list:
@@ -258,8 +306,10 @@ class _Reader:
         if needed in self.tensors:
             unknown = [key for key, match in found.items() if not match]
             if unknown:
-                raise self.error(f"the keys of such a module, found also {unknown[0]!r}",
-                                 "remove it; what it stands for has no counterpart here")
+                raise self.error(
+                    f"the keys of such a module, found also {unknown[0]!r}",
+                    "remove it; what it stands for has no counterpart here",
+                )
         else:
             self(needed, 0)
         return list(found.values())

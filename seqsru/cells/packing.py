@@ -1,4 +1,5 @@
 """Running torch.nn's recurrent layers behind the contract of a cell."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -48,14 +49,19 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     if autocast and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         with torch.autocast("cpu", enabled=False):
             return run(rnn, x.to(state[0].dtype), state, valid)
-    steady = x.device.type == "cpu" and x.dtype == torch.float32 and not autocast \
-        and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    steady = (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not autocast
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
     if valid is None:
         extra = -B % 4 if steady and B < 12 else 0
         y, last = _call(rnn, _append(x, extra), _append_to(state, extra), steady)
         return y[:, :B], tuple(new[:B].to(old.dtype) for new, old in zip(last, state))
     lengths = valid.sum(0).cpu()
-    runs, extra = lengths.clamp(min=1), 0       # torch packs no empty row: one runs a step, undone below
+    runs, extra = lengths.clamp(min=1), 0  # torch packs no empty row: one runs a step, undone below
     if steady:
         full = int((runs == runs.max()).sum())  # rows that still run at the last step
         extra = max(0, 12 - full) if full < B else -B % 4 if B < 12 else 0

@@ -62,9 +62,9 @@ class PRUCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        u = linear(zero_invalid(x, valid), self.weight, self.bias)                        # (T, B, 2·D)
+        u = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 2·D)
         s, last = pru_loop(u, state[0], product_weight(self.recurrent_weight), valid=valid)
-        y = torch.tanh(linear(s, self.output_weight, self.output_bias))                   # (T, B, D)
+        y = torch.tanh(linear(s, self.output_weight, self.output_bias))  # (T, B, D)
         return zero_invalid(y, valid), (last,)
 
     def extra_repr(self) -> str:

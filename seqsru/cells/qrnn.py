@@ -6,8 +6,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes, gates
-from seqsru.cells.cell import wide, zero_invalid
+from seqsru.cells.cell import (
+    Backend,
+    Cell,
+    State,
+    check_choice,
+    check_probability,
+    check_sizes,
+    gates,
+    wide,
+    zero_invalid,
+)
 from seqsru.cells.history import extend, latest, windows
 from seqsru.ops import linear, linear_scan
 
@@ -106,8 +115,8 @@ class QRNNCell(Cell):
         if self.window > 1:
             extended = extend(history[0], x)
             x, history = windows(extended, self.window), (latest(extended, history[0], valid),)
-        product = linear(x, self.weight, self.bias)                                       # (T, B, n·D)
-        z, f, *others = gates(product, 1 + len(self.pooling))                             # each (T, B, D)
+        product = linear(x, self.weight, self.bias)  # (T, B, n·D)
+        z, f, *others = gates(product, 1 + len(self.pooling))  # each (T, B, D)
         f = torch.sigmoid(f)
         if self.zoneout:
             moves = 1.0 - self.zoneout

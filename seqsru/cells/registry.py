@@ -1,4 +1,5 @@
 """The cells by name."""
+
 from seqsru.cells.cell import Cell
 from seqsru.cells.conv import ConvCell
 from seqsru.cells.gru import GRUCell

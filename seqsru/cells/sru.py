@@ -6,8 +6,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes
-from seqsru.cells.cell import shared_mask, wide, zero_invalid
+from seqsru.cells.cell import (
+    Backend,
+    Cell,
+    State,
+    check_choice,
+    check_probability,
+    check_sizes,
+    shared_mask,
+    wide,
+    zero_invalid,
+)
 from seqsru.ops import linear, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
@@ -102,22 +111,34 @@ class SRUCell(Cell):
         super().__init__()
         check_sizes("SRUCell", input_size=input_size, hidden_size=hidden_size, slices=slices)
         check_probability("SRUCell", dropout=dropout, input_dropout=input_dropout)
-        check_choice("SRUCell", version=(version, (1, 2)), highway=(highway, get_args(Highway)),
-                     activation=(activation, get_args(Activation)), backend=(backend, get_args(Backend)))
+        check_choice(
+            "SRUCell",
+            version=(version, (1, 2)),
+            highway=(highway, get_args(Highway)),
+            activation=(activation, get_args(Activation)),
+            backend=(backend, get_args(Backend)),
+        )
         if not 0 <= slice < slices:
-            raise ValueError(f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices "
-                             f"counts them all.")
+            raise ValueError(
+                f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices counts them all."
+            )
         if projection_size < 0:
-            raise ValueError(f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 "
-                             f"is no projection.")
+            raise ValueError(
+                f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 "
+                f"is no projection."
+            )
         if highway == "auto":
             highway = "identity" if input_size == slices * hidden_size else "project"
         if highway == "identity" and input_size != slices * hidden_size:
-            raise ValueError(f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} "
-                             f"for an identity highway, found {input_size}; use highway 'project' or 'auto'.")
+            raise ValueError(
+                f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} "
+                f"for an identity highway, found {input_size}; use highway 'project' or 'auto'."
+            )
         if rescale and highway == "none":
-            raise ValueError("SRUCell: expected a highway for rescale to scale, found highway 'none'; set "
-                             "rescale to false.")
+            raise ValueError(
+                "SRUCell: expected a highway for rescale to scale, found highway 'none'; set "
+                "rescale to false."
+            )
         self.input_size = input_size
         self.output_size = self.hidden_size = hidden_size
         self.version = version
@@ -174,23 +195,30 @@ class SRUCell(Cell):
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
         x = zero_invalid(x, valid)
-        product_input = x if self.layer_norm is None else self.layer_norm(x)              # (T, B, I)
+        product_input = x if self.layer_norm is None else self.layer_norm(x)  # (T, B, I)
         if self.training and self.input_dropout:
             product_input = product_input * shared_mask(self.input_dropout, product_input, *x.shape[1:])
         if self.projection is not None:
-            product_input = linear(product_input, self.projection)                        # (T, B, P)
+            product_input = linear(product_input, self.projection)  # (T, B, P)
         u = linear(product_input, self.weight).unflatten(-1, (self.k, self.hidden_size))  # (T, B, k, D)
         carried = None
         if self.highway == "identity":
             first = self.slice * self.hidden_size
-            carried = x[..., first:first + self.hidden_size].to(u.dtype)                  # (T, B, D)
+            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
         mask = None
         if self.training and self.dropout:
-            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)             # (B, D)
+            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
         h, c = sru_scan(
-            u, carried, state[0], None if self.v is None else wide(self.v), wide(self.bias),
-            mask=mask, valid=valid, activation=self.activation,
-            scale=1.0 if carried is None else self.scale, backend=self.backend,
+            u,
+            carried,
+            state[0],
+            None if self.v is None else wide(self.v),
+            wide(self.bias),
+            mask=mask,
+            valid=valid,
+            activation=self.activation,
+            scale=1.0 if carried is None else self.scale,
+            backend=self.backend,
         )
         return h, (c,)
 

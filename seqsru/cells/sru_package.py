@@ -1,4 +1,5 @@
 """Reading the weights of the `sru` package, every release but SRU++."""
+
 from __future__ import annotations
 
 import math
@@ -12,16 +13,37 @@ _LAYER_KEY = re.compile(r"rnn_lst\.(\d+)\.(.+)")
 _NORM_KEY = re.compile(r"ln_lst\.(\d+)\.([ab])")
 _SRUPP_KEY = re.compile(r"rnn_lst\.\d+\.(custom_m\..+|transform_module\.(linear\d|alpha|layer_norm).*)")
 _INPUT_KEY = "input_to_hidden.weight"
-_FIELDS = ("weight", "weight_proj", "weight_c", "bias", "scale_x", "gain", "layer_norm.weight",
-           "layer_norm.bias")
-_TRANSPOSED = {"transform_module.weight": "weight", "transform_module.1.weight": "weight",
-               "transform_module.0.weight": "weight_proj"}
-_TOGETHER = (("weight", "bias"), ("weight_c", "scale_x"), ("layer_norm.weight", "layer_norm.bias"),
-             ("a", "b"))
+_FIELDS = (
+    "weight",
+    "weight_proj",
+    "weight_c",
+    "bias",
+    "scale_x",
+    "gain",
+    "layer_norm.weight",
+    "layer_norm.bias",
+)
+_TRANSPOSED = {
+    "transform_module.weight": "weight",
+    "transform_module.1.weight": "weight",
+    "transform_module.0.weight": "weight_proj",
+}
+_TOGETHER = (
+    ("weight", "bias"),
+    ("weight_c", "scale_x"),
+    ("layer_norm.weight", "layer_norm.bias"),
+    ("a", "b"),
+)
 
 
-def read_sru_package(state_dict: Mapping[str, Tensor], *, bidirectional: bool, use_tanh: bool | None,
-                     normalize_after: bool, has_skip_term: bool) -> tuple[dict, dict[str, Tensor]]:
+def read_sru_package(
+    state_dict: Mapping[str, Tensor],
+    *,
+    bidirectional: bool,
+    use_tanh: bool | None,
+    normalize_after: bool,
+    has_skip_term: bool,
+) -> tuple[dict, dict[str, Tensor]]:
     """Translate a state dictionary of the `sru` package; `seqsru.SRU.from_sru_package` has the parameters.
 
     The package unpacks ``weight`` as (I, directions, D, k) and ``bias`` and ``weight_c`` as (2, directions,
@@ -53,8 +75,9 @@ def read_sru_package(state_dict: Mapping[str, Tensor], *, bidirectional: bool, u
         size = None if index == 0 and first is None else out
         _check(layer, name, size, out, normalize_after, has_skip_term)
     if normalize_after and not layers[0].keys() & {"layer_norm.weight", "a"}:
-        raise _error("rnn_lst.0.layer_norm.weight with normalize_after, found none",
-                     "pass normalize_after=False")
+        raise _error(
+            "rnn_lst.0.layer_norm.weight with normalize_after, found none", "pass normalize_after=False"
+        )
 
     ranks = {layer["weight_proj"].shape[1] if "weight_proj" in layer else 0 for layer in layers}
     if len(ranks) > 1:
@@ -93,8 +116,10 @@ def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], li
     for key, tensor in state_dict.items():
         layer_key, norm_key = _LAYER_KEY.fullmatch(key), _NORM_KEY.fullmatch(key)
         if _SRUPP_KEY.fullmatch(key):
-            raise _error(f"a checkpoint of SRU layers, found {key!r}, which SRU++ and custom products have",
-                         "read one without them")
+            raise _error(
+                f"a checkpoint of SRU layers, found {key!r}, which SRU++ and custom products have",
+                "read one without them",
+            )
         if layer_key and (layer_key[2] in _FIELDS or layer_key[2] in _TRANSPOSED):
             index, field = int(layer_key[1]), _TRANSPOSED.get(layer_key[2], layer_key[2])
             tensor = tensor.t() if layer_key[2] in _TRANSPOSED else tensor
@@ -108,23 +133,35 @@ def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], li
         layers[index][field] = tensor
         names.setdefault(index, {})[field] = key
     if not layers:
-        raise _error(f"keys that start with 'rnn_lst.0.', found {_some(state_dict)}",
-                     "pass the state dictionary of the SRU module itself, without the prefix of a larger one")
+        raise _error(
+            f"keys that start with 'rnn_lst.0.', found {_some(state_dict)}",
+            "pass the state dictionary of the SRU module itself, without the prefix of a larger one",
+        )
     if unknown:
-        raise _error(f"the keys of an SRU module, found also {_some(unknown)}",
-                     "remove them, and the prefix of a larger module from the others")
+        raise _error(
+            f"the keys of an SRU module, found also {_some(unknown)}",
+            "remove them, and the prefix of a larger module from the others",
+        )
     fields = {field for layer in layers.values() for field in layer}
     needed = {field for group in _TOGETHER if fields & set(group) for field in group} | {"weight", "bias"}
     for index in range(max(layers) + 1):
         for field in sorted(needed - layers.get(index, {}).keys()):
             key = f"ln_lst.{index}.{field}" if field in ("a", "b") else f"rnn_lst.{index}.{field}"
-            raise _error(f"{key}, found only {_some(names.get(index, {}).values())} of layer {index}",
-                         "pass the whole state dictionary")
+            raise _error(
+                f"{key}, found only {_some(names.get(index, {}).values())} of layer {index}",
+                "pass the whole state dictionary",
+            )
     return [layers[index] for index in range(len(layers))], [names[index] for index in range(len(layers))]
 
 
-def _check(layer: dict[str, Tensor], names: dict[str, str], size: int | None, out: int, normalize_after: bool,
-           has_skip_term: bool) -> None:
+def _check(
+    layer: dict[str, Tensor],
+    names: dict[str, str],
+    size: int | None,
+    out: int,
+    normalize_after: bool,
+    has_skip_term: bool,
+) -> None:
     """Check the shapes of one layer, which reads `size` features, or any number if that is None.
 
     Weight normalisation is multiplied out on the way.
@@ -132,50 +169,69 @@ def _check(layer: dict[str, Tensor], names: dict[str, str], size: int | None, ou
     matrix = "weight_proj" if "weight_proj" in layer else "weight"
     for field in {"weight", matrix}:
         if layer[field].dim() != 2:
-            raise _error(f"{names[field]} with two axes, found shape {tuple(layer[field].shape)}",
-                         "check the file")
+            raise _error(
+                f"{names[field]} with two axes, found shape {tuple(layer[field].shape)}", "check the file"
+            )
     size = _input_size(layer) if size is None else size
     rows = layer["weight_proj"].shape[1] if "weight_proj" in layer else size
     columns, found = out * (4 if has_skip_term and size != out else 3), tuple(layer["weight"].shape)
     if size != out and found == (rows, out * (3 if has_skip_term else 4)):
-        raise _error(f"{names['weight']} with {columns} columns, the highway of {out} features from {size} "
-                     f"being {'one slice' if has_skip_term else 'left out'}, found {found[1]}",
-                     f"pass has_skip_term={not has_skip_term} if it was trained so")
+        raise _error(
+            f"{names['weight']} with {columns} columns, the highway of {out} features from {size} "
+            f"being {'one slice' if has_skip_term else 'left out'}, found {found[1]}",
+            f"pass has_skip_term={not has_skip_term} if it was trained so",
+        )
     norm = (out if normalize_after else size,)
     shapes: dict[str, tuple[int, ...]] = {
-        "weight_proj": (size, rows), "weight": (rows, columns), "bias": (2 * out,), "weight_c": (2 * out,),
-        "scale_x": (1,), "gain": (columns,), "layer_norm.weight": norm, "layer_norm.bias": norm,
-        "a": (out,), "b": (out,)}
+        "weight_proj": (size, rows),
+        "weight": (rows, columns),
+        "bias": (2 * out,),
+        "weight_c": (2 * out,),
+        "scale_x": (1,),
+        "gain": (columns,),
+        "layer_norm.weight": norm,
+        "layer_norm.bias": norm,
+        "a": (out,),
+        "b": (out,),
+    }
     for field, shape in shapes.items():
         if field in layer and tuple(layer[field].shape) != shape:
             transposed = "transform_module" in names[field]
-            raise _error(f"{names[field]} of shape {shape[::-1] if transposed else shape}, found "
-                         f"{tuple(layer[field].shape[::-1] if transposed else layer[field].shape)}",
-                         "check the file, and that the arguments are those it was trained with")
+            raise _error(
+                f"{names[field]} of shape {shape[::-1] if transposed else shape}, found "
+                f"{tuple(layer[field].shape[::-1] if transposed else layer[field].shape)}",
+                "check the file, and that the arguments are those it was trained with",
+            )
     if "a" in layer and out == 1:
-        raise _error(f"more than one output where {names['a']} is given, found 1",
-                     "leave it out, it did nothing")
+        raise _error(
+            f"more than one output where {names['a']} is given, found 1", "leave it out, it did nothing"
+        )
     if "gain" in layer:
         layer["weight"] = layer["weight"] * (layer.pop("gain") / layer["weight"].norm(2, 0))
 
 
-def _translate(index: int, layer: dict[str, Tensor], dirs: int, version: int, normalize_after: bool,
-               ) -> dict[str, Tensor]:
+def _translate(
+    index: int,
+    layer: dict[str, Tensor],
+    dirs: int,
+    version: int,
+    normalize_after: bool,
+) -> dict[str, Tensor]:
     """Return one layer's tensors under the names and in the layout of `seqsru.SRU`."""
     out = layer["bias"].numel() // 2
-    weight = layer["weight"].unflatten(1, (dirs, out // dirs, -1))                       # (·, dirs, D, k)
+    weight = layer["weight"].unflatten(1, (dirs, out // dirs, -1))  # (·, dirs, D, k)
     norm = (layer["layer_norm.weight"], layer["layer_norm.bias"]) if "layer_norm.weight" in layer else None
     scale = float(layer["scale_x"]) if "scale_x" in layer else 1.0
     tensors = {}
     for d in range(dirs):
         key = f"stack.layers.{index}.{d}"
-        tensors[f"{key}.weight"] = weight[:, d].permute(2, 1, 0).flatten(0, 1)           # (k·D, ·)
-        tensors[f"{key}.bias"] = layer["bias"].view(2, dirs, -1)[:, d]                   # (2, D)
+        tensors[f"{key}.weight"] = weight[:, d].permute(2, 1, 0).flatten(0, 1)  # (k·D, ·)
+        tensors[f"{key}.bias"] = layer["bias"].view(2, dirs, -1)[:, d]  # (2, D)
         tensors[f"{key}._extra_state"] = torch.tensor([scale], dtype=torch.float64)
         if version == 2:
-            tensors[f"{key}.v"] = layer["weight_c"].view(2, dirs, -1)[:, d]              # (2, D)
+            tensors[f"{key}.v"] = layer["weight_c"].view(2, dirs, -1)[:, d]  # (2, D)
         if "weight_proj" in layer:
-            tensors[f"{key}.projection"] = layer["weight_proj"].t()                      # (P, I)
+            tensors[f"{key}.projection"] = layer["weight_proj"].t()  # (P, I)
         if norm is not None and not normalize_after:
             tensors[f"{key}.layer_norm.weight"], tensors[f"{key}.layer_norm.bias"] = norm
     if "a" in layer:

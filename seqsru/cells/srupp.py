@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.cells.attention import Attention, Memory, Sight
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_probability, check_sizes
-from seqsru.cells.cell import shared_mask, wide, zero_invalid
+from seqsru.cells.cell import (
+    Backend,
+    Cell,
+    State,
+    check_choice,
+    check_probability,
+    check_sizes,
+    shared_mask,
+    wide,
+    zero_invalid,
+)
 from seqsru.ops import linear, sru_scan
 
 Normalize = Literal["after", "before", "none"]
@@ -123,17 +132,35 @@ class SRUppCell(Cell):
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        check_sizes("SRUppCell", input_size=input_size, hidden_size=hidden_size, num_heads=num_heads,
-                    memory=memory, attention_every=attention_every, slices=slices)
-        check_probability("SRUppCell", dropout=dropout, input_dropout=input_dropout,
-                          projection_dropout=projection_dropout, attention_dropout=attention_dropout)
-        check_choice("SRUppCell", attention=(attention, get_args(Sight)),
-                     normalize=(normalize, get_args(Normalize)), backend=(backend, get_args(Backend)),
-                     slice=(slice, tuple(range(slices))))
+        check_sizes(
+            "SRUppCell",
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_heads=num_heads,
+            memory=memory,
+            attention_every=attention_every,
+            slices=slices,
+        )
+        check_probability(
+            "SRUppCell",
+            dropout=dropout,
+            input_dropout=input_dropout,
+            projection_dropout=projection_dropout,
+            attention_dropout=attention_dropout,
+        )
+        check_choice(
+            "SRUppCell",
+            attention=(attention, get_args(Sight)),
+            normalize=(normalize, get_args(Normalize)),
+            backend=(backend, get_args(Backend)),
+            slice=(slice, tuple(range(slices))),
+        )
         width = projection_size or num_heads * -(-max(hidden_size // 4, 8) // num_heads)
         if width % num_heads or width < 0:
-            raise ValueError(f"SRUppCell: expected projection_size as a multiple of num_heads {num_heads}, "
-                             f"found {projection_size}; change one of them.")
+            raise ValueError(
+                f"SRUppCell: expected projection_size as a multiple of num_heads {num_heads}, "
+                f"found {projection_size}; change one of them."
+            )
         self.input_size = input_size
         self.output_size = self.hidden_size = hidden_size
         self.identity = input_size == slices * hidden_size
@@ -149,8 +176,14 @@ class SRUppCell(Cell):
         sees = layer >= attention_from and (layer + 1) % attention_every == 0
         self.causal = not sees or attention == "causal"
         self.layer_norm = nn.LayerNorm(input_size) if layer_norm else None
-        self.attention = Attention(input_size, width, num_heads if sees else 0, memory if self.causal else 0,
-                                   normalize, attention_dropout)
+        self.attention = Attention(
+            input_size,
+            width,
+            num_heads if sees else 0,
+            memory if self.causal else 0,
+            normalize,
+            attention_dropout,
+        )
         self.weight = nn.Parameter(torch.empty(self.k * hidden_size, width))
         self.v = nn.Parameter(torch.empty(2, hidden_size))
         self.bias = nn.Parameter(torch.empty(2, hidden_size))
@@ -181,22 +214,31 @@ class SRUppCell(Cell):
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
         x = zero_invalid(x, valid)
-        read = x if self.layer_norm is None else self.layer_norm(x)                       # (T, B, I)
+        read = x if self.layer_norm is None else self.layer_norm(x)  # (T, B, I)
         if self.training and self.input_dropout:
             read = read * shared_mask(self.input_dropout, read, *x.shape[1:])
         memory: Memory = state[1:]
-        o, memory = self.attention(read, memory, valid)                                   # (T, B, P)
+        o, memory = self.attention(read, memory, valid)  # (T, B, P)
         o = nn.functional.dropout(o, self.projection_dropout, self.training)
-        u = linear(o, self.weight).unflatten(-1, (self.k, self.hidden_size))              # (T, B, k, D)
+        u = linear(o, self.weight).unflatten(-1, (self.k, self.hidden_size))  # (T, B, k, D)
         carried = None
         if self.identity:
             first = self.slice * self.hidden_size
-            carried = x[..., first:first + self.hidden_size].to(u.dtype)                  # (T, B, D)
+            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
         mask = None
         if self.training and self.dropout:
-            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)             # (B, D)
-        h, c = sru_scan(u, carried, state[0], wide(self.v), wide(self.bias), mask=mask, valid=valid,
-                        scale=self.scale if self.identity else 1.0, backend=self.backend)
+            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
+        h, c = sru_scan(
+            u,
+            carried,
+            state[0],
+            wide(self.v),
+            wide(self.bias),
+            mask=mask,
+            valid=valid,
+            scale=self.scale if self.identity else 1.0,
+            backend=self.backend,
+        )
         return h, (c, *memory)
 
     def get_extra_state(self) -> Tensor:

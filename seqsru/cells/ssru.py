@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide
-from seqsru.cells.cell import zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
 from seqsru.ops import linear, linear_scan
 
 
@@ -71,9 +70,9 @@ class SSRUCell(Cell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
-        bias = functional.pad(self.bias, (self.output_size, 0))                           # of the gate alone
-        product = linear(zero_invalid(x, valid), self.weight, bias)                       # (T, B, 2·D)
-        u, f = gates(product, 2)                                                          # each (T, B, D)
+        bias = functional.pad(self.bias, (self.output_size, 0))  # of the gate alone
+        product = linear(zero_invalid(x, valid), self.weight, bias)  # (T, B, 2·D)
+        u, f = gates(product, 2)  # each (T, B, D)
         f = torch.sigmoid(f)
         c, last = linear_scan(f, (1.0 - f) * u, state[0], valid=valid, backend=self.backend)
         return torch.relu(c).to(product.dtype), (last,)

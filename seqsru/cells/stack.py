@@ -88,13 +88,17 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         if cell not in CELLS:
-            raise ValueError(f"Stack: expected the name of a cell ({', '.join(CELLS)}), found "
-                             f"{cell!r}{_nearest(cell, CELLS)}")
+            raise ValueError(
+                f"Stack: expected the name of a cell ({', '.join(CELLS)}), found "
+                f"{cell!r}{_nearest(cell, CELLS)}"
+            )
         check_sizes("Stack", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_probability("Stack", dropout=dropout)
         if norm_eps is not None and not normalize_after:
-            raise ValueError(f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without "
-                             f"it; set normalize_after to true, or leave norm_eps out.")
+            raise ValueError(
+                f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without "
+                f"it; set normalize_after to true, or leave norm_eps out."
+            )
         make, given = CELLS[cell], dict(options or {})
         _check_options(cell, make, given)
         self.cell = cell
@@ -103,7 +107,7 @@ class Stack(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.directions
         self.residual = residual
-        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout     # of step (3)
+        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout  # of step (3)
         self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
@@ -111,8 +115,12 @@ class Stack(nn.Module):
             size = input_size if layer == 0 and not project_input else self.output_size
             cells = []
             for direction in range(self.directions):
-                place = {"dropout": dropout if layer + 1 < num_layers else 0.0, "layer": layer,
-                         "slice": direction, "slices": self.directions}
+                place = {
+                    "dropout": dropout if layer + 1 < num_layers else 0.0,
+                    "layer": layer,
+                    "slice": direction,
+                    "slices": self.directions,
+                }
                 given |= {option: place[option] for option in make.set_by_stack}
                 cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
             for other in cells[1:]:
@@ -128,14 +136,18 @@ class Stack(nn.Module):
 
     def _cells(self) -> Iterable[Cell]:
         """Give the cells in the order of the state."""
-        return (cell for layer in self.layers for cell in layer)    # type: ignore[attr-defined]
+        return (cell for layer in self.layers for cell in layer)  # type: ignore[attr-defined]
 
     def initial_state(self, batch: int) -> State:
         """Return the state before the first step, for ``batch`` rows."""
         return tuple(tensor for cell in self._cells() for tensor in cell.initial_state(batch))
 
-    def forward(self, x: Tensor, state: State | None = None, valid: Tensor | None = None,
-                ) -> tuple[Tensor, State]:
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        valid: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
         """Run over time.
 
         Parameters
@@ -163,18 +175,18 @@ class Stack(nn.Module):
         if state is None:
             state = self.initial_state(x.shape[1])
         if self.input_map is not None:
-            x = linear(zero_invalid(x, valid), self.input_map.weight)                     # (T, B, O)
+            x = linear(zero_invalid(x, valid), self.input_map.weight)  # (T, B, O)
         order = None if self.directions == 1 or valid is None else _reversal(valid)
         new: list[Tensor] = []
         sizes = iter(self.state_sizes)
         for layer, cells in enumerate(self.layers):
             outputs = []
-            for direction, cell in enumerate(cells):            # type: ignore[arg-type, var-annotated]
+            for direction, cell in enumerate(cells):  # type: ignore[arg-type, var-annotated]
                 read = x if direction == 0 else _reverse(x, order)
-                y, last = cell(read, state[len(new):len(new) + next(sizes)], valid)       # (T, B, D)
+                y, last = cell(read, state[len(new) : len(new) + next(sizes)], valid)  # (T, B, D)
                 outputs.append(y if direction == 0 else _reverse(y, order))
                 new.extend(last)
-            y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)        # (T, B, O)
+            y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)  # (T, B, O)
             if len(self.norms):
                 y = zero_invalid(self.norms[layer](y), valid)
             if self.dropout and self.training and layer + 1 < self.num_layers:
@@ -184,25 +196,33 @@ class Stack(nn.Module):
 
     def _check(self, x: Tensor, state: State | None, valid: Tensor | None) -> None:
         if x.dim() != 3 or x.shape[2] != self.input_size:
-            raise ValueError(f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; "
-                             f"make the input_size of the stack the width of what it reads.")
+            raise ValueError(
+                f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; "
+                f"make the input_size of the stack the width of what it reads."
+            )
         if state is not None and len(state) != self.state_size:
-            raise ValueError(f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; "
-                             f"pass what initial_state or forward of this stack returned.")
+            raise ValueError(
+                f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; "
+                f"pass what initial_state or forward of this stack returned."
+            )
         if state is not None and any(tensor.shape[0] != x.shape[1] for tensor in state):
-            raise ValueError(f"Stack: expected a state of {x.shape[1]} rows as x has, found "
-                             f"{[tensor.shape[0] for tensor in state]}; pass the state of these rows.")
+            raise ValueError(
+                f"Stack: expected a state of {x.shape[1]} rows as x has, found "
+                f"{[tensor.shape[0] for tensor in state]}; pass the state of these rows."
+            )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:2]):
-            raise ValueError(f"Stack: expected valid in bool, of shape (T, B) = {tuple(x.shape[:2])}, found "
-                             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; make "
-                             f"it True on real tokens, time first.")
+            raise ValueError(
+                f"Stack: expected valid in bool, of shape (T, B) = {tuple(x.shape[:2])}, found "
+                f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; make "
+                f"it True on real tokens, time first."
+            )
 
 
 def _reversal(valid: Tensor) -> Tensor:
     """Return the indices (T·B,) that turn each row's valid steps around in a tensor of shape (T·B, ...)."""
     T, B = valid.shape
-    steps = torch.arange(T, device=valid.device).unsqueeze(1)                             # (T, 1)
-    source = torch.where(valid, valid.sum(0) - 1 - steps, steps)                          # (T, B)
+    steps = torch.arange(T, device=valid.device).unsqueeze(1)  # (T, 1)
+    source = torch.where(valid, valid.sum(0) - 1 - steps, steps)  # (T, B)
     return (source * B + torch.arange(B, device=valid.device)).flatten()
 
 
@@ -213,16 +233,23 @@ def _reverse(x: Tensor, order: Tensor | None) -> Tensor:
 
 def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -> None:
     """Raise a ValueError for an option that the cell does not have or that the stack decides."""
-    known = [name for name in inspect.signature(make).parameters
-             if name not in ("input_size", "hidden_size", *make.set_by_stack)]
+    known = [
+        name
+        for name in inspect.signature(make).parameters
+        if name not in ("input_size", "hidden_size", *make.set_by_stack)
+    ]
     for name in options:
         if name in make.set_by_stack:
             do = "give dropout to the stack" if name == "dropout" else "leave it out"
-            raise ValueError(f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
-                             f"decides for each layer and direction, found {options[name]!r}; {do}.")
+            raise ValueError(
+                f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
+                f"decides for each layer and direction, found {options[name]!r}; {do}."
+            )
         if name not in known:
-            raise ValueError(f"Stack: expected options that cell '{cell}' has "
-                             f"({', '.join(known) or 'none'}), found {name!r}{_nearest(name, known)}")
+            raise ValueError(
+                f"Stack: expected options that cell '{cell}' has "
+                f"({', '.join(known) or 'none'}), found {name!r}{_nearest(name, known)}"
+            )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

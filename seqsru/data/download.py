@@ -1,4 +1,5 @@
 """One file from an address: resumed after an interruption, checked, and renamed once it is whole."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,8 +17,9 @@ from seqsru.data.errors import DataError
 CHUNK = 1 << 20
 
 
-def download(url: str, path: Path, digest: str, *, attempts: int = 5, pause: float = 1.0,
-             timeout: float = 60.0) -> None:
+def download(
+    url: str, path: Path, digest: str, *, attempts: int = 5, pause: float = 1.0, timeout: float = 60.0
+) -> None:
     """Fetch `url` to `path`.
 
     The bytes go to ``path.part``, which a later call continues with an HTTP range request, in this process or
@@ -55,27 +57,32 @@ def download(url: str, path: Path, digest: str, *, attempts: int = 5, pause: flo
                 break
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416 and before:        # nothing beyond what is there: whole, if the sum says so
+            if error.code == 416 and before:  # nothing beyond what is there: whole, if the sum says so
                 break
             if error.code < 500 and error.code not in (408, 429):
-                raise ConnectionError(f"expected a file at {url}, found HTTP status {error.code} "
-                                      f"({error.reason}); fetch it by hand from elsewhere and point "
-                                      "SEQSRU_MIRROR at a folder with it"
-                                      ) from None
+                raise ConnectionError(
+                    f"expected a file at {url}, found HTTP status {error.code} "
+                    f"({error.reason}); fetch it by hand from elsewhere and point "
+                    "SEQSRU_MIRROR at a folder with it"
+                ) from None
             reason = error
         except (OSError, http.client.HTTPException) as error:
             reason = error
         got = part.stat().st_size if part.exists() else 0
         failures = 0 if got > before else failures + 1
         if failures >= attempts:
-            raise ConnectionError(f"expected the whole of {url}, found a broken connection after {got:,} "
-                                  f"bytes ({reason}); run the same command again to go on from there")
+            raise ConnectionError(
+                f"expected the whole of {url}, found a broken connection after {got:,} "
+                f"bytes ({reason}); run the same command again to go on from there"
+            )
         time.sleep(pause)
     found = file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()
-        raise DataError(f"expected {digest} for {url}, found {found}; the download was damaged or the file "
-                        "there has changed: it was removed, run the same command again to fetch it afresh")
+        raise DataError(
+            f"expected {digest} for {url}, found {found}; the download was damaged or the file "
+            "there has changed: it was removed, run the same command again to fetch it afresh"
+        )
     os.replace(part, path)
 
 
@@ -101,8 +108,9 @@ def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:
         if resumed:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if not span or int(span[1]) != have:
-                raise ConnectionError(f"asked for bytes from {have}, got "
-                                      f"{response.headers.get('Content-Range')}")
+                raise ConnectionError(
+                    f"asked for bytes from {have}, got {response.headers.get('Content-Range')}"
+                )
         start = have if resumed else 0
         length = response.headers.get("Content-Length")
         expected = None if length is None else start + int(length)
@@ -127,6 +135,7 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
     found = None if digest is None else file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()
-        raise DataError(f"expected {digest} for {source}, found {found}; replace the file in the mirror "
-                        "folder")
+        raise DataError(
+            f"expected {digest} for {source}, found {found}; replace the file in the mirror folder"
+        )
     os.replace(part, path)

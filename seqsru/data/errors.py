@@ -1,4 +1,5 @@
 """The error that wrong input data raises."""
+
 from __future__ import annotations
 
 

@@ -1,4 +1,5 @@
 """Files written whole or not at all, and the JSON record of a tokenizer."""
+
 from __future__ import annotations
 
 import json
@@ -37,22 +38,32 @@ def read_record(path: Path) -> dict:
         The file is damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"expected a tokenizer at {path}, found no such file; check the folder, or "
-                                "train again")
+        raise FileNotFoundError(
+            f"expected a tokenizer at {path}, found no such file; check the folder, or train again"
+        )
     try:
         record = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DataError(f"{path}: expected the JSON record of a tokenizer, found a damaged file ({error}); "
-                        "restore it or train again") from None
-    if not (isinstance(record, dict) and isinstance(record.get("kind"), str)
-            and isinstance(record.get("fingerprint"), str)):
-        raise DataError(f"{path}: expected the JSON record of a tokenizer, found something else; restore it "
-                        "or train again")
+        raise DataError(
+            f"{path}: expected the JSON record of a tokenizer, found a damaged file ({error}); "
+            "restore it or train again"
+        ) from None
+    if not (
+        isinstance(record, dict)
+        and isinstance(record.get("kind"), str)
+        and isinstance(record.get("fingerprint"), str)
+    ):
+        raise DataError(
+            f"{path}: expected the JSON record of a tokenizer, found something else; restore it "
+            "or train again"
+        )
     return record
 
 
 def check_fingerprint(path: Path, record: dict, found: str) -> None:
     """Raise `DataError` unless the content of `path`, whose fingerprint is `found`, is what was saved."""
     if record["fingerprint"] != found:
-        raise DataError(f"{path}: expected a tokenizer with fingerprint {record['fingerprint'][:12]}, found "
-                        f"{found[:24]}; the file was damaged or edited, restore it or train again")
+        raise DataError(
+            f"{path}: expected a tokenizer with fingerprint {record['fingerprint'][:12]}, found "
+            f"{found[:24]}; the file was damaged or edited, restore it or train again"
+        )

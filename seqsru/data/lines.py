@@ -5,6 +5,7 @@ very start of a file. UTF-8 is strict. ``str.splitlines`` and text-mode files ar
 lines at characters such as U+0085 and U+2028, which real corpora hold inside sentences, and so shift every
 later line of a pair.
 """
+
 from __future__ import annotations
 
 import sys
@@ -20,7 +21,7 @@ from seqsru.data.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
 OnBadLine = Literal["error", "skip", "replace"]
-SHOWN = 5                                   # line numbers shown for each reason
+SHOWN = 5  # line numbers shown for each reason
 
 
 @dataclass
@@ -127,8 +128,9 @@ def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -
     return Lines(name, [text for _, text in pairs], numbers, report)
 
 
-def iter_lines(stream: BinaryIO, report: Report, *,
-               on_bad_line: OnBadLine = "error") -> Iterator[tuple[int, str]]:
+def iter_lines(
+    stream: BinaryIO, report: Report, *, on_bad_line: OnBadLine = "error"
+) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text) as they arrive, for input that may be a pipe or larger than memory.
 
     Parameters
@@ -141,7 +143,7 @@ def iter_lines(stream: BinaryIO, report: Report, *,
         As in `read_lines`.
     """
     decoder = _Decoder(report.name, on_bad_line)
-    for number, raw in enumerate(stream, 1):        # a binary file is split at \n only
+    for number, raw in enumerate(stream, 1):  # a binary file is split at \n only
         report.total = number
         text, reason = decoder.decode(raw, number)
         if reason:
@@ -150,8 +152,9 @@ def iter_lines(stream: BinaryIO, report: Report, *,
             yield number, text
 
 
-def read_parallel(source: str | PathLike[str], target: str | PathLike[str], *,
-                  on_bad_line: OnBadLine = "error") -> ParallelLines:
+def read_parallel(
+    source: str | PathLike[str], target: str | PathLike[str], *, on_bad_line: OnBadLine = "error"
+) -> ParallelLines:
     """Read two files whose lines translate each other.
 
     The lines are counted first. A bad line on either side, when skipped, takes its pair with it.
@@ -172,9 +175,11 @@ def read_parallel(source: str | PathLike[str], target: str | PathLike[str], *,
     """
     counts = [count_lines(path) for path in (source, target)]
     if counts[0] != counts[1]:
-        raise DataError(f"expected as many lines in {fspath(source)} as in {fspath(target)}, found "
-                        f"{counts[0]:,} and {counts[1]:,}; align the files line by line, nothing is cut to "
-                        "the shorter one")
+        raise DataError(
+            f"expected as many lines in {fspath(source)} as in {fspath(target)}, found "
+            f"{counts[0]:,} and {counts[1]:,}; align the files line by line, nothing is cut to "
+            "the shorter one"
+        )
     report = Report(f"{fspath(source)} + {fspath(target)}", counts[0])
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
     sides: tuple[list[str], list[str]] = ([], [])
@@ -183,15 +188,17 @@ def read_parallel(source: str | PathLike[str], target: str | PathLike[str], *,
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
             texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
-            for reason in dict.fromkeys(filter(None, reasons)):     # once a pair if both are bad
+            for reason in dict.fromkeys(filter(None, reasons)):  # once a pair if both are bad
                 report.add(reason, number)
             if None not in texts:
                 for side, text in zip(sides, texts):
                     side.append(text)
                 numbers.append(number)
     if number != report.total:
-        raise DataError(f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; "
-                        "the files are counted first, so give files that do not change, not pipes")
+        raise DataError(
+            f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; "
+            "the files are counted first, so give files that do not change, not pipes"
+        )
     whole = len(numbers) == report.total
     return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
 
@@ -211,10 +218,12 @@ class _Decoder:
 
     def __init__(self, name: str, on_bad_line: OnBadLine) -> None:
         if on_bad_line not in get_args(OnBadLine):
-            raise DataError(f"expected on_bad_line to be one of {', '.join(get_args(OnBadLine))}, found "
-                            f"{on_bad_line!r}; choose one of these")
+            raise DataError(
+                f"expected on_bad_line to be one of {', '.join(get_args(OnBadLine))}, found "
+                f"{on_bad_line!r}; choose one of these"
+            )
         self.name, self.on_bad_line = name, on_bad_line
-        self.offset = 0                             # of the line in the file
+        self.offset = 0  # of the line in the file
 
     def decode(self, raw: bytes, number: int) -> tuple[str | None, str]:
         """Return the text, None where the line is left out; and the reason to report, empty for none."""
@@ -238,19 +247,23 @@ class _Decoder:
             return text, f"{what}, replaced"
         found = "a NUL byte" if body[wrong] == 0 else f"byte 0x{body[wrong]:02X}"
         column = wrong + skipped
-        raise DataError(f"{self.name}:{number}: expected UTF-8 text, found {found} at byte offset {column} "
-                        f"of the line ({at + column:,} of the file); convert the file to UTF-8, or set "
-                        "on_bad_line to skip or replace")
+        raise DataError(
+            f"{self.name}:{number}: expected UTF-8 text, found {found} at byte offset {column} "
+            f"of the line ({at + column:,} of the file); convert the file to UTF-8, or set "
+            "on_bad_line to skip or replace"
+        )
 
 
 @contextmanager
 def _opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     if fspath(path) == "-":
-        yield sys.stdin.buffer                      # not ours to close
+        yield sys.stdin.buffer  # not ours to close
         return
     if not Path(path).exists():
-        raise FileNotFoundError(f"expected a text file at {fspath(path)}, found nothing; check the path, "
-                                f"which is relative to {Path.cwd()}")
+        raise FileNotFoundError(
+            f"expected a text file at {fspath(path)}, found nothing; check the path, "
+            f"which is relative to {Path.cwd()}"
+        )
     if Path(path).is_dir():
         raise IsADirectoryError(f"expected a text file at {fspath(path)}, found a folder; name a file in it")
     with open(path, "rb") as stream:

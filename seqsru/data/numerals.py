@@ -1,15 +1,27 @@
 """English and German number words: British English with "and", German by the rules of Duden."""
+
 from __future__ import annotations
 
-LIMIT = 100_000_000             # from here on German millions take endings that vary between writers
+LIMIT = 100_000_000  # from here on German millions take endings that vary between writers
 
-_ENGLISH = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-            "sixteen seventeen eighteen nineteen").split()
+_ENGLISH = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
 _ENGLISH_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ENGLISH_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
-                     "nine": "ninth", "twelve": "twelfth"}
-_GERMAN = ("null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn "
-           "sechzehn siebzehn achtzehn neunzehn").split()
+_ENGLISH_ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
+_GERMAN = (
+    "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn "
+    "sechzehn siebzehn achtzehn neunzehn"
+).split()
 _GERMAN_TENS = "- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
 _GERMAN_ORDINALS = {1: "erst", 3: "dritt", 7: "siebt", 8: "acht"}
 
@@ -61,7 +73,7 @@ def german_cardinal(n: int) -> str:
     if millions:
         words.append("eine Million" if millions == 1 else f"{_german_stem(millions)} Millionen")
     if rest or not millions:
-        words.append(_german_stem(rest) + ("s" if rest % 100 == 1 else ""))     # the last of the word: eins
+        words.append(_german_stem(rest) + ("s" if rest % 100 == 1 else ""))  # the last of the word: eins
     return " ".join(words)
 
 
@@ -96,8 +108,9 @@ def _german_stem(n: int) -> str:
 
 def _check(n: int, least: int = 0, limit: int = LIMIT) -> None:
     if not least <= n < limit:
-        raise ValueError(f"expected a number from {least:,} to {limit - 1:,}, found {n:,}; no words are "
-                         "known for others")
+        raise ValueError(
+            f"expected a number from {least:,} to {limit - 1:,}, found {n:,}; no words are known for others"
+        )
 
 
 def _check_year(year: int) -> None:

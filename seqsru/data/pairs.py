@@ -1,4 +1,5 @@
 """Sentence pairs, and batches of them that hold about as many tokens each, for translation."""
+
 from __future__ import annotations
 
 from array import array
@@ -14,8 +15,8 @@ from seqsru.data.errors import DataError
 from seqsru.data.lines import ParallelLines, Report
 from seqsru.data.tokenizers import Tokenizer
 
-SOURCE_MULTIPLE = 8         # padded source lengths are multiples of it, here and at decoding
-TARGET_BUCKET = 4           # targets side by side differ in length by less, but where two buckets meet
+SOURCE_MULTIPLE = 8  # padded source lengths are multiples of it, here and at decoding
+TARGET_BUCKET = 4  # targets side by side differ in length by less, but where two buckets meet
 
 
 class Ragged:
@@ -52,13 +53,13 @@ class Ragged:
     def __getitem__(self, index: int) -> list[int]:
         if not 0 <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
-        return self.values[self.offsets[index]:self.offsets[index + 1]].tolist()
+        return self.values[self.offsets[index] : self.offsets[index + 1]].tolist()
 
     def padded(self, indices: NDArray[numpy.int64], length: int, fill: int) -> NDArray[numpy.int64]:
         """Return the sequences `indices` as an array of shape (length, B), `fill` behind each."""
-        steps = numpy.arange(length)[:, None]                                        # (T, 1)
-        starts = self.offsets[indices]                                               # (B,)
-        there = steps < self.offsets[indices + 1] - starts                           # (T, B)
+        steps = numpy.arange(length)[:, None]  # (T, 1)
+        starts = self.offsets[indices]  # (B,)
+        there = steps < self.offsets[indices + 1] - starts  # (T, B)
         out = numpy.full(there.shape, fill, dtype=numpy.int64)
         out[there] = self.values[(starts + steps)[there]]
         return out
@@ -104,8 +105,9 @@ class Pairs:
     target_eos: int
 
     @classmethod
-    def from_lines(cls, lines: ParallelLines, source_tokenizer: Tokenizer,
-                   target_tokenizer: Tokenizer) -> Pairs:
+    def from_lines(
+        cls, lines: ParallelLines, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
+    ) -> Pairs:
         """Encode pairs; one with an empty side (nothing but white space) is left out and reported."""
         report = lines.report.copy()
         sides = _Growing(), _Growing()
@@ -118,9 +120,15 @@ class Pairs:
             for side, encoded in zip(sides, ids):
                 side.append(encoded)
             numbers.append(number)
-        return cls(sides[0].ragged(), sides[1].ragged(),
-                   numpy.array(numbers, dtype=numpy.int64), report,
-                   source_tokenizer.eos, target_tokenizer.bos, target_tokenizer.eos)
+        return cls(
+            sides[0].ragged(),
+            sides[1].ragged(),
+            numpy.array(numbers, dtype=numpy.int64),
+            report,
+            source_tokenizer.eos,
+            target_tokenizer.bos,
+            target_tokenizer.eos,
+        )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -186,8 +194,7 @@ class PairBatches:
 
     def __init__(self, pairs: Pairs, tokens: int, *, seed: int, max_length: int | None = None) -> None:
         if tokens < SOURCE_MULTIPLE:
-            raise DataError(f"expected at least {SOURCE_MULTIPLE} tokens a batch, found {tokens}; "
-                            "raise it")
+            raise DataError(f"expected at least {SOURCE_MULTIPLE} tokens a batch, found {tokens}; raise it")
         if seed < 0:
             raise DataError(f"expected a seed that is not negative, found {seed}; choose another")
         self.pairs, self.tokens, self.seed = pairs, tokens, seed
@@ -198,14 +205,18 @@ class PairBatches:
         if max_length is not None:
             over = numpy.maximum(source, target) > max_length
         over_limit = ~over & (numpy.maximum(source_cost, target) > tokens)
-        for reason, which in ((f"longer than {max_length} tokens, skipped", over),
-                              (f"longer than a batch of {tokens} tokens, skipped", over_limit)):
+        for reason, which in (
+            (f"longer than {max_length} tokens, skipped", over),
+            (f"longer than a batch of {tokens} tokens, skipped", over_limit),
+        ):
             for number in pairs.numbers[which].tolist():
                 self.report.add(reason, number)
         kept = numpy.flatnonzero(~(over | over_limit))
         if not len(kept):
-            raise DataError(f"expected sentence pairs to make batches of, found none ({self.report}); check "
-                            "the files and the limits on length")
+            raise DataError(
+                f"expected sentence pairs to make batches of, found none ({self.report}); check "
+                "the files and the limits on length"
+            )
         source_cost, target_cost = source_cost[kept], target_cost[kept]
         # Buckets in order of source length, targets up and down by turns: neighbours are alike on both sides.
         turn = numpy.where(source_cost // SOURCE_MULTIPLE % 2 == 0, target_cost, -target_cost)
@@ -245,17 +256,21 @@ class PairBatches:
         source_lengths, target_lengths = pairs.source.lengths[rows], pairs.target.lengths[rows]
         S = int(_up(source_lengths.max() + 1, SOURCE_MULTIPLE))
         T = int(target_lengths.max() + 1)
-        target_out = pairs.target.padded(rows, T, pairs.target_eos)                      # (T, B)
+        target_out = pairs.target.padded(rows, T, pairs.target_eos)  # (T, B)
         target_in = numpy.concatenate([numpy.full((1, len(rows)), pairs.target_bos), target_out[:-1]])
-        return PairBatch(torch.from_numpy(pairs.source.padded(rows, S, pairs.source_eos)),
-                         torch.from_numpy(numpy.arange(S)[:, None] <= source_lengths),
-                         torch.from_numpy(target_in), torch.from_numpy(target_out),
-                         torch.from_numpy(numpy.arange(T)[:, None] <= target_lengths),
-                         int(target_lengths.sum()) + len(rows))
+        return PairBatch(
+            torch.from_numpy(pairs.source.padded(rows, S, pairs.source_eos)),
+            torch.from_numpy(numpy.arange(S)[:, None] <= source_lengths),
+            torch.from_numpy(target_in),
+            torch.from_numpy(target_out),
+            torch.from_numpy(numpy.arange(T)[:, None] <= target_lengths),
+            int(target_lengths.sum()) + len(rows),
+        )
 
 
-def pad_sources(sequences: Sequence[Sequence[int]], eos: int, *,
-                multiple: int = SOURCE_MULTIPLE) -> tuple[Tensor, Tensor]:
+def pad_sources(
+    sequences: Sequence[Sequence[int]], eos: int, *, multiple: int = SOURCE_MULTIPLE
+) -> tuple[Tensor, Tensor]:
     """Put sources side by side, as training does.
 
     Parameters

@@ -1,4 +1,5 @@
 """Text as one long stream of tokens, for language modelling."""
+
 from __future__ import annotations
 
 from array import array
@@ -112,14 +113,18 @@ class StreamBatches:
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, eos: int) -> None:
         if batch_size < 1 or window < 1:
-            raise DataError(f"expected a batch size and a window of at least 1, found {batch_size} and "
-                            f"{window}; raise them")
+            raise DataError(
+                f"expected a batch size and a window of at least 1, found {batch_size} and "
+                f"{window}; raise them"
+            )
         if len(tokens) < batch_size:
-            raise DataError(f"expected text of at least {batch_size:,} tokens, one a row of the batch, found "
-                            f"{len(tokens):,}; check the file, or lower the batch size")
+            raise DataError(
+                f"expected text of at least {batch_size:,} tokens, one a row of the batch, found "
+                f"{len(tokens):,}; check the file, or lower the batch size"
+            )
         self.tokens, self.batch_size, self.window, self.eos = tokens, batch_size, window, eos
         edges = torch.arange(batch_size + 1) * len(tokens) // batch_size
-        self._starts, self._ends = edges[:-1], edges[1:]                            # (B,)
+        self._starts, self._ends = edges[:-1], edges[1:]  # (B,)
         self._longest = int((self._ends - self._starts).max())
 
     @property
@@ -134,8 +139,8 @@ class StreamBatches:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
         first = index * self.window
-        steps = torch.arange(first, min(first + self.window, self._longest))[:, None]    # (T, 1)
-        at = self._starts + steps                                                        # (T, B)
+        steps = torch.arange(first, min(first + self.window, self._longest))[:, None]  # (T, 1)
+        at = self._starts + steps  # (T, B)
         valid = at < self._ends
         targets = self.tokens[at.clamp(max=len(self.tokens) - 1)].long().where(valid, self.eos)
         inputs = self.tokens[(at - 1).clamp(min=0)].long().where(valid & (at > 0), self.eos)

@@ -1,4 +1,5 @@
 """Subwords: sentencepiece models, trained, saved and loaded."""
+
 from __future__ import annotations
 
 import hashlib
@@ -46,15 +47,25 @@ class Pieces:
         self.unk: int = self._processor.unk_id()
         self.eos: int = self._processor.eos_id()
         if self.eos < 0:
-            raise DataError("expected a sentencepiece model with an end of sentence, found eos_id = -1; "
-                            "train it with eos_id set")
+            raise DataError(
+                "expected a sentencepiece model with an end of sentence, found eos_id = -1; "
+                "train it with eos_id set"
+            )
         self.bos = self.pad = self.eos
         self.fingerprint = hashlib.sha256(model).hexdigest()
 
     @classmethod
-    def train(cls, lines: Iterable[str], *, vocabulary_size: int = 8000, algorithm: Algorithm = "unigram",
-              normalization: Normalization = "nmt_nfkc", character_coverage: float = 1.0,
-              byte_fallback: bool = False, sample: int = 1_000_000) -> Pieces:
+    def train(
+        cls,
+        lines: Iterable[str],
+        *,
+        vocabulary_size: int = 8000,
+        algorithm: Algorithm = "unigram",
+        normalization: Normalization = "nmt_nfkc",
+        character_coverage: float = 1.0,
+        byte_fallback: bool = False,
+        sample: int = 1_000_000,
+    ) -> Pieces:
         """Train a model; the same lines and options give the same bytes.
 
         Parameters
@@ -80,17 +91,24 @@ class Pieces:
         DataError
             An option is out of range, the text is empty, or too small or too varied for the size.
         """
-        for option, value, known in (("algorithm", algorithm, get_args(Algorithm)),
-                                     ("normalization", normalization, get_args(Normalization))):
+        for option, value, known in (
+            ("algorithm", algorithm, get_args(Algorithm)),
+            ("normalization", normalization, get_args(Normalization)),
+        ):
             if value not in known:
-                raise DataError(f"expected {option} to be one of {', '.join(known)}, found {value!r}; choose "
-                                "one of these")
+                raise DataError(
+                    f"expected {option} to be one of {', '.join(known)}, found {value!r}; choose one of these"
+                )
         if vocabulary_size < 3 or sample < 1:
-            raise DataError("expected a vocabulary_size of at least 3 and a sample of at least 1, found "
-                            f"{vocabulary_size} and {sample}; raise them")
+            raise DataError(
+                "expected a vocabulary_size of at least 3 and a sample of at least 1, found "
+                f"{vocabulary_size} and {sample}; raise them"
+            )
         if not 0 < character_coverage <= 1:
-            raise DataError("expected a character_coverage above 0 and at most 1, found "
-                            f"{character_coverage}; 1.0 covers every character")
+            raise DataError(
+                "expected a character_coverage above 0 and at most 1, found "
+                f"{character_coverage}; 1.0 covers every character"
+            )
         text = [line for line in lines if line.strip()]
         if not text:
             raise DataError("expected training text for sentencepiece, found none; check the training file")
@@ -99,17 +117,28 @@ class Pieces:
         model = io.BytesIO()
         try:
             _sentencepiece().SentencePieceTrainer.train(
-                sentence_iterator=iter(text), model_writer=model,
-                vocab_size=vocabulary_size, model_type=algorithm,
-                normalization_rule_name=normalization, remove_extra_whitespaces=normalization != "identity",
-                character_coverage=character_coverage, byte_fallback=byte_fallback,
-                unk_id=0, eos_id=1, bos_id=-1, pad_id=-1,
-                max_sentence_length=1 << 30,        # the default leaves longer lines out without a word
-                num_threads=THREADS, minloglevel=2)
+                sentence_iterator=iter(text),
+                model_writer=model,
+                vocab_size=vocabulary_size,
+                model_type=algorithm,
+                normalization_rule_name=normalization,
+                remove_extra_whitespaces=normalization != "identity",
+                character_coverage=character_coverage,
+                byte_fallback=byte_fallback,
+                unk_id=0,
+                eos_id=1,
+                bos_id=-1,
+                pad_id=-1,
+                max_sentence_length=1 << 30,  # the default leaves longer lines out without a word
+                num_threads=THREADS,
+                minloglevel=2,
+            )
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
-            raise DataError(f"expected text from which sentencepiece can train {vocabulary_size} pieces, "
-                            f"found that it cannot ({reason}); change tokenizer.vocabulary_size") from None
+            raise DataError(
+                f"expected text from which sentencepiece can train {vocabulary_size} pieces, "
+                f"found that it cannot ({reason}); change tokenizer.vocabulary_size"
+            ) from None
         return cls(model.getvalue())
 
     @classmethod
@@ -134,8 +163,10 @@ class Pieces:
         try:
             return cls(path.read_bytes())
         except RuntimeError:
-            raise DataError(f"{path}: expected a sentencepiece model, found something else; name a .model "
-                            "file of spm_train") from None
+            raise DataError(
+                f"{path}: expected a sentencepiece model, found something else; name a .model "
+                "file of spm_train"
+            ) from None
 
     def encode(self, line: str) -> list[int]:
         """Return the ids of the pieces of a line, without ``</s>``."""
@@ -160,8 +191,9 @@ class Pieces:
         record = read_record(Path(folder) / f"{name}.json")
         path = Path(folder) / f"{name}.model"
         if not path.is_file():
-            raise FileNotFoundError(f"expected a sentencepiece model at {path}, found no such file; restore "
-                                    "it or train again")
+            raise FileNotFoundError(
+                f"expected a sentencepiece model at {path}, found no such file; restore it or train again"
+            )
         model = path.read_bytes()
         check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
         return cls(model)
@@ -171,6 +203,8 @@ def _sentencepiece():
     try:
         import sentencepiece
     except ImportError:
-        raise ImportError("expected the package sentencepiece, found that it is not installed; run "
-                          "`pip install sentencepiece`") from None
+        raise ImportError(
+            "expected the package sentencepiece, found that it is not installed; run "
+            "`pip install sentencepiece`"
+        ) from None
     return sentencepiece

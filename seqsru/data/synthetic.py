@@ -3,6 +3,7 @@
 Every phrase has one right translation, and no English and no German phrase occurs twice, so held-out phrases
 were never seen, in either language.
 """
+
 from __future__ import annotations
 
 import random
@@ -12,8 +13,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from seqsru.data.files import write_whole
-from seqsru.data.numerals import (english_cardinal, english_ordinal, english_year, german_cardinal,
-                                  german_ordinal, german_year)
+from seqsru.data.numerals import (
+    english_cardinal,
+    english_ordinal,
+    english_year,
+    german_cardinal,
+    german_ordinal,
+    german_year,
+)
 
 Item = TypeVar("Item")
 
@@ -58,8 +65,9 @@ def generate(*, seed: int = 1, train: int = 20_000, valid: int = 500, test: int 
     return Splits(splits[2], splits[1], splits[0])
 
 
-def write(folder: str | PathLike[str], *, seed: int = 1, train: int = 20_000, valid: int = 500,
-          test: int = 1_000) -> None:
+def write(
+    folder: str | PathLike[str], *, seed: int = 1, train: int = 20_000, valid: int = 500, test: int = 1_000
+) -> None:
     """Write `generate`'s splits to ``folder/{train,valid,test}.{en,de}``, a phrase a line.
 
     Parameters
@@ -96,10 +104,11 @@ class _Picker:
 
 # ---- numbers ---------------------------------------------------------------------------------------------
 
+
 def _number(pick: _Picker, digits: int) -> int:
     """Return a number of up to `digits` digits, any length as likely, many of them with zeros inside."""
     length = pick.number(1, digits)
-    n = pick.number(10 ** (length - 1) if length > 1 else 0, 10 ** length - 1)
+    n = pick.number(10 ** (length - 1) if length > 1 else 0, 10**length - 1)
     while pick.chance(0.4):
         place = 10 ** pick.number(0, length - 1)
         n -= n // place % 10 * place
@@ -107,16 +116,23 @@ def _number(pick: _Picker, digits: int) -> int:
 
 
 def _cardinal(pick: _Picker) -> Pair:
-    n = max(1, _number(pick, 7))                # zero would be one phrase, learnt from no other
+    n = max(1, _number(pick, 7))  # zero would be one phrase, learnt from no other
     english, german = english_cardinal(n), german_cardinal(n)
     if english.startswith(("one hundred", "one thousand")) and pick.chance(0.3):
         return Pair("a" + english.removeprefix("one"), german.removeprefix("ein"))
     return Pair(english, german)
 
 
-_COUNTED = (("day", "der", "Tag"), ("month", "der", "Monat"), ("week", "die", "Woche"),
-            ("hour", "die", "Stunde"), ("minute", "die", "Minute"), ("year", "das", "Jahr"),
-            ("decade", "das", "Jahrzehnt"), ("century", "das", "Jahrhundert"))
+_COUNTED = (
+    ("day", "der", "Tag"),
+    ("month", "der", "Monat"),
+    ("week", "die", "Woche"),
+    ("hour", "die", "Stunde"),
+    ("minute", "die", "Minute"),
+    ("year", "das", "Jahr"),
+    ("decade", "das", "Jahrzehnt"),
+    ("century", "das", "Jahrhundert"),
+)
 
 
 def _ordinal(pick: _Picker) -> Pair:
@@ -127,13 +143,29 @@ def _ordinal(pick: _Picker) -> Pair:
 
 # ---- years and dates -------------------------------------------------------------------------------------
 
-_MONTHS = (("January", "Januar", 31), ("February", "Februar", 29), ("March", "März", 31),
-           ("April", "April", 30), ("May", "Mai", 31), ("June", "Juni", 30),
-           ("July", "Juli", 31), ("August", "August", 31), ("September", "September", 30),
-           ("October", "Oktober", 31), ("November", "November", 30), ("December", "Dezember", 31))
-_WEEKDAYS = (("Monday", "Montag"), ("Tuesday", "Dienstag"), ("Wednesday", "Mittwoch"),
-             ("Thursday", "Donnerstag"), ("Friday", "Freitag"), ("Saturday", "Samstag"),
-             ("Sunday", "Sonntag"))
+_MONTHS = (
+    ("January", "Januar", 31),
+    ("February", "Februar", 29),
+    ("March", "März", 31),
+    ("April", "April", 30),
+    ("May", "Mai", 31),
+    ("June", "Juni", 30),
+    ("July", "Juli", 31),
+    ("August", "August", 31),
+    ("September", "September", 30),
+    ("October", "Oktober", 31),
+    ("November", "November", 30),
+    ("December", "Dezember", 31),
+)
+_WEEKDAYS = (
+    ("Monday", "Montag"),
+    ("Tuesday", "Dienstag"),
+    ("Wednesday", "Mittwoch"),
+    ("Thursday", "Donnerstag"),
+    ("Friday", "Freitag"),
+    ("Saturday", "Samstag"),
+    ("Sunday", "Sonntag"),
+)
 
 
 def _year(pick: _Picker) -> Pair:
@@ -142,8 +174,16 @@ def _year(pick: _Picker) -> Pair:
     if pick.chance(0.5):
         other = pick.number(year + 1, 2099)
         return Pair(f"from {english} to {english_year(other)}", f"von {german} bis {german_year(other)}")
-    before, davor = pick.of((("in", "im Jahr"), ("since", "seit"), ("before", "vor"), ("after", "nach"),
-                             ("until", "bis"), ("the year", "das Jahr")))
+    before, davor = pick.of(
+        (
+            ("in", "im Jahr"),
+            ("since", "seit"),
+            ("before", "vor"),
+            ("after", "nach"),
+            ("until", "bis"),
+            ("the year", "das Jahr"),
+        )
+    )
     return Pair(f"{before} {english}", f"{davor} {german}")
 
 
@@ -164,24 +204,37 @@ def _date(pick: _Picker) -> Pair:
     if form == 0:
         return Pair(f"{the} of {month}{year}", f"der {german_ordinal(day, 'e')} {monat}{jahr}")
     if form == 1:
-        return Pair(f"{weekday} {the} of {month}{year}",
-                    f"{wochentag}, der {german_ordinal(day, 'e')} {monat}{jahr}")
+        return Pair(
+            f"{weekday} {the} of {month}{year}", f"{wochentag}, der {german_ordinal(day, 'e')} {monat}{jahr}"
+        )
     if form == 2:
         return Pair(f"on {weekday} {the} of {month}{year}", f"am {wochentag}, dem {en} {monat}{jahr}")
     if form == 3:
-        before, davor = pick.of((("on", "am"), ("since", "seit dem"), ("until", "bis zum"),
-                                 ("before", "vor dem"), ("after", "nach dem")))
+        before, davor = pick.of(
+            (
+                ("on", "am"),
+                ("since", "seit dem"),
+                ("until", "bis zum"),
+                ("before", "vor dem"),
+                ("after", "nach dem"),
+            )
+        )
         return Pair(f"{before} {the} of {month}{year}", f"{davor} {en} {monat}{jahr}")
     if form == 4:
         last = pick.number(min(day, days - 1) + 1, days)
-        return Pair(f"from {the} to the {english_ordinal(last)} of {month}{year}",
-                    f"vom {en} bis zum {german_ordinal(last, 'en')} {monat}{jahr}")
+        return Pair(
+            f"from {the} to the {english_ordinal(last)} of {month}{year}",
+            f"vom {en} bis zum {german_ordinal(last, 'en')} {monat}{jahr}",
+        )
     month2, monat2, day2, _ = _month_and_days(pick)
-    return Pair(f"from {the} of {month} to the {english_ordinal(day2)} of {month2}{year}",
-                f"vom {en} {monat} bis zum {german_ordinal(day2, 'en')} {monat2}{jahr}")
+    return Pair(
+        f"from {the} of {month} to the {english_ordinal(day2)} of {month2}{year}",
+        f"vom {en} {monat} bis zum {german_ordinal(day2, 'en')} {monat2}{jahr}",
+    )
 
 
 # ---- times -----------------------------------------------------------------------------------------------
+
 
 def _clock(pick: _Picker, hour: int) -> Pair:
     """Return a time of the twelve-hour clock within the hour from `hour`, 1 to 12."""
@@ -204,24 +257,31 @@ def _clock(pick: _Picker, hour: int) -> Pair:
             said, gesagt = "one minute", "eine Minute"
     else:
         said, gesagt = english_cardinal(minutes), german_cardinal(minutes)
-    return (Pair(f"{said} past {now}", f"{gesagt} nach {jetzt}") if form == 4 else
-            Pair(f"{said} to {then}", f"{gesagt} vor {dann}"))
+    return (
+        Pair(f"{said} past {now}", f"{gesagt} nach {jetzt}")
+        if form == 4
+        else Pair(f"{said} to {then}", f"{gesagt} vor {dann}")
+    )
 
 
 # The part of a day, how German says it alone and after a weekday, and hours whose every minute lies in it.
-_PARTS = (("morning", "morgens", "morgen", range(5, 11)),
-          ("afternoon", "nachmittags", "nachmittag", range(2, 6)),
-          ("evening", "abends", "abend", range(6, 11)))
+_PARTS = (
+    ("morning", "morgens", "morgen", range(5, 11)),
+    ("afternoon", "nachmittags", "nachmittag", range(2, 6)),
+    ("evening", "abends", "abend", range(6, 11)),
+)
 
 
 def _time(pick: _Picker) -> Pair:
     weekday, wochentag = pick.of(_WEEKDAYS)
     form = pick.number(0, 6)
-    if form == 0:                                           # the twenty-four-hour clock
+    if form == 0:  # the twenty-four-hour clock
         hour, minute = pick.number(13, 23), pick.number(1, 59)
         said = f"oh {english_cardinal(minute)}" if minute < 10 else english_cardinal(minute)
-        return Pair(f"on {weekday} at {english_cardinal(hour)} {said}",
-                    f"am {wochentag} um {german_cardinal(hour)} Uhr {german_cardinal(minute)}")
+        return Pair(
+            f"on {weekday} at {english_cardinal(hour)} {said}",
+            f"am {wochentag} um {german_cardinal(hour)} Uhr {german_cardinal(minute)}",
+        )
     if form in (1, 2):
         part, alone, joined, hours = pick.of(_PARTS)
         time = _clock(pick, pick.of(hours))
@@ -240,4 +300,12 @@ def _time(pick: _Picker) -> Pair:
 
 # Each as likely as often as it stands here.
 _KINDS: tuple[Callable[[_Picker], Pair], ...] = (
-    _cardinal, _cardinal, _ordinal, _year, _date, _date, _time, _time)
+    _cardinal,
+    _cardinal,
+    _ordinal,
+    _year,
+    _date,
+    _date,
+    _time,
+    _time,
+)

@@ -1,4 +1,5 @@
 """What every tokenizer does, the registry of them, and loading one whatever its kind."""
+
 from __future__ import annotations
 
 import difflib
@@ -77,6 +78,8 @@ def load_tokenizer(folder: str | PathLike[str], name: str) -> Tokenizer:
     if kind not in TOKENIZERS:
         nearest = difflib.get_close_matches(kind, TOKENIZERS, 1)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-        raise DataError(f"{path}: expected a tokenizer of kind {', '.join(TOKENIZERS)}, found "
-                        f"{kind!r}{hint}; restore the file or train again")
+        raise DataError(
+            f"{path}: expected a tokenizer of kind {', '.join(TOKENIZERS)}, found "
+            f"{kind!r}{hint}; restore the file or train again"
+        )
     return TOKENIZERS[kind].load(folder, name)

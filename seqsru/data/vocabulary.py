@@ -5,6 +5,7 @@ Both hold two types of their own and no more: ``<unk>`` (0) and ``<eos>`` (1). `
 never read, since the masks say where it is. So the output layer has no row that is never a target, and Penn
 Treebank has exactly 10,000 types.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -47,8 +48,9 @@ class Words:
         self.fingerprint = _fingerprint(self.kind, self._table.types)
 
     @classmethod
-    def train(cls, lines: Iterable[str], *, vocabulary_size: int | None = None,
-              minimum_count: int = 1) -> Words:
+    def train(
+        cls, lines: Iterable[str], *, vocabulary_size: int | None = None, minimum_count: int = 1
+    ) -> Words:
         """Collect the words of `lines`, most frequent first, equals in code point order.
 
         Parameters
@@ -67,8 +69,10 @@ class Words:
         """
         counts = _count(lines, split_words)
         if EOS in counts:
-            raise DataError(f"expected text without the word {EOS}, which is added to the end of every line, "
-                            f"found it {counts[EOS]:,} times; remove it from the training text")
+            raise DataError(
+                f"expected text without the word {EOS}, which is added to the end of every line, "
+                f"found it {counts[EOS]:,} times; remove it from the training text"
+            )
         return cls(_most_frequent(counts, vocabulary_size, minimum_count, "words"))
 
     def encode(self, line: str) -> list[int]:
@@ -113,8 +117,9 @@ class Characters:
         self._text = ["\N{REPLACEMENT CHARACTER}", "", *self._table.types[2:]]
 
     @classmethod
-    def train(cls, lines: Iterable[str], *, vocabulary_size: int | None = None,
-              minimum_count: int = 1) -> Characters:
+    def train(
+        cls, lines: Iterable[str], *, vocabulary_size: int | None = None, minimum_count: int = 1
+    ) -> Characters:
         """Collect the characters of `lines`, most frequent first; options as in `Words.train`.
 
         Parameters
@@ -156,8 +161,10 @@ class _Table:
 
     def __init__(self, types: Sequence[str]) -> None:
         if list(types[:2]) != [UNK, EOS] or len(set(types)) != len(types):
-            raise ValueError(f"expected distinct types that begin with {UNK} and {EOS}, found "
-                             f"{list(types[:4])}; build a vocabulary with train() or load()")
+            raise ValueError(
+                f"expected distinct types that begin with {UNK} and {EOS}, found "
+                f"{list(types[:4])}; build a vocabulary with train() or load()"
+            )
         self.types = list(types)
         self.ids = {word: i for i, word in enumerate(self.types) if word != EOS}
 
@@ -171,16 +178,19 @@ def _count(lines: Iterable[str], split) -> Counter[str]:
 
 def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: str) -> list[str]:
     if size is not None and size < 3:
-        raise DataError(f"expected a vocabulary_size of at least 3, found {size}; {UNK} and {EOS} are two of "
-                        "the types")
+        raise DataError(
+            f"expected a vocabulary_size of at least 3, found {size}; {UNK} and {EOS} are two of the types"
+        )
     if minimum < 1:
         raise DataError(f"expected a minimum_count of at least 1, found {minimum}; 1 keeps every type")
     kept = [(-count, word) for word, count in counts.items() if count >= minimum and word not in (UNK, EOS)]
     if not kept:
-        raise DataError(f"expected training text to collect {what} from, found none seen {minimum} times or "
-                        "more; check the training file and minimum_count")
+        raise DataError(
+            f"expected training text to collect {what} from, found none seen {minimum} times or "
+            "more; check the training file and minimum_count"
+        )
     kept.sort()
-    return [UNK, EOS] + [word for _, word in kept[:None if size is None else size - 2]]
+    return [UNK, EOS] + [word for _, word in kept[: None if size is None else size - 2]]
 
 
 def _fingerprint(kind: str, types: Sequence[str]) -> str:
@@ -195,7 +205,12 @@ def _load(kind: str, folder: str | PathLike[str], name: str) -> list[str]:
     path = Path(folder) / f"{name}.json"
     record = read_record(path)
     types: Any = record.get("types")
-    sound = (record["kind"] == kind and isinstance(types, list) and types[:2] == [UNK, EOS]
-             and all(isinstance(word, str) for word in types) and len(set(types)) == len(types))
+    sound = (
+        record["kind"] == kind
+        and isinstance(types, list)
+        and types[:2] == [UNK, EOS]
+        and all(isinstance(word, str) for word in types)
+        and len(set(types)) == len(types)
+    )
     check_fingerprint(path, record, _fingerprint(kind, types) if sound else f"no list of {kind}")
     return types

@@ -4,6 +4,7 @@ A step is ``step(tokens (N,), memory, state) -> (log_probs (N, V), attention (N,
 `memory` is a tuple of tensors with one row a sentence, `state` a tuple with one row a hypothesis; row n of
 the state belongs to sentence ``n // (N // B)``.
 """
+
 from seqsru.decoding.beam import beam_search
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
 from seqsru.decoding.options import Decoding
@@ -12,6 +13,19 @@ from seqsru.decoding.rules import RULES, ForbiddenTokens, MinimumLength, NoRepea
 from seqsru.decoding.sampling import sample
 
 __all__ = [
-    "PENALTIES", "RULES", "STOPS", "Decoding", "ForbiddenTokens", "Hypothesis", "Memory", "MinimumLength",
-    "NoRepeatedNgram", "Rule", "State", "Step", "beam_search", "coverage_penalty", "sample",
+    "PENALTIES",
+    "RULES",
+    "STOPS",
+    "Decoding",
+    "ForbiddenTokens",
+    "Hypothesis",
+    "Memory",
+    "MinimumLength",
+    "NoRepeatedNgram",
+    "Rule",
+    "State",
+    "Step",
+    "beam_search",
+    "coverage_penalty",
+    "sample",
 ]

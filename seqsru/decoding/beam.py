@@ -1,4 +1,5 @@
 """Beam search with fixed semantics: a sentence gives the same output whatever is beside it in the batch."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,9 +16,22 @@ from seqsru.decoding.search import Search
 
 @torch.no_grad()
 def beam_search(
-    step: Step, memory: Memory, state: State, start: Tensor, *, eos: int, max_length: Tensor, beam: int,
-    penalty: str, alpha: float, coverage: float, stop: str, n_best: int, rules: Sequence[Rule] = (),
-    source_valid: Tensor | None = None, with_attention: bool = False,
+    step: Step,
+    memory: Memory,
+    state: State,
+    start: Tensor,
+    *,
+    eos: int,
+    max_length: Tensor,
+    beam: int,
+    penalty: str,
+    alpha: float,
+    coverage: float,
+    stop: str,
+    n_best: int,
+    rules: Sequence[Rule] = (),
+    source_valid: Tensor | None = None,
+    with_attention: bool = False,
 ) -> list[list[Hypothesis]]:
     """Search the best continuations of each sentence. `Decoding` holds the defaults of the settings.
 
@@ -68,8 +82,17 @@ def beam_search(
     real = [None] * len(limits) if source_valid is None else list(source_valid.t().cpu().numpy())
     needs_attention = with_attention or coverage > 0
     searches = [
-        Search(limit, valid, eos=eos, beam=beam, penalty=penalty, alpha=alpha, coverage=coverage, stop=stop,
-               with_attention=with_attention)
+        Search(
+            limit,
+            valid,
+            eos=eos,
+            beam=beam,
+            penalty=penalty,
+            alpha=alpha,
+            coverage=coverage,
+            stop=stop,
+            with_attention=with_attention,
+        )
         for limit, valid in zip(limits, real)
     ]
     active, tokens, length = list(searches), start, 0
@@ -81,8 +104,10 @@ def beam_search(
         weights: list[Tensor] | list[None] = [None] * len(active)
         if needs_attention:
             if attention is None:
-                raise ValueError("beam_search: expected attention weights from the step, found None; "
-                                 "ask the model for them, or use a model that attends")
+                raise ValueError(
+                    "beam_search: expected attention weights from the step, found None; "
+                    "ask the model for them, or use a model that attends"
+                )
             weights = list(attention.float().cpu().split(width))
         last = [search.limit == length for search in active]
         limited = _constrain(log_probs, history, last, width, eos, rules)
@@ -97,7 +122,7 @@ def beam_search(
             memory = tuple(tensor.index_select(0, stay) for tensor in memory)
         rows = torch.from_numpy(np.concatenate([index * width + active[index].parents[-1] for index in kept]))
         active = [active[index] for index in kept]
-        rows = rows.to(start.device)                                          # (sentences * beam,)
+        rows = rows.to(start.device)  # (sentences * beam,)
         state = tuple(tensor.index_select(0, rows) for tensor in state)
         tokens = torch.from_numpy(np.concatenate([search.tokens[-1] for search in active])).to(start.device)
         if rules:
@@ -108,12 +133,15 @@ def beam_search(
 def check_limits(start: Tensor, max_length: Tensor) -> list[int]:
     """Return `max_length` as numbers, or raise ValueError where it does not fit `start`."""
     if start.dim() != 1 or max_length.shape != start.shape:
-        raise ValueError(f"decoding: expected start and max_length of one shape (B,), found "
-                         f"{tuple(start.shape)} and {tuple(max_length.shape)}; give one of each a sentence")
+        raise ValueError(
+            f"decoding: expected start and max_length of one shape (B,), found "
+            f"{tuple(start.shape)} and {tuple(max_length.shape)}; give one of each a sentence"
+        )
     limits = [int(limit) for limit in max_length.tolist()]
     if limits and min(limits) < 1:
-        raise ValueError(f"decoding: expected max_length of at least 1, found {min(limits)}; "
-                         "</s> is a token too")
+        raise ValueError(
+            f"decoding: expected max_length of at least 1, found {min(limits)}; </s> is a token too"
+        )
     return limits
 
 
@@ -150,23 +178,26 @@ def rank(log_probs: Tensor, totals: np.ndarray, count: int) -> tuple[np.ndarray,
         torn = (values[:, count - 1] == values[:, count]) & (values[:, count] > -torch.inf)
         if torn.any():
             ordered = log_probs[torn].sort(dim=1, descending=True, stable=True)
-            values[torn], tokens[torn] = ordered.values[:, :count + 1], ordered.indices[:, :count + 1]
+            values[torn], tokens[torn] = ordered.values[:, : count + 1], ordered.indices[:, : count + 1]
         values, tokens = values[:, :count], tokens[:, :count]
     else:
         values, tokens = log_probs.sort(dim=1, descending=True, stable=True)
     best = values.cpu().numpy().astype(np.float64)
     if np.isnan(best).any():
-        raise ValueError("beam_search: expected log probabilities, found NaN; the weights are damaged or "
-                         "training diverged: load another checkpoint")
+        raise ValueError(
+            "beam_search: expected log probabilities, found NaN; the weights are damaged or "
+            "training diverged: load another checkpoint"
+        )
     sums = (totals.reshape(-1, 1) + best).reshape(sentences, -1)
     words = tokens.cpu().numpy().reshape(sentences, -1)
-    rows = np.repeat(np.arange(width), best.shape[1])                         # (width * kept,)
+    rows = np.repeat(np.arange(width), best.shape[1])  # (width * kept,)
     order = np.lexsort((rows * vocabulary + words, -sums), axis=-1)[:, :count]
     return np.take_along_axis(sums, order, 1), rows[order], np.take_along_axis(words, order, 1)
 
 
-def _constrain(log_probs: Tensor, history: Tensor, last: list[bool], width: int, eos: int,
-               rules: Sequence[Rule]) -> Tensor:
+def _constrain(
+    log_probs: Tensor, history: Tensor, last: list[bool], width: int, eos: int, rules: Sequence[Rule]
+) -> Tensor:
     """Apply the rules, and leave only ``</s>`` to the sentences at their last position."""
     limited = log_probs
     for rule in rules:

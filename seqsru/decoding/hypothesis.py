@@ -1,15 +1,17 @@
 """What a decoder returns for one candidate output."""
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any
 
 from torch import Tensor
 
 Memory = tuple[Tensor, ...]
 State = tuple[Tensor, ...]
 # (tokens (N,), Memory, State) -> log probabilities (N, V), attention (N, S) or None, State
-Step = Callable[[Tensor, Any, Any], tuple[Tensor, Optional[Tensor], Any]]
+Step = Callable[[Tensor, Any, Any], tuple[Tensor, Tensor | None, Any]]
 
 
 @dataclass(frozen=True)

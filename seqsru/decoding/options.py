@@ -1,4 +1,5 @@
 """The settings of a translation's search and their defaults, in one place."""
+
 # Annotations are read at run time: these fields are the `decoding` section of a config.
 import math
 from dataclasses import dataclass
@@ -59,17 +60,23 @@ class Decoding:
         check_search(self.beam, self.penalty, self.alpha, self.coverage, self.stop, self.n_best)
         check_name("batch_by", self.batch_by, BATCHES)
         if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, found {self.batch_size}; "
-                             "1 decodes line by line")
+            raise ValueError(
+                f"batch_size: expected at least 1, found {self.batch_size}; 1 decodes line by line"
+            )
         if self.max_source < 2:
-            raise ValueError(f"max_source: expected at least 2, a token and </s>, found "
-                             f"{self.max_source}; raise it")
+            raise ValueError(
+                f"max_source: expected at least 2, a token and </s>, found {self.max_source}; raise it"
+            )
         if not (self.length_factor >= 0 and math.isfinite(self.length_factor)):
-            raise ValueError(f"length_factor: expected a finite number of at least 0, found "
-                             f"{self.length_factor}; 0 leaves length_offset alone")
+            raise ValueError(
+                f"length_factor: expected a finite number of at least 0, found "
+                f"{self.length_factor}; 0 leaves length_offset alone"
+            )
         if self.longest(1) < 1:
-            raise ValueError(f"length_offset: expected length_factor + length_offset of at least 1, found "
-                             f"{self.length_factor} + {self.length_offset}; an output has at least </s>")
+            raise ValueError(
+                f"length_offset: expected length_factor + length_offset of at least 1, found "
+                f"{self.length_factor} + {self.length_offset}; an output has at least </s>"
+            )
 
     def longest(self, source_length: int) -> int:
         """Return the most tokens of an output for a source of `source_length`, both with ``</s>``."""

@@ -1,4 +1,5 @@
 """Length and coverage penalties: what turns a sum of log probabilities into a score."""
+
 from __future__ import annotations
 
 import difflib
@@ -46,8 +47,9 @@ def check_name(kind: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
-        raise ValueError(f"{kind}: expected one of {', '.join(names)}, found {name!r}; "
-                         f"did you mean {near[0]!r}?")
+        raise ValueError(
+            f"{kind}: expected one of {', '.join(names)}, found {name!r}; did you mean {near[0]!r}?"
+        )
 
 
 def check_search(beam: int, penalty: str, alpha: float, coverage: float, stop: str, n_best: int) -> None:
@@ -55,11 +57,13 @@ def check_search(beam: int, penalty: str, alpha: float, coverage: float, stop: s
     if beam < 1:
         raise ValueError(f"beam: expected at least 1, found {beam}; 1 is greedy search")
     if not 1 <= n_best <= beam:
-        raise ValueError(f"n_best: expected 1 to the beam's {beam}, found {n_best}; "
-                         "widen the beam or ask for fewer")
+        raise ValueError(
+            f"n_best: expected 1 to the beam's {beam}, found {n_best}; widen the beam or ask for fewer"
+        )
     check_name("penalty", penalty, PENALTIES)
     check_name("stop", stop, STOPS)
     for name, value in (("alpha", alpha), ("coverage", coverage)):
         if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}: expected a finite number of at least 0, found {value}; "
-                             "0 switches it off")
+            raise ValueError(
+                f"{name}: expected a finite number of at least 0, found {value}; 0 switches it off"
+            )

@@ -1,4 +1,5 @@
 """Rules that forbid tokens while decoding; a new one is a class here and a line in `RULES`."""
+
 # Annotations are read at run time: the settings of a rule are its constructor's arguments.
 from abc import ABC, abstractmethod
 
@@ -39,8 +40,9 @@ class MinimumLength(Rule):
 
     def __init__(self, length: int):
         if length < 1:
-            raise ValueError(f"min_length: expected a length of at least 1, found {length}; "
-                             "leave the rule out")
+            raise ValueError(
+                f"min_length: expected a length of at least 1, found {length}; leave the rule out"
+            )
         self.length = length
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
@@ -70,8 +72,10 @@ class ForbiddenTokens(Rule):
         """Forbid the tokens."""
         vocabulary = log_probs.shape[1]
         if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
-            raise ValueError(f"forbid: expected token numbers from 0 to {vocabulary - 1}, found "
-                             f"{self.tokens}; take them from the target tokenizer")
+            raise ValueError(
+                f"forbid: expected token numbers from 0 to {vocabulary - 1}, found "
+                f"{self.tokens}; take them from the target tokenizer"
+            )
         log_probs = log_probs.clone()
         log_probs[:, self.tokens] = -torch.inf
         return log_probs
@@ -88,8 +92,9 @@ class NoRepeatedNgram(Rule):
 
     def __init__(self, size: int):
         if size < 1:
-            raise ValueError(f"no_repeat_ngram: expected a size of at least 1, found {size}; "
-                             "leave the rule out")
+            raise ValueError(
+                f"no_repeat_ngram: expected a size of at least 1, found {size}; leave the rule out"
+            )
         self.size = size
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
@@ -97,9 +102,9 @@ class NoRepeatedNgram(Rule):
         length = history.shape[1]
         if length < self.size:
             return log_probs
-        grams = history.unfold(1, self.size, 1)                               # (N, length - size + 1, size)
-        suffix = history[:, length - self.size + 1:]                          # (N, size - 1)
-        repeated = (grams[:, :, :-1] == suffix.unsqueeze(1)).all(-1)          # (N, length - size + 1)
+        grams = history.unfold(1, self.size, 1)  # (N, length - size + 1, size)
+        suffix = history[:, length - self.size + 1 :]  # (N, size - 1)
+        repeated = (grams[:, :, :-1] == suffix.unsqueeze(1)).all(-1)  # (N, length - size + 1)
         hits = torch.zeros_like(log_probs).scatter_add_(1, grams[:, :, -1], repeated.to(log_probs.dtype))
         hits[:, eos] = 0
         return log_probs.masked_fill(hits > 0, -torch.inf)

@@ -1,4 +1,5 @@
 """Random continuations: temperature, the k likeliest, the nucleus."""
+
 from __future__ import annotations
 
 import math
@@ -13,9 +14,20 @@ from seqsru.decoding.rules import Rule
 
 
 @torch.no_grad()
-def sample(step: Step, memory: Memory, state: State, start: Tensor, *, eos: int, max_length: Tensor,
-           temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, generator: torch.Generator,
-           rules: Sequence[Rule] = ()) -> list[Hypothesis]:
+def sample(
+    step: Step,
+    memory: Memory,
+    state: State,
+    start: Tensor,
+    *,
+    eos: int,
+    max_length: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    generator: torch.Generator,
+    rules: Sequence[Rule] = (),
+) -> list[Hypothesis]:
     """Draw one continuation of each sentence, token by token, until ``</s>`` or `max_length` tokens.
 
     Log probabilities are divided by `temperature`, then cut to the `top_k` likeliest tokens, then to the
@@ -51,8 +63,10 @@ def sample(step: Step, memory: Memory, state: State, start: Tensor, *, eos: int,
         If a setting cannot be meant, or nothing is left to choose from.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature: expected a finite number above 0, found {temperature}; "
-                         "for the likeliest token set top_k to 1")
+        raise ValueError(
+            f"temperature: expected a finite number above 0, found {temperature}; "
+            "for the likeliest token set top_k to 1"
+        )
     if top_k < 0:
         raise ValueError(f"top_k: expected at least 0, found {top_k}; 0 keeps every token")
     if not 0 < top_p <= 1:
@@ -95,11 +109,13 @@ def _draw(log_probs: Tensor, uniform: Tensor, temperature: float, top_k: int, to
     if top_k:
         ordered, tokens = ordered[:, :top_k], tokens[:, :top_k]
     if not (ordered[:, 0] > -torch.inf).all():
-        raise ValueError("sample: expected a token to choose from, found none or NaN; "
-                         "loosen the rules, or load another checkpoint")
+        raise ValueError(
+            "sample: expected a token to choose from, found none or NaN; "
+            "loosen the rules, or load another checkpoint"
+        )
     sums = ordered.softmax(dim=1).cumsum(dim=1)
-    sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)            # (N, choices + 1), from 0 up
-    size = (sums[:, :-1] < top_p * sums[:, -1:]).sum(dim=1, keepdim=True)     # choices in the nucleus
+    sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)  # (N, choices + 1), from 0 up
+    size = (sums[:, :-1] < top_p * sums[:, -1:]).sum(dim=1, keepdim=True)  # choices in the nucleus
     target = uniform.unsqueeze(1) * sums.gather(1, size)
     place = (sums[:, 1:] <= target).sum(dim=1, keepdim=True)
     # Rounding may push the last place out by one, or onto a token of probability 0.

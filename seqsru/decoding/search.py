@@ -1,4 +1,5 @@
 """The beam of one sentence: live hypotheses as back pointers, and those that are finished."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,8 +34,19 @@ class Search:
         Whether the sentence needs no further step.
     """
 
-    def __init__(self, limit: int, valid: np.ndarray | None, *, eos: int, beam: int, penalty: str,
-                 alpha: float, coverage: float, stop: str, with_attention: bool):
+    def __init__(
+        self,
+        limit: int,
+        valid: np.ndarray | None,
+        *,
+        eos: int,
+        beam: int,
+        penalty: str,
+        alpha: float,
+        coverage: float,
+        stop: str,
+        with_attention: bool,
+    ):
         self.limit, self.valid = limit, valid
         self.eos, self.beam, self.stop = eos, beam, stop
         self.penalty, self.alpha, self.coverage = PENALTIES[penalty], alpha, coverage
@@ -42,12 +54,13 @@ class Search:
         self.totals = np.zeros(1)
         self.parents: list[np.ndarray] = []
         self.tokens: list[np.ndarray] = []
-        self.attention: list[Tensor] = []        # for each step, the weights of the rows before it
+        self.attention: list[Tensor] = []  # for each step, the weights of the rows before it
         self.finished: list[Hypothesis] = []
         self.done = False
 
-    def advance(self, totals: np.ndarray, parents: np.ndarray, tokens: np.ndarray,
-                attention: Tensor | None) -> None:
+    def advance(
+        self, totals: np.ndarray, parents: np.ndarray, tokens: np.ndarray, attention: Tensor | None
+    ) -> None:
         """Take one step's candidates, best first.
 
         Parameters
@@ -105,7 +118,7 @@ class Search:
             if self.attention:
                 weights.append(self.attention[step][row])
         score = total / self.penalty(max(len(tokens), 1), self.alpha)
-        attention = torch.stack(weights[::-1]) if weights else None           # (length, S)
+        attention = torch.stack(weights[::-1]) if weights else None  # (length, S)
         if self.coverage and attention is not None and self.valid is not None:
             score += self.coverage * coverage_penalty(attention.double().sum(0).numpy()[self.valid])
         return Hypothesis(tokens[::-1], total, score, attention if self.with_attention else None)

@@ -1,4 +1,5 @@
 """BLEU, chrF and TER of detokenised text, and whether two systems differ: sacrebleu's numbers, signed."""
+
 from __future__ import annotations
 
 import os
@@ -63,8 +64,10 @@ class Comparison:
     def line(self) -> str:
         """The comparison in one line."""
         mean, half = self.system_interval
-        return (f"{self.name}|{self.signature}: {self.baseline:.2f} -> {self.system:.2f} "
-                f"({self.system - self.baseline:+.2f}, p = {self.p_value:.4f}, 95 % {mean:.2f} ± {half:.2f})")
+        return (
+            f"{self.name}|{self.signature}: {self.baseline:.2f} -> {self.system:.2f} "
+            f"({self.system - self.baseline:+.2f}, p = {self.p_value:.4f}, 95 % {mean:.2f} ± {half:.2f})"
+        )
 
 
 def translation_scores(
@@ -96,7 +99,9 @@ def translation_scores(
 
 
 def paired_bootstrap(
-    baseline: Sequence[str], system: Sequence[str], references: Sequence[str],
+    baseline: Sequence[str],
+    system: Sequence[str],
+    references: Sequence[str],
     metrics: Sequence[str] = ("bleu",),
 ) -> list[Comparison]:
     """Compare two systems on the same lines by paired bootstrap (Koehn 2004): 1,000 resamples, seed 12345.
@@ -120,8 +125,13 @@ def paired_bootstrap(
     systems = {"baseline": baseline, "system": system}
     _check_counts(systems, references)
     with _sacrebleu_seed():
-        test = PairedTest([(name, list(lines)) for name, lines in systems.items()], _metrics(metrics),
-                          [list(references)], test_type="bs", n_samples=RESAMPLES)
+        test = PairedTest(
+            [(name, list(lines)) for name, lines in systems.items()],
+            _metrics(metrics),
+            [list(references)],
+            test_type="bs",
+            n_samples=RESAMPLES,
+        )
         signatures, results = test()
     comparisons = []
     for name, signature in signatures.items():
@@ -129,9 +139,17 @@ def paired_bootstrap(
         # sacrebleu counts the resamples that differ by more than the systems do; between equal texts none
         # can, and its formula would call the difference of zero significant.
         p_value = 1.0 if list(baseline) == list(system) else second.p_value
-        comparisons.append(Comparison(
-            name, first.score, second.score, (float(first.mean), float(first.ci)),
-            (float(second.mean), float(second.ci)), p_value, str(signature)))
+        comparisons.append(
+            Comparison(
+                name,
+                first.score,
+                second.score,
+                (float(first.mean), float(first.ci)),
+                (float(second.mean), float(second.ci)),
+                p_value,
+                str(signature),
+            )
+        )
     return comparisons
 
 
@@ -142,16 +160,19 @@ def _metrics(names: Sequence[str]) -> dict:
     known = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
     for name in names:
         if name not in known:
-            raise ValueError(f"metrics: expected some of {', '.join(known)}, found {name!r}; "
-                             "choose among these")
+            raise ValueError(
+                f"metrics: expected some of {', '.join(known)}, found {name!r}; choose among these"
+            )
     return {name: known[name]() for name in names}
 
 
 def _check_counts(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> None:
     for name, lines in systems.items():
         if len(lines) != len(references):
-            raise ValueError(f"bleu: expected a reference for each of the {len(lines)} lines of the {name}, "
-                             f"found {len(references)} references; check that both are of the same test set")
+            raise ValueError(
+                f"bleu: expected a reference for each of the {len(lines)} lines of the {name}, "
+                f"found {len(references)} references; check that both are of the same test set"
+            )
     if not references:
         raise ValueError("bleu: expected at least one line to score, found none; check the test files")
 

@@ -1,4 +1,5 @@
 """A clock on both sides of each step of a decoder, put there for the time of a measurement."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

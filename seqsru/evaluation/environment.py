@@ -1,4 +1,5 @@
 """Where a number was measured: machine, threads, load, versions, and which weights."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,5 @@
 """A trained language model with its tokenizer: text in, numbers or text out."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -87,8 +88,15 @@ class LanguagePipeline:
             raise ValueError(f"generate: count should be at least 1, not {count}; raise it")
         prefix, state, start = self._begin(prompt, count)
         drawn = sample(
-            self.model.step, (), state, start, eos=self.tokenizer.eos,
-            max_length=torch.full((count,), max_length), temperature=temperature, top_k=top_k, top_p=top_p,
+            self.model.step,
+            (),
+            state,
+            start,
+            eos=self.tokenizer.eos,
+            max_length=torch.full((count,), max_length),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
             generator=torch.Generator().manual_seed(seed),
         )
         return [self._text(prefix, hypothesis) for hypothesis in drawn]
@@ -118,8 +126,18 @@ class LanguagePipeline:
         """
         prefix, state, start = self._begin(prompt, 1)
         (found,) = beam_search(
-            self.model.step, (), state, start, eos=self.tokenizer.eos, max_length=torch.tensor([max_length]),
-            beam=beam, penalty="power", alpha=alpha, coverage=0.0, stop="first", n_best=n_best,
+            self.model.step,
+            (),
+            state,
+            start,
+            eos=self.tokenizer.eos,
+            max_length=torch.tensor([max_length]),
+            beam=beam,
+            penalty="power",
+            alpha=alpha,
+            coverage=0.0,
+            stop="first",
+            n_best=n_best,
         )
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
 

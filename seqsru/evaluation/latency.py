@@ -12,6 +12,7 @@ Five times are kept apart, in milliseconds:
 ``encoding``      ``begin`` alone
 ``sentences``     text in to text out, in calls of their own, without any clock inside
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -29,8 +30,13 @@ TIMES = ("first_token", "later_tokens", "model_steps", "encoding", "sentences")
 
 
 def measure(
-    targets: Sequence[Target], lines: Sequence[str], *, length: int | None = None, repeats: int = 3,
-    warmup: int = 3, threads: int = 1,
+    targets: Sequence[Target],
+    lines: Sequence[str],
+    *,
+    length: int | None = None,
+    repeats: int = 3,
+    warmup: int = 3,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Measure one decoder, or two by turns, at batch 1.
 
@@ -86,9 +92,16 @@ def measure(
         torch.set_num_threads(threads_before)
     return {
         "protocol": {
-            "mode": "natural" if length is None else "forced", "length": length, "batch": 1, "unit": "ms",
-            "lines": len(lines), "repeats": repeats, "warmup_lines": warmup, "threads": threads,
-            "clock": "perf_counter_ns", "turns": "line by line" if len(targets) == 2 else None,
+            "mode": "natural" if length is None else "forced",
+            "length": length,
+            "batch": 1,
+            "unit": "ms",
+            "lines": len(lines),
+            "repeats": repeats,
+            "warmup_lines": warmup,
+            "threads": threads,
+            "clock": "perf_counter_ns",
+            "turns": "line by line" if len(targets) == 2 else None,
         },
         "environment": surroundings,
         "systems": [
@@ -133,8 +146,13 @@ def summary(nanoseconds: Sequence[int]) -> dict[str, Any]:
         return (times[low] + (times[high] - times[low]) * (place - low)) / 1e6
 
     return {
-        "n": len(times), "mean": sum(times) / len(times) / 1e6, "p50": at(50), "p90": at(90), "p99": at(99),
-        "max": times[-1] / 1e6, "percentiles": [at(percent) for percent in range(101)],
+        "n": len(times),
+        "mean": sum(times) / len(times) / 1e6,
+        "p50": at(50),
+        "p90": at(90),
+        "p99": at(99),
+        "max": times[-1] / 1e6,
+        "percentiles": [at(percent) for percent in range(101)],
     }
 
 
@@ -143,12 +161,16 @@ def table(report: dict[str, Any]) -> str:
     protocol, surroundings = report["protocol"], report["environment"]
     rows = [f"{'milliseconds, batch 1':<36}{'n':>7}{'mean':>9}{'P50':>9}{'P90':>9}{'P99':>9}{'max':>9}"]
     for system in report["systems"]:
-        rows.append(f"{system['name']} ({system['decoder']}, {system['parameters'] / 1e6:.2f} M parameters, "
-                    f"weights {system['weights']})")
+        rows.append(
+            f"{system['name']} ({system['decoder']}, {system['parameters'] / 1e6:.2f} M parameters, "
+            f"weights {system['weights']})"
+        )
         for name in TIMES:
             times = system[name]
-            rows.append(f"  {name.replace('_', ' '):<34}{times['n']:>7}" + "".join(
-                f"{times[key]:>9.3f}" for key in ("mean", "p50", "p90", "p99", "max")))
+            rows.append(
+                f"  {name.replace('_', ' '):<34}{times['n']:>7}"
+                + "".join(f"{times[key]:>9.3f}" for key in ("mean", "p50", "p90", "p99", "max"))
+            )
     if report["ratio"] is not None:
         for name, ratio in report["ratio"]["p50"].items():
             rows.append(
@@ -157,11 +179,15 @@ def table(report: dict[str, Any]) -> str:
                 f"{len(ratio['repeats'])} repeats)"
             )
     mode = "natural length" if protocol["length"] is None else f"forced length {protocol['length']}"
-    rows.append(f"{mode}, {protocol['lines']} lines x {protocol['repeats']} repeats after "
-                f"{protocol['warmup_lines']} warm-up lines "
-                f"({', '.join(str(system['warmup_steps']) for system in report['systems'])} steps)")
-    rows.append(f"{surroundings['device_name']}, {protocol['threads']} thread(s) of {surroundings['cores']} "
-                f"cores, load {surroundings['load_average']}, torch {surroundings['versions'].get('torch')}")
+    rows.append(
+        f"{mode}, {protocol['lines']} lines x {protocol['repeats']} repeats after "
+        f"{protocol['warmup_lines']} warm-up lines "
+        f"({', '.join(str(system['warmup_steps']) for system in report['systems'])} steps)"
+    )
+    rows.append(
+        f"{surroundings['device_name']}, {protocol['threads']} thread(s) of {surroundings['cores']} "
+        f"cores, load {surroundings['load_average']}, torch {surroundings['versions'].get('torch')}"
+    )
     return "\n".join(rows) + "\n"
 
 
@@ -196,12 +222,19 @@ def _time_line(target: Target, line: str, length: int | None, gathered: dict[str
 
 def _system(target: Target, warmup_steps: int, passes: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
     times = {name: [ns for gathered in passes for ns in gathered[name]] for name in TIMES}
-    _check(len(times["later_tokens"]) > 0, f"a line of two tokens or more from {target.name}", "none",
-           "choose other lines or a forced length")
+    _check(
+        len(times["later_tokens"]) > 0,
+        f"a line of two tokens or more from {target.name}",
+        "none",
+        "choose other lines or a forced length",
+    )
     return {
-        "name": target.name, "decoder": target.decoder, "weights": weights_hash(target.model),
+        "name": target.name,
+        "decoder": target.decoder,
+        "weights": weights_hash(target.model),
         "parameters": sum(parameter.numel() for parameter in target.model.parameters()),
-        "steps": len(times["first_token"]) + len(times["later_tokens"]), "warmup_steps": warmup_steps,
+        "steps": len(times["first_token"]) + len(times["later_tokens"]),
+        "warmup_steps": warmup_steps,
         **{name: summary(times[name]) for name in TIMES},
     }
 

@@ -1,4 +1,5 @@
 """Perplexity and its relatives: every token and every end of line counted, sums in float64 divided once."""
+
 from __future__ import annotations
 
 import math
@@ -66,8 +67,10 @@ class TextScore:
 
     def values(self) -> dict[str, float]:
         """The four of them, by name."""
-        return {name: getattr(self, name) for name in ("perplexity", "token_perplexity", "bits_per_token",
-                                                       "bits_per_byte")}
+        return {
+            name: getattr(self, name)
+            for name in ("perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")
+        }
 
 
 def perplexity(
@@ -100,8 +103,15 @@ def perplexity(
         ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
         sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
         nll = math.fsum(sentence_nlls(model, sentences, text.eos))
-    return TextScore(nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown,
-                     "carried" if carried else "separate")
+    return TextScore(
+        nll,
+        len(text.tokens),
+        text.words,
+        text.lines,
+        text.bytes,
+        text.unknown,
+        "carried" if carried else "separate",
+    )
 
 
 @torch.no_grad()
@@ -151,9 +161,9 @@ def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos:
         longest = len(sentences[batch[0]])
         targets = torch.full((longest, len(batch)), eos)
         for column, i in enumerate(batch):
-            targets[:len(sentences[i]), column] = torch.tensor(sentences[i])
+            targets[: len(sentences[i]), column] = torch.tensor(sentences[i])
         lengths = torch.tensor([len(sentences[i]) for i in batch])
-        valid = (torch.arange(longest)[:, None] < lengths).to(device)                      # (T, B)
+        valid = (torch.arange(longest)[:, None] < lengths).to(device)  # (T, B)
         targets = targets.to(device)
         inputs = torch.cat([torch.full_like(targets[:1], eos), targets[:-1]])
         features, _ = model(inputs, None, valid)

@@ -1,4 +1,5 @@
 """Plots of what was measured, as PNG, SVG or PDF by the file's name; matplotlib, the extra `plot`, draws."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -48,7 +49,8 @@ def plot_latency(report: dict[str, Any], path: str | Path) -> None:
     protocol, surroundings = report["protocol"], report["environment"]
     axes.set_title(
         f"{surroundings['device_name']}, {protocol['threads']} thread(s), {protocol['mode']} length, "
-        f"{protocol['lines']} lines x {protocol['repeats']}", fontsize=9,
+        f"{protocol['lines']} lines x {protocol['repeats']}",
+        fontsize=9,
     )
     figure.savefig(path, dpi=150)
 
@@ -95,8 +97,10 @@ def plot_attention(translation: Translation, path: str | Path) -> None:
         The translation carries no attention, or another suffix.
     """
     if translation.attention is None:
-        raise ValueError("plot: expected a translation with its attention, found none; translate a line that "
-                         "is not empty, with attention=True")
+        raise ValueError(
+            "plot: expected a translation with its attention, found none; translate a line that "
+            "is not empty, with attention=True"
+        )
     rows, columns = translation.attention.shape
     figure = new_figure(path, width=1.8 + 0.36 * columns, height=1.2 + 0.3 * rows)
     axes = figure.add_subplot()

@@ -1,4 +1,5 @@
 """Whether a deep stack is set well: how large activations and gradients are in each layer before training."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -83,14 +84,23 @@ def probe(model: nn.Module, loss: Callable[[], Tensor]) -> list[LayerProbe]:
     found = []
     for cell, name in cells.items():
         if cell not in seen or seen[cell][0].grad is None:
-            raise ValueError(f"probe: expected a loss that depends on {name}, found one that does not; give "
-                             f"the loss of the whole model")
+            raise ValueError(
+                f"probe: expected a loss that depends on {name}, found one that does not; give "
+                f"the loss of the whole model"
+            )
         y, state, valid = seen[cell]
-        assert y.grad is not None               # for the checker of types: it was looked at above
+        assert y.grad is not None  # for the checker of types: it was looked at above
         norms = [p.grad.norm() for p in cell.parameters() if p.grad is not None]
-        found.append(LayerProbe(name, type(cell).__name__, _variance(y.detach(), valid),
-                                None if state is None else _variance(state, None),
-                                _variance(y.grad, valid), float(torch.stack(norms).norm())))
+        found.append(
+            LayerProbe(
+                name,
+                type(cell).__name__,
+                _variance(y.detach(), valid),
+                None if state is None else _variance(state, None),
+                _variance(y.grad, valid),
+                float(torch.stack(norms).norm()),
+            )
+        )
     model.zero_grad()
     return found
 
@@ -107,6 +117,8 @@ def table(layers: list[LayerProbe]) -> str:
     lines = [f"{'layer':<{width}}  {'cell':<12}{'var h':>12}{'var c':>12}{'var dL/dh':>12}{'|dL/dw|':>12}"]
     for layer in layers:
         state = f"{'-':>12}" if layer.state is None else f"{layer.state:12.3g}"
-        lines.append(f"{layer.name:<{width}}  {layer.cell:<12}{layer.output:12.3g}{state}"
-                     f"{layer.gradient:12.3g}{layer.weights:12.3g}")
+        lines.append(
+            f"{layer.name:<{width}}  {layer.cell:<12}{layer.output:12.3g}{state}"
+            f"{layer.gradient:12.3g}{layer.weights:12.3g}"
+        )
     return "\n".join(lines)

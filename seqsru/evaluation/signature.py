@@ -1,4 +1,5 @@
 """The line that stands beside a number and says what it is of, in the manner of sacreBLEU's signature."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ def signature(fields: Mapping[str, object]) -> str:
             continue
         text = f"{name}:{value}"
         if "|" in text or "\n" in text or ":" in name:
-            raise ValueError(f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; "
-                             "rename it")
+            raise ValueError(
+                f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; rename it"
+            )
         parts.append(text)
     return "|".join(parts)
 

@@ -1,4 +1,5 @@
 """A trained translation model with its tokenizers: text in, text out."""
+
 from __future__ import annotations
 
 import math
@@ -80,13 +81,24 @@ class TranslationPipeline:
         A tokenizer has another number of types than the model.
     """
 
-    def __init__(self, model: Translator, source_tokenizer: Tokenizer, target_tokenizer: Tokenizer, *,
-                 decoding: Decoding = Decoding(), rules: Sequence[Rule] = ()) -> None:
-        for side, tokenizer, size in (("source", source_tokenizer, model.source_vocabulary),
-                                      ("target", target_tokenizer, model.target_vocabulary)):
+    def __init__(
+        self,
+        model: Translator,
+        source_tokenizer: Tokenizer,
+        target_tokenizer: Tokenizer,
+        *,
+        decoding: Decoding = Decoding(),
+        rules: Sequence[Rule] = (),
+    ) -> None:
+        for side, tokenizer, size in (
+            ("source", source_tokenizer, model.source_vocabulary),
+            ("target", target_tokenizer, model.target_vocabulary),
+        ):
             if tokenizer.size != size:
-                raise ValueError(f"translation: expected a {side} tokenizer of {size} types, found one of "
-                                 f"{tokenizer.size}; use the one the model was trained with")
+                raise ValueError(
+                    f"translation: expected a {side} tokenizer of {size} types, found one of "
+                    f"{tokenizer.size}; use the one the model was trained with"
+                )
         self.model = model.eval()
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         self.decoding, self.rules = decoding, tuple(rules)
@@ -126,9 +138,17 @@ class TranslationPipeline:
             One a line, in order. What was cut is in `Translation.cut`; `cut_report` counts it.
         """
         given = {
-            "beam": beam, "penalty": penalty, "alpha": alpha, "coverage": coverage, "stop": stop,
-            "n_best": n_best, "length_factor": length_factor, "length_offset": length_offset,
-            "max_source": max_source, "batch_size": batch_size, "batch_by": batch_by,
+            "beam": beam,
+            "penalty": penalty,
+            "alpha": alpha,
+            "coverage": coverage,
+            "stop": stop,
+            "n_best": n_best,
+            "length_factor": length_factor,
+            "length_offset": length_offset,
+            "max_source": max_source,
+            "batch_size": batch_size,
+            "batch_by": batch_by,
         }
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         decoding = replace(self.decoding, **changed)
@@ -138,7 +158,7 @@ class TranslationPipeline:
         for line in lines:
             tokens = self.source_tokenizer.encode(line) if line.strip() else []
             cuts.append(max(0, len(tokens) + 1 - decoding.max_source))
-            sources.append([*tokens[:decoding.max_source - 1], eos] if tokens else [])
+            sources.append([*tokens[: decoding.max_source - 1], eos] if tokens else [])
         translations = [Translation("", [], 0.0, 0.0, None, [], [], 0, ()) for _ in lines]
         for members in _batches(sources, decoding):
             found = self._search([sources[index] for index in members], decoding, attention)
@@ -161,11 +181,18 @@ class TranslationPipeline:
             The counts differ.
         """
         if len(sources) != len(targets):
-            raise ValueError(f"score: expected a translation for each of the {len(sources)} lines, found "
-                             f"{len(targets)}; give files of equal length")
+            raise ValueError(
+                f"score: expected a translation for each of the {len(sources)} lines, found "
+                f"{len(targets)}; give files of equal length"
+            )
         start, eos = self.target_tokenizer.bos, self.target_tokenizer.eos
-        pairs = [([*self.source_tokenizer.encode(source), self.source_tokenizer.eos],
-                  [*self.target_tokenizer.encode(target), eos]) for source, target in zip(sources, targets)]
+        pairs = [
+            (
+                [*self.source_tokenizer.encode(source), self.source_tokenizer.eos],
+                [*self.target_tokenizer.encode(target), eos],
+            )
+            for source, target in zip(sources, targets)
+        ]
         groups: dict[tuple[int, int], list[int]] = {}
         for index, lengths in enumerate((len(source), len(target)) for source, target in pairs):
             groups.setdefault((_padded(lengths[0]), _padded(lengths[1])), []).append(index)
@@ -173,7 +200,7 @@ class TranslationPipeline:
         for (length, steps), members in sorted(groups.items()):
             size = max(1, SCORED_AT_ONCE // max(length, steps))
             for first in range(0, len(members), size):
-                batch = members[first:first + size]
+                batch = members[first : first + size]
                 source, valid = self._pad([pairs[index][0] for index in batch], length, self.source_tokenizer)
                 out, real = self._pad([pairs[index][1] for index in batch], steps, self.target_tokenizer)
                 with torch.no_grad():
@@ -193,8 +220,9 @@ class TranslationPipeline:
         return report
 
     @torch.no_grad()
-    def _search(self, sources: list[list[int]], decoding: Decoding,
-                attention: bool) -> list[list[Hypothesis]]:
+    def _search(
+        self, sources: list[list[int]], decoding: Decoding, attention: bool
+    ) -> list[list[Hypothesis]]:
         """Decode sources that are padded to the same length."""
         source, valid = self._pad(sources, _padded(len(sources[0])), self.source_tokenizer)
         memory, state = self.model.begin(source, valid)
@@ -204,9 +232,22 @@ class TranslationPipeline:
             step = partial(self.model.step, with_attention=True)
         limits = torch.tensor([decoding.longest(len(tokens)) for tokens in sources])
         return beam_search(
-            step, memory, state, start, eos=self.target_tokenizer.eos, max_length=limits, beam=decoding.beam,
-            penalty=decoding.penalty, alpha=decoding.alpha, coverage=decoding.coverage, stop=decoding.stop,
-            n_best=decoding.n_best, rules=self.rules, source_valid=valid, with_attention=attention)
+            step,
+            memory,
+            state,
+            start,
+            eos=self.target_tokenizer.eos,
+            max_length=limits,
+            beam=decoding.beam,
+            penalty=decoding.penalty,
+            alpha=decoding.alpha,
+            coverage=decoding.coverage,
+            stop=decoding.stop,
+            n_best=decoding.n_best,
+            rules=self.rules,
+            source_valid=valid,
+            with_attention=attention,
+        )
 
     def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis) -> Translation:
         """Turn a hypothesis into text."""
@@ -214,12 +255,21 @@ class TranslationPipeline:
         tokens = [token for token in hypothesis.tokens if token != eos]
         attention, source_labels, target_labels = hypothesis.attention, [], []
         if attention is not None:
-            attention = attention[:, :len(source)].clone()
+            attention = attention[:, : len(source)].clone()
             source_labels = self.source_tokenizer.labels(source)
             target_labels = self.target_tokenizer.labels(hypothesis.tokens)
         text = self.target_tokenizer.decode(tokens)
-        return Translation(text, tokens, hypothesis.log_prob, hypothesis.score, attention, source_labels,
-                           target_labels, cut, ())
+        return Translation(
+            text,
+            tokens,
+            hypothesis.log_prob,
+            hypothesis.score,
+            attention,
+            source_labels,
+            target_labels,
+            cut,
+            (),
+        )
 
     def _pad(self, sequences: list[list[int]], length: int, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
         """Return tokens (length, B) and their validity, on the model's device."""
@@ -250,4 +300,4 @@ def _batches(sources: Sequence[Sequence[int]], decoding: Decoding) -> Iterator[l
         # Like lengths end together, and a sentence that is done leaves its batch.
         members = sorted(groups[length], key=lambda index: len(sources[index]))
         for first in range(0, len(members), size):
-            yield members[first:first + size]
+            yield members[first : first + size]

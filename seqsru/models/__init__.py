@@ -1,4 +1,5 @@
 """Models: what a recurrent stack is put into."""
+
 from seqsru.models.attention import ATTENTIONS, Attention
 from seqsru.models.decoder import Decoder
 from seqsru.models.language_model import LanguageModel

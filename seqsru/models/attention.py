@@ -1,4 +1,5 @@
 """Attention of a decoder over the encoded source: multi-head dot product, and additive."""
+
 # Annotations are read at run time: the settings of an attention are its constructor's arguments.
 import math
 from abc import ABC, abstractmethod
@@ -23,8 +24,9 @@ class Attention(nn.Module, ABC):
         """Return keys and values, batch first, of a memory of shape (S, B, memory_size)."""
 
     @abstractmethod
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
-                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, with_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Read the memory.
 
         Parameters
@@ -82,16 +84,31 @@ class DotAttention(Attention):
         A size that `heads` does not divide, or an option outside its values.
     """
 
-    def __init__(self, query_size: int, memory_size: int, output_size: int, *, heads: int = 4, size: int = 0,
-                 dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        query_size: int,
+        memory_size: int,
+        output_size: int,
+        *,
+        heads: int = 4,
+        size: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         size = size or output_size
-        check_sizes("attention", query_size=query_size, memory_size=memory_size, output_size=output_size,
-                    heads=heads, size=size)
+        check_sizes(
+            "attention",
+            query_size=query_size,
+            memory_size=memory_size,
+            output_size=output_size,
+            heads=heads,
+            size=size,
+        )
         check_probability("attention", dropout=dropout)
         if size % heads:
-            raise ValueError(f"attention: expected a size that {heads} heads divide, found {size}; "
-                             "change size or heads")
+            raise ValueError(
+                f"attention: expected a size that {heads} heads divide, found {size}; change size or heads"
+            )
         self.heads, self.width, self.dropout = heads, size // heads, dropout
         self.query = nn.Linear(query_size, size, bias=False)
         self.key = nn.Linear(memory_size, size, bias=False)
@@ -106,23 +123,24 @@ class DotAttention(Attention):
         values = linear(memory, self.value.weight).unflatten(-1, (self.heads, self.width))
         return keys.permute(1, 2, 3, 0).contiguous(), values.permute(1, 2, 0, 3).contiguous()
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
-                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, with_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Read the memory; see `Attention.forward`."""
         (steps, rows, _), (sentences, length) = query.shape, bias.shape
         beam, heads, width = rows // sentences, self.heads, self.width
-        q = linear(query, self.query.weight) * (1.0 / math.sqrt(width))           # (T, N, size)
-        q = q.view(steps, sentences, beam, heads, width).permute(1, 3, 0, 2, 4)   # (B, heads, T, K, d)
+        q = linear(query, self.query.weight) * (1.0 / math.sqrt(width))  # (T, N, size)
+        q = q.view(steps, sentences, beam, heads, width).permute(1, 3, 0, 2, 4)  # (B, heads, T, K, d)
         q = q.reshape(sentences * heads, steps * beam, width)
         scores = product(q, keys.flatten(0, 1)).view(sentences, heads, steps * beam, length)
         weights = torch.softmax(scores + bias.view(sentences, 1, 1, length), dim=-1)
         used = functional.dropout(weights, self.dropout, self.training)
-        context = product(used.flatten(0, 1), values.flatten(0, 1))               # (B * heads, T * K, d)
+        context = product(used.flatten(0, 1), values.flatten(0, 1))  # (B * heads, T * K, d)
         context = context.view(sentences, heads, steps, beam, width).permute(2, 0, 3, 1, 4)
         context = linear(context.reshape(steps, rows, heads * width), self.output.weight)
         if not with_weights:
             return context, None
-        averaged = weights.mean(1).view(sentences, steps, beam, length).transpose(0, 1)   # (T, B, K, S)
+        averaged = weights.mean(1).view(sentences, steps, beam, length).transpose(0, 1)  # (T, B, K, S)
         return context, averaged.reshape(steps, rows, length)
 
 
@@ -159,12 +177,14 @@ class AdditiveAttention(Attention):
         An option outside its values.
     """
 
-    def __init__(self, query_size: int, memory_size: int, output_size: int, *, size: int = 0,
-                 dropout: float = 0.0) -> None:
+    def __init__(
+        self, query_size: int, memory_size: int, output_size: int, *, size: int = 0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         size = size or output_size
-        check_sizes("attention", query_size=query_size, memory_size=memory_size, output_size=output_size,
-                    size=size)
+        check_sizes(
+            "attention", query_size=query_size, memory_size=memory_size, output_size=output_size, size=size
+        )
         check_probability("attention", dropout=dropout)
         self.dropout = dropout
         self.query = nn.Linear(query_size, size)
@@ -180,15 +200,16 @@ class AdditiveAttention(Attention):
         keys = linear(memory, self.key.weight)
         return keys.transpose(0, 1).contiguous(), memory.transpose(0, 1).contiguous()
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor,
-                with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, with_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Read the memory; see `Attention.forward`."""
         (steps, rows, _), (sentences, length) = query.shape, bias.shape
         beam = rows // sentences
         q = linear(query, self.query.weight, self.query.bias).view(steps, sentences, beam, -1)
-        q = q.transpose(0, 1).reshape(sentences, steps * beam, 1, -1)             # (B, T * K, 1, size)
+        q = q.transpose(0, 1).reshape(sentences, steps * beam, 1, -1)  # (B, T * K, 1, size)
         # A sum, not a product: that of a matrix and a vector gives a row other bits in another batch.
-        scores = (torch.tanh(q + keys.unsqueeze(1)) * self.score).sum(-1)         # (B, T * K, S)
+        scores = (torch.tanh(q + keys.unsqueeze(1)) * self.score).sum(-1)  # (B, T * K, S)
         weights = torch.softmax(scores + bias.unsqueeze(1), dim=-1)
         used = functional.dropout(weights, self.dropout, self.training)
         context = product(used, values).view(sentences, steps, beam, -1).transpose(0, 1)
@@ -210,7 +231,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if torch.is_grad_enabled() or missing <= 0:
         return torch.bmm(a, b)
     more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
-    return more[:a.shape[0]]
+    return more[: a.shape[0]]
 
 
 def draw(matrix: Tensor) -> None:

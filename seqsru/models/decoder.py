@@ -1,4 +1,5 @@
 """The recurrent decoder: layers of cells, with attention over the source between them."""
+
 # Annotations are read at run time: the settings of a decoder are its constructor's arguments.
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -96,16 +97,27 @@ class Decoder(nn.Module):
         options: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
-        for setting, value, known in (("cell", cell, CELLS), ("attention", attention, ATTENTIONS),
-                                      ("attend", attend, get_args(Attend)),
-                                      ("start", start, get_args(Start))):
+        for setting, value, known in (
+            ("cell", cell, CELLS),
+            ("attention", attention, ATTENTIONS),
+            ("attend", attend, get_args(Attend)),
+            ("start", start, get_args(Start)),
+        ):
             if value not in known:
-                raise ValueError(f"Decoder: expected {setting} to be one of {', '.join(known)}, found "
-                                 f"{value!r}; use one of these")
-        check_sizes("Decoder", input_size=input_size, memory_size=memory_size, hidden_size=hidden_size,
-                    num_layers=num_layers)
-        check_probability("Decoder", dropout=dropout, context_dropout=context_dropout,
-                          memory_dropout=memory_dropout)
+                raise ValueError(
+                    f"Decoder: expected {setting} to be one of {', '.join(known)}, found "
+                    f"{value!r}; use one of these"
+                )
+        check_sizes(
+            "Decoder",
+            input_size=input_size,
+            memory_size=memory_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+        )
+        check_probability(
+            "Decoder", dropout=dropout, context_dropout=context_dropout, memory_dropout=memory_dropout
+        )
         self.input_size, self.memory_size, self.output_size = input_size, memory_size, hidden_size
         self.num_layers = num_layers
         make, given = CELLS[cell], dict(options or {})
@@ -118,14 +130,16 @@ class Decoder(nn.Module):
             given |= {option: place[option] for option in make.set_by_stack}
             self.cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
         if not all(made.causal for made in self.cells):
-            raise ValueError(f"Decoder: expected cells that see no later word, found '{cell}' with options "
-                             f"{dict(options or {})}, which see all; make them causal")
+            raise ValueError(
+                f"Decoder: expected cells that see no later word, found '{cell}' with options "
+                f"{dict(options or {})}, which see all; make them causal"
+            )
         attending = {"all": range(num_layers), "first": [0], "last": [num_layers - 1]}[attend]
         self.norms = nn.ModuleDict({str(layer): nn.LayerNorm(hidden_size) for layer in attending})
         attend_with, choices = ATTENTIONS[attention], dict(attention_options or {})
-        self.attentions = nn.ModuleDict({
-            str(layer): attend_with(hidden_size, memory_size, hidden_size, **choices)
-            for layer in attending})
+        self.attentions = nn.ModuleDict(
+            {str(layer): attend_with(hidden_size, memory_size, hidden_size, **choices) for layer in attending}
+        )
         self.memory_norm = nn.LayerNorm(memory_size)
         self.output_norm = nn.LayerNorm(hidden_size)
         self.state_sizes = [len(made.initial_state(1)) for made in self.cells]  # type: ignore[operator]
@@ -155,18 +169,19 @@ class Decoder(nn.Module):
         """
         if valid is None:
             valid = torch.ones(encoded.shape[:2], dtype=torch.bool, device=encoded.device)
-        memory = self.memory_norm(encoded)                                                # (S, B, O) of (1)
+        memory = self.memory_norm(encoded)  # (S, B, O) of (1)
         if self.training and self.memory_dropout:
             memory = memory * shared_mask(self.memory_dropout, memory, *memory.shape[1:])
         bias = memory.new_zeros(valid.shape).masked_fill(~valid, torch.finfo(memory.dtype).min)
-        kept = [bias.t().contiguous()]                                                    # (B, S)
+        kept = [bias.t().contiguous()]  # (B, S)
         for attention in self.attentions.values():
             assert isinstance(attention, Attention)
             kept.extend(attention.remember(memory))
         return tuple(kept), self._start(memory, valid)
 
-    def forward(self, x: Tensor, memory: Memory, state: State,
-                with_attention: bool = False) -> tuple[Tensor, Tensor | None, State]:
+    def forward(
+        self, x: Tensor, memory: Memory, state: State, with_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None, State]:
         """Run over time.
 
         Parameters
@@ -191,7 +206,7 @@ class Decoder(nn.Module):
         weights = None
         last = list(self.attentions)[-1]
         for layer, cell in enumerate(self.cells):
-            x, after = cell(x, state[len(new):len(new) + self.state_sizes[layer]])
+            x, after = cell(x, state[len(new) : len(new) + self.state_sizes[layer]])
             new.extend(after)
             if self.training and self.dropout:
                 x = x * shared_mask(self.dropout, x, *x.shape[1:])
@@ -199,7 +214,8 @@ class Decoder(nn.Module):
             if name in self.attentions:
                 keys, values = kept.pop(0), kept.pop(0)
                 context, weights = self.attentions[name](
-                    self.norms[name](x), keys, values, bias, with_attention and name == last)
+                    self.norms[name](x), keys, values, bias, with_attention and name == last
+                )
                 x = x + functional.dropout(context, self.context_dropout, self.training)  # (4)
         return self.output_norm(x), weights, tuple(new)
 
@@ -208,15 +224,15 @@ class Decoder(nn.Module):
         state = self._initial(memory.shape[1])
         if self.bridge is None:
             return tuple(state)
-        real = valid.t().unsqueeze(-1)                                                    # (B, S, 1)
+        real = valid.t().unsqueeze(-1)  # (B, S, 1)
         # Batch first and summed over the middle axis: a row's sum has the same bits in any batch.
-        total = memory.transpose(0, 1).contiguous().masked_fill(~real, 0.0).sum(1)        # (B, O)
+        total = memory.transpose(0, 1).contiguous().masked_fill(~real, 0.0).sum(1)  # (B, O)
         mean = total / real.sum(1).clamp(min=1)
         values = torch.tanh(linear(mean, self.bridge.weight, self.bridge.bias))
         first = 0
         for place, tensor in enumerate(state):
             if _bridgeable(tensor):
-                state[place] = values[:, first:first + tensor.shape[1]].to(tensor.dtype)
+                state[place] = values[:, first : first + tensor.shape[1]].to(tensor.dtype)
                 first += tensor.shape[1]
         return tuple(state)
 

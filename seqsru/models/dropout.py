@@ -1,4 +1,5 @@
 """Dropout masks that are drawn once and shared over time (Gal and Ghahramani 2016)."""
+
 from __future__ import annotations
 
 from torch import Tensor

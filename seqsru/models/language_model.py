@@ -1,4 +1,5 @@
 """The language model: embedding, recurrent stack, output, with the dropouts of the published recipes."""
+
 from __future__ import annotations
 
 import math
@@ -76,8 +77,12 @@ class LanguageModel(nn.Module):
                 f"LanguageModel: expected a stack that reads embedding_size = {embedding_size} features, "
                 f"found one that reads {stack.input_size}; make them equal"
             )
-        check_probability("LanguageModel", embedding_dropout=embedding_dropout, word_dropout=word_dropout,
-                          output_dropout=output_dropout)
+        check_probability(
+            "LanguageModel",
+            embedding_dropout=embedding_dropout,
+            word_dropout=word_dropout,
+            output_dropout=output_dropout,
+        )
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.embedding_dropout = embedding_dropout
@@ -127,12 +132,12 @@ class LanguageModel(nn.Module):
         state : State
             To be carried to the next window (detach it there).
         """
-        x = self.embedding(tokens)                                            # (T, B, E)
+        x = self.embedding(tokens)  # (T, B, E)
         if self.training and self.word_dropout:
             x = x * type_mask(self.vocabulary_size, self.word_dropout, x)[tokens].unsqueeze(-1)
         if self.training and self.embedding_dropout:
             x = x * feature_mask(self.embedding_dropout, x)
-        h, state = self.stack(x, state, valid)                                # (T, B, O)
+        h, state = self.stack(x, state, valid)  # (T, B, O)
         if self.training and self.output_dropout:
             h = h * feature_mask(self.output_dropout, h)
         return (h if self.projection is None else linear(h, self.projection.weight)), state

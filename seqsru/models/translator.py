@@ -1,4 +1,5 @@
 """The translation model: an encoder of any stack, and a recurrent decoder that attends to what it wrote."""
+
 # Annotations are read at run time: the settings of a translator are its constructor's arguments.
 import math
 from typing import Literal, get_args
@@ -84,17 +85,27 @@ class Translator(nn.Module):
             ("decoder.memory_size", decoder.memory_size, encoder.output_size),
         ):
             if size != expected:
-                raise ValueError(f"Translator: expected {name} {expected}, found {size}; the encoder and the "
-                                 "decoder read embeddings, and the decoder's memory is the encoder's output")
+                raise ValueError(
+                    f"Translator: expected {name} {expected}, found {size}; the encoder and the "
+                    "decoder read embeddings, and the decoder's memory is the encoder's output"
+                )
         if tying not in get_args(Tying):
-            raise ValueError(f"Translator: expected tying to be one of {', '.join(get_args(Tying))}, found "
-                             f"{tying!r}; use one of these")
+            raise ValueError(
+                f"Translator: expected tying to be one of {', '.join(get_args(Tying))}, found "
+                f"{tying!r}; use one of these"
+            )
         if tying == "all" and source_vocabulary != target_vocabulary:
-            raise ValueError(f"Translator: expected one joint vocabulary for tying 'all', found "
-                             f"{source_vocabulary} source and {target_vocabulary} target types; use "
-                             "'target', or a joint tokenizer")
-        check_probability("Translator", embedding_dropout=embedding_dropout, word_dropout=word_dropout,
-                          output_dropout=output_dropout)
+            raise ValueError(
+                f"Translator: expected one joint vocabulary for tying 'all', found "
+                f"{source_vocabulary} source and {target_vocabulary} target types; use "
+                "'target', or a joint tokenizer"
+            )
+        check_probability(
+            "Translator",
+            embedding_dropout=embedding_dropout,
+            word_dropout=word_dropout,
+            output_dropout=output_dropout,
+        )
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.embedding_size = embedding_size
         self.embedding_dropout = embedding_dropout
@@ -148,8 +159,9 @@ class Translator(nn.Module):
         self, features: Tensor, targets: Tensor, valid: Tensor | None = None, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Summed loss and the nll of each target: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`."""
-        return linear_cross_entropy(features, self.output_weight, self.output_bias, targets, valid=valid,
-                                    smoothing=smoothing)
+        return linear_cross_entropy(
+            features, self.output_weight, self.output_bias, targets, valid=valid, smoothing=smoothing
+        )
 
     def begin(self, source: Tensor, valid: Tensor | None = None) -> tuple[Memory, State]:
         """Read a source, once.
@@ -170,8 +182,9 @@ class Translator(nn.Module):
         encoded, _ = self.encoder(self._embed(self.source_embedding, source), valid=valid)
         return self.decoder.begin(encoded, valid)
 
-    def step(self, tokens: Tensor, memory: Memory, state: State,
-             with_attention: bool = False) -> tuple[Tensor, Tensor | None, State]:
+    def step(
+        self, tokens: Tensor, memory: Memory, state: State, with_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None, State]:
         """Read one token a row and give the next one's log probabilities.
 
         Parameters

@@ -1,4 +1,5 @@
 """Tensors in, tensors out: the scans, their backends, matrix products. Importing this imports no numba."""
+
 from seqsru.ops.backends import backend_status
 from seqsru.ops.loops import mgu_loop, pru_loop
 from seqsru.ops.products import linear

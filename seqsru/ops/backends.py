@@ -1,4 +1,5 @@
 """The backends of the scans: which there are, the one for a device, and whether each works here."""
+
 from __future__ import annotations
 
 import importlib
@@ -25,17 +26,23 @@ def backend_module(name: str, device: torch.device) -> ModuleType:
     kind = device.type
     if name == "auto":
         if kind not in ("cpu", "cuda"):
-            raise ValueError(f"seqsru.ops: expected tensors on a CPU or CUDA device, found '{device}'; move "
-                             f"them to one, or pass backend='reference', which runs anywhere.")
+            raise ValueError(
+                f"seqsru.ops: expected tensors on a CPU or CUDA device, found '{device}'; move "
+                f"them to one, or pass backend='reference', which runs anywhere."
+            )
         name = kind
     elif name not in ("reference", kind):
-        raise ValueError(f"seqsru.ops: backend '{name}' expected {name} tensors, found tensors on "
-                         f"'{device}'; move them there, or pass backend='auto'.")
+        raise ValueError(
+            f"seqsru.ops: backend '{name}' expected {name} tensors, found tensors on "
+            f"'{device}'; move them there, or pass backend='auto'."
+        )
     module = _loaded.get(name)
     if module is None:
         if name == "cuda" and importlib.util.find_spec("numba_cuda") is None:
-            raise ImportError("seqsru.ops: the cuda backend expected the package numba-cuda, found none "
-                              'installed; run: pip install "seqsru[cuda]"')
+            raise ImportError(
+                "seqsru.ops: the cuda backend expected the package numba-cuda, found none "
+                'installed; run: pip install "seqsru[cuda]"'
+            )
         module = _loaded[name] = importlib.import_module(f"seqsru.ops.{name}")
     return module
 
@@ -56,11 +63,13 @@ def _status(name: str, device: torch.device) -> str:
         module = backend_module(name, device)
         if name == "cuda" and not torch.cuda.is_available():
             found = "a torch built without CUDA" if torch.version.cuda is None else "no CUDA device"
-            return (f"no: expected a CUDA build of torch and an NVIDIA GPU with its driver, found {found}; "
-                    f"install what is missing, or stay on the CPU")
+            return (
+                f"no: expected a CUDA build of torch and an NVIDIA GPU with its driver, found {found}; "
+                f"install what is missing, or stay on the CPU"
+            )
         u = torch.zeros(1, 1, 3, 1, device=device)
         c0, b = torch.ones(1, 1, device=device), torch.zeros(2, 1, device=device)
         h, _, _ = module.sru_forward(u, None, c0, None, b, None, None, 0, 1.0, False)
         return "ok" if h.item() == 0.25 else f"no: a scan whose result is 0.25 gave {h.item()}; report this"
-    except Exception as error:      # whatever keeps a backend from working is what the caller asked to hear
+    except Exception as error:  # whatever keeps a backend from working is what the caller asked to hear
         return f"no: {error}"

@@ -4,6 +4,7 @@ The contract is that of `reference`. float16 is cast by torch around the float32
 float16 on a CPU; bfloat16 is read and written by the kernels. Small scans run on the calling thread, others
 on `torch.get_num_threads()` threads, with the same bits.
 """
+
 from __future__ import annotations
 
 import struct
@@ -19,48 +20,115 @@ from seqsru.ops.cpu_math import TILE
 from seqsru.ops.reference import accumulation_dtype
 
 NAMES = {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16"}
-SMALL = 32768       # elements below which waking other threads costs more than it saves
+SMALL = 32768  # elements below which waking other threads costs more than it saves
 
 
-def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
-                valid: Tensor | None, activation: int, scale: float, keep: bool,
-                ) -> tuple[Tensor, Tensor, Tensor]:
+def sru_forward(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
     if u.dtype == torch.float16:
-        h, c_last, c = sru_forward(u.float(), _float(x), c0, v, b, _float(mask), valid, activation, scale,
-                                   keep)
+        h, c_last, c = sru_forward(
+            u.float(), _float(x), c0, v, b, _float(mask), valid, activation, scale, keep
+        )
         return h.half(), c_last, c
     T, B, k, D = u.shape
     h, c_last = u.new_empty(T, B, D), torch.empty_like(c0)
     c = c0.new_empty((T, B, D) if keep else 0)
-    _scan(cpu_kernels.sru_forward, (T, B, D), u, c0, [
-        T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
-        _bits(scale), h.data_ptr(), c_last.data_ptr(), c.data_ptr()])
+    _scan(
+        cpu_kernels.sru_forward,
+        (T, B, D),
+        u,
+        c0,
+        [
+            T,
+            B,
+            k,
+            D,
+            *_strided(x),
+            _address(v),
+            b.data_ptr(),
+            _address(mask),
+            _address(valid),
+            activation,
+            _bits(scale),
+            h.data_ptr(),
+            c_last.data_ptr(),
+            c.data_ptr(),
+        ],
+    )
     return h, c_last, c
 
 
-def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
-                 b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
-                 scale: float,
-                 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+def sru_backward(
+    gh: Tensor,
+    gc_last: Tensor,
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    c: Tensor,
+    activation: int,
+    scale: float,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent."""
     if u.dtype == torch.float16:
-        gu, gx, gc0, gv, gb = sru_backward(gh.float(), gc_last, u.float(), _float(x), c0, v, b, _float(mask),
-                                           valid, c, activation, scale)
+        gu, gx, gc0, gv, gb = sru_backward(
+            gh.float(), gc_last, u.float(), _float(x), c0, v, b, _float(mask), valid, c, activation, scale
+        )
         return gu.half(), None if gx is None else gx.half(), gc0, gv, gb
     T, B, k, D = u.shape
     gu, gc0 = torch.empty_like(u), torch.empty_like(c0)
     gx = None if x is None else u.new_empty(T, B, D)
     sums = c0.new_empty(2, 2, B, D)
-    _scan(cpu_kernels.sru_backward, (T, B, D), u, c0, [
-        T, B, k, D, *_strided(x), _address(v), b.data_ptr(), _address(mask), _address(valid), activation,
-        _bits(scale), c.data_ptr(), gh.data_ptr(), gc_last.data_ptr(), gu.data_ptr(), _address(gx),
-        gc0.data_ptr(), sums.data_ptr()])
+    _scan(
+        cpu_kernels.sru_backward,
+        (T, B, D),
+        u,
+        c0,
+        [
+            T,
+            B,
+            k,
+            D,
+            *_strided(x),
+            _address(v),
+            b.data_ptr(),
+            _address(mask),
+            _address(valid),
+            activation,
+            _bits(scale),
+            c.data_ptr(),
+            gh.data_ptr(),
+            gc_last.data_ptr(),
+            gu.data_ptr(),
+            _address(gx),
+            gc0.data_ptr(),
+            sums.data_ptr(),
+        ],
+    )
     return gu, gx, gc0, None if v is None else sums[0].sum(1), sums[1].sum(1)
 
 
-def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
-                   ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_forward(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
     if a.dtype == torch.float16:
         out, c_last, c = linear_forward(a.float(), b.float(), c0, valid, keep)
@@ -68,27 +136,54 @@ def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep:
     out, c_last = torch.empty_like(a), torch.empty_like(c0)
     c = c0.new_empty(a.shape if keep else 0)
     T, B, D = a.shape
-    _scan(cpu_kernels.linear_forward, (T, B, D), a, c0, [
-        T, B, D, b.data_ptr(), _address(valid), out.data_ptr(), c_last.data_ptr(), c.data_ptr()])
+    _scan(
+        cpu_kernels.linear_forward,
+        (T, B, D),
+        a,
+        c0,
+        [T, B, D, b.data_ptr(), _address(valid), out.data_ptr(), c_last.data_ptr(), c.data_ptr()],
+    )
     return out, c_last, c
 
 
-def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
-                    ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_backward(
+    gout: Tensor,
+    gc_last: Tensor,
+    a: Tensor,
+    c0: Tensor,
+    c: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a, b and c0; `c` is the state after every step."""
     if a.dtype == torch.float16:
         ga, gb, gc0 = linear_backward(gout.float(), gc_last, a.float(), c0, c, valid)
         return ga.half(), gb.half(), gc0
     ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
     T, B, D = a.shape
-    _scan(cpu_kernels.linear_backward, (T, B, D), a, c0, [
-        T, B, D, _address(valid), c.data_ptr(), gout.data_ptr(), gc_last.data_ptr(), ga.data_ptr(),
-        gb.data_ptr(), gc0.data_ptr()])
+    _scan(
+        cpu_kernels.linear_backward,
+        (T, B, D),
+        a,
+        c0,
+        [
+            T,
+            B,
+            D,
+            _address(valid),
+            c.data_ptr(),
+            gout.data_ptr(),
+            gc_last.data_ptr(),
+            ga.data_ptr(),
+            gb.data_ptr(),
+            gc0.data_ptr(),
+        ],
+    )
     return ga, gb, gc0
 
 
-def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float,
-                          gradient: bool) -> tuple[Tensor, Tensor]:
+def softmax_cross_entropy(
+    logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float, gradient: bool
+) -> tuple[Tensor, Tensor]:
     """Return ``−log p_y`` and ``Σ_v(−log p_v)`` of each row of ``softmax(logits + bias)``, float64 with
     float64 and float32 otherwise; with `gradient` put that of `linear_cross_entropy` in the logits' place.
 
@@ -97,12 +192,20 @@ def softmax_cross_entropy(logits: Tensor, bias: Tensor | None, targets: Tensor, 
     rows, vocabulary = logits.shape
     least, most = targets.aminmax() if rows else (0, 0)
     if least < 0 or most >= max(vocabulary, 1):
-        raise ValueError(f"linear_cross_entropy: expected targets from 0 to {vocabulary - 1}, found "
-                         f"{int(least if least < 0 else most)}; check that the vocabulary is the model's")
+        raise ValueError(
+            f"linear_cross_entropy: expected targets from 0 to {vocabulary - 1}, found "
+            f"{int(least if least < 0 else most)}; check that the vocabulary is the model's"
+        )
     sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)
-    _run(cpu_softmax.softmax_cross_entropy, rows, rows * vocabulary, logits, nll, [
-        vocabulary, _address(bias), targets.data_ptr(), spread.data_ptr(), _bits(smoothing), gradient])
+    _run(
+        cpu_softmax.softmax_cross_entropy,
+        rows,
+        rows * vocabulary,
+        logits,
+        nll,
+        [vocabulary, _address(bias), targets.data_ptr(), spread.data_ptr(), _bits(smoothing), gradient],
+    )
     return nll, spread
 
 
@@ -114,15 +217,26 @@ def column_sums(table: Tensor) -> Tensor:
     return sums
 
 
-def _scan(function: Callable, shape: tuple[int, int, int], first: Tensor, c0: Tensor, numbers: list[int],
-          ) -> None:
+def _scan(
+    function: Callable,
+    shape: tuple[int, int, int],
+    first: Tensor,
+    c0: Tensor,
+    numbers: list[int],
+) -> None:
     """Run the kernel of a scan over all its tasks."""
     T, B, D = shape
     _run(function, B * -(-D // TILE), T * B * D, first, c0, numbers)
 
 
-def _run(function: Callable, tasks: int, elements: int, first: Tensor, second: Tensor, numbers: list[int],
-         ) -> None:
+def _run(
+    function: Callable,
+    tasks: int,
+    elements: int,
+    first: Tensor,
+    second: Tensor,
+    numbers: list[int],
+) -> None:
     """Run a kernel over all its tasks, with the arguments `numbers` and two tensors."""
     arguments = array("q", numbers)
     place, _ = arguments.buffer_info()

@@ -10,6 +10,7 @@ system where no other user could have written to it: it is ours, and neither it 
 writable by others. Elsewhere, or where it cannot be made, kernels are compiled in every process, which takes
 about a second each. A folder in it belongs to one state of these sources.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -36,7 +37,7 @@ _TYPES = {
     "float32": (types.float32, types.float32),
     "bfloat16": (types.uint16, types.float32),
 }
-_config: Any = numba.config     # its names are made when it is imported: no checker knows them
+_config: Any = numba.config  # its names are made when it is imported: no checker knows them
 _lock = threading.Lock()
 
 
@@ -63,7 +64,7 @@ def kernel(function: Callable, dtype: str) -> tuple[Callable[[int, int, int, int
     with _numba_cache() as caching:
         build = numba.cfunc(signature, cache=caching, fastmath=FASTMATH, error_model="numpy")
         compiled: Any = build(function)
-    _compiled.append(compiled)      # the code lives as long as this object
+    _compiled.append(compiled)  # the code lives as long as this object
     return _SIGNATURE(compiled.address), compiled.address
 
 
@@ -87,11 +88,16 @@ def run_parallel(address: int, tasks: int, threads: int, arguments: int, u: int,
 
 @cache
 def _sharing() -> Callable[[int, int, int, int, int, int], None]:
-    if _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:     # Numba's own, not a user's wish
+    if _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # Numba's own, not a user's wish
         _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     with _numba_cache() as caching:
-        return numba.njit("void(int64, int64, int64, int64, int64, int64)", parallel=True, nogil=True,
-                          cache=caching, error_model="numpy")(_share)
+        return numba.njit(
+            "void(int64, int64, int64, int64, int64, int64)",
+            parallel=True,
+            nogil=True,
+            cache=caching,
+            error_model="numpy",
+        )(_share)
 
 
 def _share(address, tasks, threads, arguments, u, c0):
@@ -102,12 +108,14 @@ def _share(address, tasks, threads, arguments, u, c0):
 @intrinsic
 def _call(typingctx, address, begin, end, arguments, u, c0):
     """Call the kernel at `address`."""
+
     def build(context, builder, signature, values):
         integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
         function = ir.FunctionType(ir.VoidType(), [integer, integer, pointer, pointer, pointer])
         target = builder.inttoptr(values[0], function.as_pointer())
         builder.call(target, [*values[1:3], *(builder.inttoptr(value, pointer) for value in values[3:])])
         return context.get_dummy_value()
+
     return types.void(*[types.int64] * 6), build
 
 
@@ -122,7 +130,7 @@ def cache_folder() -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours = folder.stat().st_uid == os.geteuid() and os.access(folder, os.W_OK)
         return folder if ours and all(_closed(place) for place in [folder, *folder.parents]) else None
-    except (OSError, RuntimeError):     # RuntimeError: no home directory
+    except (OSError, RuntimeError):  # RuntimeError: no home directory
         return None
 
 

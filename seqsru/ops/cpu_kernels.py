@@ -15,10 +15,21 @@ Every kernel has the parameters
 
 `cpu` fills them in. All offsets are int64.
 """
+
 from __future__ import annotations
 
-from seqsru.ops.cpu_math import TILE, buffer, byte_pointer, double_of, load, number, pointer
-from seqsru.ops.cpu_math import sigmoid, store, tanh
+from seqsru.ops.cpu_math import (
+    TILE,
+    buffer,
+    byte_pointer,
+    double_of,
+    load,
+    number,
+    pointer,
+    sigmoid,
+    store,
+    tanh,
+)
 
 IDENTITY, TANH, RELU = 0, 1, 2
 
@@ -192,16 +203,16 @@ def sru_backward(begin, end, arguments, u, c0):
             for i in range(n):
                 f, r, into = forget[i], reset[i], load(gh, out + i)
                 gate = mask[i] * r
-                gskip[i] = into * (one - gate)                                              # (5)
-                gr[i] = into * (g[i] - skip[i]) * gate * (one - r)                          # (6)
-                gc = into * gate * slope[i] + cur[i]                                        # (7)
-                gf[i] = gc * (before[i] - load(u, at + i)) * f * (one - f)                  # (8)
-                gu0[i] = gc * (one - f)                                                     # (9)
-                gvf[i] += gf[i] * before[i]                                                 # (10)
+                gskip[i] = into * (one - gate)  # (5)
+                gr[i] = into * (g[i] - skip[i]) * gate * (one - r)  # (6)
+                gc = into * gate * slope[i] + cur[i]  # (7)
+                gf[i] = gc * (before[i] - load(u, at + i)) * f * (one - f)  # (8)
+                gu0[i] = gc * (one - f)  # (9)
+                gvf[i] += gf[i] * before[i]  # (10)
                 gvr[i] += gr[i] * before[i]
                 gbf[i] += gf[i]
                 gbr[i] += gr[i]
-                cur[i] = gc * f + gf[i] * vf[i] + gr[i] * vr[i]                             # (11)
+                cur[i] = gc * f + gf[i] * vf[i] + gr[i] * vr[i]  # (11)
             for i in range(n):
                 store(gu, at + i, gu0[i])
             for i in range(n):

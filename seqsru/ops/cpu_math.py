@@ -4,6 +4,7 @@ Everything here is called from Numba kernels only. A kernel is compiled once for
 learns from the types of two of its pointers: float64, float32, or uint16 for the bits of a bfloat16.
 Arithmetic is float64 in the first case and float32 in the others.
 """
+
 from __future__ import annotations
 
 import math
@@ -14,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-TILE = 256      # features a kernel works on at once: its buffers stay in the first-level cache
+TILE = 256  # features a kernel works on at once: its buffers stay in the first-level cache
 
 # Wrong results come from most of fastmath; fused multiplication and addition is all that is safe here.
 FASTMATH = {"contract"}
@@ -26,16 +27,20 @@ FASTMATH = {"contract"}
 @intrinsic
 def pointer(typingctx, like, address):
     """Return `address`, an integer, as a pointer of the type of the pointer `like`."""
+
     def build(context, builder, signature, arguments):
         return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
+
     return like(like, address), build
 
 
 @intrinsic
 def byte_pointer(typingctx, address):
     """Return `address`, an integer, as a pointer to bytes."""
+
     def build(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
     return types.CPointer(types.uint8)(address), build
 
 
@@ -46,18 +51,22 @@ def buffer(typingctx, like):
     Nothing else can point there, which the compiler knows: loops that write only to such buffers are
     vectorised without checks whether arrays overlap.
     """
+
     def build(context, builder, signature, arguments):
         place = cgutils.alloca_once(builder, context.get_value_type(signature.return_type.dtype), size=TILE)
         place.align = 64
         return place
+
     return like(like), build
 
 
 @intrinsic
 def double_of(typingctx, bits):
     """Return the float64 whose bits are the integer `bits`."""
+
     def build(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.DoubleType())
+
     return types.float64(bits), build
 
 
@@ -65,6 +74,7 @@ def double_of(typingctx, bits):
 def _float_of(typingctx, bits):
     def build(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
+
     return types.float32(types.uint32), build
 
 
@@ -72,6 +82,7 @@ def _float_of(typingctx, bits):
 def _bits_of(typingctx, value):
     def build(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.IntType(32))
+
     return types.uint32(types.float32), build
 
 
@@ -100,6 +111,7 @@ def _load(p, i):
 @overload(store, jit_options={"fastmath": FASTMATH})
 def _store(p, i, value):
     if p.dtype == types.uint16:
+
         def store_bfloat16(p, i, value):
             bits = _bits_of(value)
             # To nearest, ties to even: add just under half, and the last bit that stays.
@@ -108,10 +120,12 @@ def _store(p, i, value):
             # quiet.
             nan = (bits >> np.uint32(16)) | np.uint32(0x40)
             p[i] = np.uint16(nan if value != value else rounded)
+
         return store_bfloat16
 
     def store_plain(p, i, value):
         p[i] = value
+
     return store_plain
 
 
@@ -129,14 +143,14 @@ def _number(p, value):
 # Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; 127 is the bias of exponents.
 MAGIC = np.float32(12582912.0 + 127.0)
 LOG2_E = np.float32(1.4426950408889634)
-LN2_HIGH = np.float32(0.693359375)      # few enough bits that its product with a small integer is exact
+LN2_HIGH = np.float32(0.693359375)  # few enough bits that its product with a small integer is exact
 LN2_LOW = np.float32(-2.12194440e-4)
 Q0 = np.float32(0.5)
 Q1 = np.float32(0.16666543)
 Q2 = np.float32(0.04166628)
 Q3 = np.float32(0.008366611)
 Q4 = np.float32(0.0013946497)
-MOST = np.float32(87.0)                 # e^-87 is the last that is a normal number
+MOST = np.float32(87.0)  # e^-87 is the last that is a normal number
 ONE = np.float32(1.0)
 TWO = np.float32(2.0)
 
@@ -149,12 +163,13 @@ def _power_and_rest(a):
 @overload(_power_and_rest, jit_options={"fastmath": FASTMATH})
 def _power_and_rest_float32(a):
     def build(a):
-        a = MOST if a > MOST else a             # so written that NaN stays
+        a = MOST if a > MOST else a  # so written that NaN stays
         shifted = MAGIC - a * LOG2_E
         k = shifted - MAGIC
         y = (-a - k * LN2_HIGH) - k * LN2_LOW
         q = y + y * y * (Q0 + y * (Q1 + y * (Q2 + y * (Q3 + y * Q4))))
         return _float_of(_bits_of(shifted) << np.uint32(23)), q
+
     return build
 
 
@@ -181,21 +196,25 @@ def _exp_minus(a):
     def exp_minus_float32(a):
         s, q = _power_and_rest(a)
         return s + s * q
+
     return exp_minus_float32
 
 
 @overload(sigmoid, jit_options={"fastmath": FASTMATH})
 def _sigmoid(x):
     if x == types.float64:
+
         def sigmoid_exact(x):
             e = math.exp(-abs(x))
             return (1.0 if x >= 0.0 else e) / (1.0 + e)
+
         return sigmoid_exact
 
     def sigmoid_float32(x):
         s, q = _power_and_rest(abs(x))
         e = s + s * q
         return (ONE if x >= np.float32(0.0) else e) / (ONE + e)
+
     return sigmoid_float32
 
 
@@ -206,7 +225,8 @@ def _tanh(x):
 
     def tanh_float32(x):
         s, q = _power_and_rest(TWO * abs(x))
-        less = s * q + (s - ONE)                # e^-2|x| - 1, exact to rounding near 0 too
+        less = s * q + (s - ONE)  # e^-2|x| - 1, exact to rounding near 0 too
         y = less / (TWO + less)
         return y if x < np.float32(0.0) else -y
+
     return tanh_float32

@@ -7,6 +7,7 @@ up at the end, in order. So a row's bits depend on nothing outside it.
 The parameters are those of `cpu_kernels`: begin, end, int64 arguments, a pointer to the logits, and one to a
 tensor in the type of accumulation.
 """
+
 from __future__ import annotations
 
 import math
@@ -56,7 +57,7 @@ def softmax_cross_entropy(begin, end, arguments, logits, nll):
             exponentials += sums[i]
         log_sum = largest + math.log(exponentials)
         y = targets[row]
-        nll[row] = log_sum - (load(logits, at + y) + (bias[y] if has_bias else zero))           # 2
+        nll[row] = log_sum - (load(logits, at + y) + (bias[y] if has_bias else zero))  # 2
         spread[row] = number(nll, V) * log_sum - total
         if wanted:
             target = exp_minus(log_sum - (load(logits, at + y) + (bias[y] if has_bias else zero)))
@@ -68,7 +69,7 @@ def softmax_cross_entropy(begin, end, arguments, logits, nll):
                         shift[i] = bias[first + i]
                 for i in range(n):
                     e = exp_minus(largest - (load(logits, at + first + i) + shift[i]))
-                    sums[i] = e * inverse - uniform                                             # 4
+                    sums[i] = e * inverse - uniform  # 4
                 for i in range(n):
                     store(logits, at + first + i, sums[i])
             store(logits, at + y, target - (one - smoothing) - uniform)

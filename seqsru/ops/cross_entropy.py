@@ -4,6 +4,7 @@ Separate operations write the logits, their logarithmic softmax and its gradient
 other. Here a block of rows is finished at once: logits, loss, the gradient of the logits in their place, and
 its products with the weights and the features. Peak memory is one block, whatever the number of rows.
 """
+
 from __future__ import annotations
 
 import torch
@@ -100,8 +101,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
         with torch.autocast(device, enabled=False):
-            loss, nll, gradients = _by_blocks(x.to(product), weight.to(product), bias, targets, smoothing,
-                                              wanted)
+            loss, nll, gradients = _by_blocks(
+                x.to(product), weight.to(product), bias, targets, smoothing, wanted
+            )
         inputs = (x, weight, bias)
         ctx.gradients = [None if g is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
         ctx.mark_non_differentiable(nll)
@@ -111,8 +113,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_loss, _):
         if ctx.gradients is None:
-            raise RuntimeError("linear_cross_entropy: backward ran twice, but the gradients of a loss are "
-                               "computed once; compute the loss again")
+            raise RuntimeError(
+                "linear_cross_entropy: backward ran twice, but the gradients of a loss are "
+                "computed once; compute the loss again"
+            )
         scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
         return (*scaled, None, None, None)
@@ -131,8 +135,8 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
     block = max(1, BLOCK // vocabulary)
     for start in range(0, max(rows, 1), block):
         rows_here = slice(start, start + block)
-        part = x[rows_here]                                                   # (n, E)
-        logits = linear(part, weight).contiguous()                            # (n, V)
+        part = x[rows_here]  # (n, E)
+        logits = linear(part, weight).contiguous()  # (n, V)
         found = softmax(logits, bias, targets[rows_here], smoothing, any(wanted))
         nll.append(found[0])
         spread.append(found[1])
@@ -143,7 +147,7 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
         if wants_bias:
             grad_bias = _sum(grad_bias, column_sums(logits))
     each = torch.cat(nll)
-    loss = (1.0 - smoothing) * each.sum() + smoothing / vocabulary * torch.cat(spread).sum()             # 3
+    loss = (1.0 - smoothing) * each.sum() + smoothing / vocabulary * torch.cat(spread).sum()  # 3
     return loss, each, (grad_x, grad_weight, grad_bias)
 
 
@@ -172,14 +176,14 @@ def _softmax_in_place(logits, bias, targets, smoothing, gradient):
     for start in range(0, rows, chunk):
         here = slice(start, start + chunk)
         z = logits[here].to(sums)
-        log_p = torch.log_softmax(z if bias is None else z + bias, dim=1)     # 1
-        nll[here] = -log_p.gather(1, targets[here, None]).squeeze(1)          # 2
+        log_p = torch.log_softmax(z if bias is None else z + bias, dim=1)  # 1
+        nll[here] = -log_p.gather(1, targets[here, None]).squeeze(1)  # 2
         if smoothing:
             spread[here] = -log_p.sum(1)
         if gradient:
             grad = log_p.exp_()
             if smoothing:
                 grad -= smoothing / vocabulary
-            grad[torch.arange(len(grad), device=grad.device), targets[here]] -= 1.0 - smoothing          # 4
+            grad[torch.arange(len(grad), device=grad.device), targets[here]] -= 1.0 - smoothing  # 4
             logits[here] = grad
     return nll, spread

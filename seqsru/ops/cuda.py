@@ -7,6 +7,7 @@ nor copies anything.
 
 In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and run the kernels as Python.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -32,9 +33,18 @@ VALID, HIGHWAY, KEEP, CARRY = 4, 8, 16, 32
 ENOUGH, LONG = 512, 256
 
 
-def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
-                valid: Tensor | None, activation: int, scale: float, keep: bool,
-                ) -> tuple[Tensor, Tensor, Tensor]:
+def sru_forward(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, k, D = u.shape
     h, c = u.new_empty(T, B, D), c0.new_empty((T, B, D) if keep else 0)
@@ -42,17 +52,32 @@ def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Te
     span = _span(T, B, D, u.device) if v is None else T
 
     def run(first, last, c, span, options):
-        _launch("sru_forward", u.dtype, (u, x, first, v, b, mask, valid, h, last, c),
-                (T, B, D, span, options, k, *_steps(x), activation, scale))
+        _launch(
+            "sru_forward",
+            u.dtype,
+            (u, x, first, v, b, mask, valid, h, last, c),
+            (T, B, D, span, options, k, *_steps(x), activation, scale),
+        )
 
     options = _options(v, mask, valid, x, keep)
     c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
     return h, c_last, c
 
 
-def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
-                 b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
-                 scale: float) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+def sru_backward(
+    gh: Tensor,
+    gc_last: Tensor,
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    c: Tensor,
+    activation: int,
+    scale: float,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
 
     The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time.
@@ -66,10 +91,28 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
 
     def run(last, first, factors, span, options):
-        _launch("sru_backward", u.dtype,
-                (gh, last, u, x, c0, v, b, mask, valid, c, gu, skip, first, gv,
-                 gb if factors is None else factors),
-                (T, B, D, span, options, k, *_steps(x), activation, scale))
+        _launch(
+            "sru_backward",
+            u.dtype,
+            (
+                gh,
+                last,
+                u,
+                x,
+                c0,
+                v,
+                b,
+                mask,
+                valid,
+                c,
+                gu,
+                skip,
+                first,
+                gv,
+                gb if factors is None else factors,
+            ),
+            (T, B, D, span, options, k, *_steps(x), activation, scale),
+        )
 
     options = _options(v, mask, valid, x, True)
     carry = options & ~(HIGHWAY | KEEP) | CARRY
@@ -77,8 +120,13 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
     return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
 
 
-def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
-                   ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_forward(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, D = a.shape
     out, c = torch.empty_like(a), c0.new_empty((T, B, D) if keep else 0)
@@ -87,20 +135,31 @@ def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep:
         _launch("linear_forward", a.dtype, (a, b, first, valid, out, last, c), (T, B, D, span, options))
 
     options = _options(None, None, valid, None, keep)
-    c_last = _in_chunks(run, c0, T, _span(T, B, D, a.device), options & VALID | CARRY, options,
-                        c if keep else None)
+    c_last = _in_chunks(
+        run, c0, T, _span(T, B, D, a.device), options & VALID | CARRY, options, c if keep else None
+    )
     return out, c_last, c
 
 
-def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
-                    ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_backward(
+    gout: Tensor,
+    gc_last: Tensor,
+    a: Tensor,
+    c0: Tensor,
+    c: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a, b and c0."""
     T, B, D = a.shape
     ga, gb = torch.empty_like(a), torch.empty_like(a)
 
     def run(last, first, factors, span, options):
-        _launch("linear_backward", a.dtype, (gout, last, a, c0, valid, c, ga, gb, first, factors),
-                (T, B, D, span, options))
+        _launch(
+            "linear_backward",
+            a.dtype,
+            (gout, last, a, c0, valid, c, ga, gb, first, factors),
+            (T, B, D, span, options),
+        )
 
     options = _options(None, None, valid, None, False)
     gc0 = _in_chunks(run, gc_last, T, _span(T, B, D, a.device), options | CARRY, options, None, backward=True)
@@ -123,8 +182,16 @@ def _chunks(T: int, span: int) -> int:
     return max(1, -(-T // max(span, 1)))
 
 
-def _in_chunks(run: Callable, known: Tensor, T: int, span: int, carry: int, options: int,
-               array: Tensor | None, backward: bool = False) -> Tensor:
+def _in_chunks(
+    run: Callable,
+    known: Tensor,
+    T: int,
+    span: int,
+    carry: int,
+    options: int,
+    array: Tensor | None,
+    backward: bool = False,
+) -> Tensor:
     """Run a scan from the state `known` (B, D) at one end of time; return that at the other.
 
     ``run(known, found, array, span, options)`` launches a kernel whose chunks read and write such states. For
@@ -147,8 +214,13 @@ def _in_chunks(run: Callable, known: Tensor, T: int, span: int, carry: int, opti
     return found[0 if backward else -1].clone()
 
 
-def _options(v: Tensor | None, mask: Tensor | None, valid: Tensor | None, x: Tensor | None, keep: bool,
-             ) -> int:
+def _options(
+    v: Tensor | None,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    x: Tensor | None,
+    keep: bool,
+) -> int:
     """Bits that tell a kernel what it is given, as `cuda_kernels` names them."""
     present = (v is not None, mask is not None, valid is not None, x is not None, keep)
     return sum(bit << place for place, bit in enumerate(present))
@@ -171,13 +243,15 @@ def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], num
     places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
     wanted = CPU if simulated() else CUDA
     if len(places) > 1 or next(iter(places))[0] != wanted:
-        raise ValueError(f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, "
-                         f"found (type, index) {sorted(places)} in DLPack's numbers; move them to one GPU.")
+        raise ValueError(
+            f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, "
+            f"found (type, index) {sorted(places)} in DLPack's numbers; move them to one GPU."
+        )
     if simulated():
         _compiled(name, dtype, None)[blocks, BLOCK](*map(_flat, buffers), *numbers)
         return
     _, index = places.pop()
-    with torch.cuda.device(index):      # a thread of autograd may have no current device
+    with torch.cuda.device(index):  # a thread of autograd may have no current device
         kernel = _compiled(name, dtype, _capability(index))
         stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
         launch = _configured(kernel, blocks, stream)
@@ -196,12 +270,16 @@ def simulated() -> bool:
     try:
         from numba import config, cuda
     except ImportError as error:
-        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be "
-                          f'imported ({error}); run: pip install "seqsru[cuda]"') from error
+        raise ImportError(
+            f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be "
+            f'imported ({error}); run: pip install "seqsru[cuda]"'
+        ) from error
     if "numba_cuda" not in cuda.__file__:
-        raise ImportError(f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, "
-                          f'found the deprecated one at {cuda.__file__}; run: pip install "seqsru[cuda]", '
-                          f"into a folder whose .pth files Python reads (not PYTHONPATH, not --target)")
+        raise ImportError(
+            f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, "
+            f'found the deprecated one at {cuda.__file__}; run: pip install "seqsru[cuda]", '
+            f"into a folder whose .pth files Python reads (not PYTHONPATH, not --target)"
+        )
     return bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 
@@ -219,14 +297,18 @@ def _compiled(name: str, dtype: torch.dtype, capability: tuple[int, int] | None)
     from seqsru.ops.cuda_kernels import build, signatures
 
     if capability is not None and torch.cuda.is_current_stream_capturing():
-        raise ValueError(f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, "
-                         f"found this its first use; run the same step once before the capture.")
+        raise ValueError(
+            f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, "
+            f"found this its first use; run the same step once before the capture."
+        )
     kind = str(dtype).removeprefix("torch.")
     try:
         return cuda.jit(getattr(signatures(kind), name))(getattr(build(kind), name))
     except (ImportError, RuntimeError) as error:
-        raise ImportError(f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found "
-                          f'that it cannot compile ({error}); run: pip install "seqsru[cuda]"') from error
+        raise ImportError(
+            f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found "
+            f'that it cannot compile ({error}); run: pip install "seqsru[cuda]"'
+        ) from error
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,10 +7,12 @@ step.
 Functions marked `device` become part of the kernel that calls them. In numba's simulator
 (``NUMBA_ENABLE_CUDASIM=1``) they are plain Python, and the four that use the GPU's own functions have a twin.
 """
+
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, cuda, types
@@ -21,14 +23,15 @@ SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 class Element(NamedTuple):
     """One element type and what the kernels need to know of it."""
 
-    stored: Any                           # numba's type of one element in memory
-    real: Any                             # NumPy's type of the arithmetic
-    widen: Callable[[Any], Any]           # stored -> real
-    narrow: Callable[[Any], Any]          # real -> stored, to nearest even
-    sigmoid: Callable[[Any], Any]         # real -> real
+    stored: Any  # numba's type of one element in memory
+    real: Any  # NumPy's type of the arithmetic
+    widen: Callable[[Any], Any]  # stored -> real
+    narrow: Callable[[Any], Any]  # real -> stored, to nearest even
+    sigmoid: Callable[[Any], Any]  # real -> real
 
 
 if SIMULATED:
+
     def device(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 

@@ -36,6 +36,7 @@ c           (T, B, D): state after each step
 c, gb, factors  (C, B, D) with CARRY: A, forward, backward through the SRU and through the linear scan
 ==========  ==================================================================================================
 """
+
 from __future__ import annotations
 
 import math
@@ -69,8 +70,8 @@ def signatures(kind: str) -> Kernels:
     real = types.float64 if element.real is np.float64 else types.float32
     e, a, byte = types.CPointer(element.stored), types.CPointer(real), types.CPointer(types.uint8)
     i64, i32 = types.int64, types.int32
-    sizes = (i64, i64, i64, i64, i32)           # T, B, D, span, options
-    highway = (i64, i64, i64, i32, real)        # k, x_step, x_row, activation, scale
+    sizes = (i64, i64, i64, i64, i32)  # T, B, D, span, options
+    highway = (i64, i64, i64, i32, real)  # k, x_step, x_row, activation, scale
     return Kernels(
         sru_forward=(e, e, a, a, a, e, byte, e, a, a, *sizes, *highway),
         sru_backward=(e, a, e, e, a, a, a, e, byte, a, e, e, a, a, a, *sizes, *highway),
@@ -96,8 +97,28 @@ def build(kind: str) -> Kernels:
             y = zero
         return y
 
-    def sru_forward(u, x, c0, v, b, mask, valid, h, c_last, c,  # type: ignore[no-untyped-def]
-                    T, B, D, span, options, k, x_step, x_row, activation, scale):
+    def sru_forward(
+        u,
+        x,
+        c0,
+        v,
+        b,
+        mask,
+        valid,
+        h,
+        c_last,
+        c,  # type: ignore[no-untyped-def]
+        T,
+        B,
+        D,
+        span,
+        options,
+        k,
+        x_step,
+        x_row,
+        activation,
+        scale,
+    ):
         thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         chunk = thread // plane
@@ -121,13 +142,13 @@ def build(kind: str) -> Kernels:
                 u0, u1, u2, x0, flag = now
                 out = zero
                 if flag:
-                    f = sigmoid(widen(u1) + vf * state + bf)                        # (1)
-                    r = sigmoid(widen(u2) + vr * state + br)                        # (2)
+                    f = sigmoid(widen(u1) + vf * state + bf)  # (1)
+                    r = sigmoid(widen(u2) + vr * state + br)  # (2)
                     candidate = widen(u0)
-                    state = (state - candidate) * f + candidate                     # (3)
+                    state = (state - candidate) * f + candidate  # (3)
                     factor = factor * f
                     xt = widen(x0) * scale
-                    out = xt + (activate(state, activation) - xt) * m * r           # (4)
+                    out = xt + (activate(state, activation) - xt) * m * r  # (4)
                 if not options & CARRY:
                     h[t * plane + n] = narrow(out)
                 if options & KEEP:
@@ -152,8 +173,33 @@ def build(kind: str) -> Kernels:
         if options & CARRY:
             c[thread] = factor
 
-    def sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c,  # type: ignore[no-untyped-def]
-                     gu, gx, gc0, gv, gb, T, B, D, span, options, k, x_step, x_row, activation, scale):
+    def sru_backward(
+        gh,
+        gc_last,
+        u,
+        x,
+        c0,
+        v,
+        b,
+        mask,
+        valid,
+        c,  # type: ignore[no-untyped-def]
+        gu,
+        gx,
+        gc0,
+        gv,
+        gb,
+        T,
+        B,
+        D,
+        span,
+        options,
+        k,
+        x_step,
+        x_row,
+        activation,
+        scale,
+    ):
         thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         chunk = thread // plane
@@ -188,20 +234,27 @@ def build(kind: str) -> Kernels:
                     elif activation == RELU and not y > zero:
                         slope = zero
                     g = widen(g0)
-                    gxt = g * (one - m * r) * scale                                 # (5)
-                    gr = g * (y - widen(x0) * scale) * m * r * (one - r)            # (6)
-                    gc = g * m * r * slope + cur                                    # (7)
-                    gf = gc * (before - widen(u0)) * f * (one - f)                  # (8)
-                    gu0 = gc * (one - f)                                            # (9)
-                    cur = gc * f + gf * vf + gr * vr                                # (11)
+                    gxt = g * (one - m * r) * scale  # (5)
+                    gr = g * (y - widen(x0) * scale) * m * r * (one - r)  # (6)
+                    gc = g * m * r * slope + cur  # (7)
+                    gf = gc * (before - widen(u0)) * f * (one - f)  # (8)
+                    gu0 = gc * (one - f)  # (9)
+                    cur = gc * f + gf * vf + gr * vr  # (11)
                     factor = factor * f
                 i = u_start + t * u_step
                 if not options & CARRY:
                     gu[i], gu[i + D], gu[i + 2 * D] = narrow(gu0), narrow(gf), narrow(gr)
                 if options & HIGHWAY:
                     gx[gx_start + t * gx_step] = narrow(gxt)
-                state = (before, cur, factor, sum_vf + gf * before, sum_vr + gr * before,   # (10)
-                         sum_bf + gf, sum_br + gr)
+                state = (
+                    before,
+                    cur,
+                    factor,
+                    sum_vf + gf * before,
+                    sum_vr + gr * before,  # (10)
+                    sum_bf + gf,
+                    sum_br + gr,
+                )
             earlier, following = t - AHEAD, now
             if earlier >= first:
                 i = u_start + earlier * u_step
@@ -231,8 +284,20 @@ def build(kind: str) -> Kernels:
             if options & VECTOR:
                 gv[thread], gv[chunks * plane + thread] = sum_vf, sum_vr
 
-    def linear_forward(a, b, c0, valid, out, c_last, c,  # type: ignore[no-untyped-def]
-                       T, B, D, span, options):
+    def linear_forward(
+        a,
+        b,
+        c0,
+        valid,
+        out,
+        c_last,
+        c,  # type: ignore[no-untyped-def]
+        T,
+        B,
+        D,
+        span,
+        options,
+    ):
         thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         chunk = thread // plane
@@ -276,8 +341,23 @@ def build(kind: str) -> Kernels:
         if options & CARRY:
             c[thread] = factor
 
-    def linear_backward(gout, gc_last, a, c0, valid, c,  # type: ignore[no-untyped-def]
-                        ga, gb, gc0, factors, T, B, D, span, options):
+    def linear_backward(
+        gout,
+        gc_last,
+        a,
+        c0,
+        valid,
+        c,  # type: ignore[no-untyped-def]
+        ga,
+        gb,
+        gc0,
+        factors,
+        T,
+        B,
+        D,
+        span,
+        options,
+    ):
         thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
         plane = B * D
         chunk = thread // plane

@@ -5,6 +5,7 @@ capsule named ``dltensor``. The kernels take raw pointers, and reading the struc
 handing the tensor to a consumer of DLPack. Reading is not consuming: the capsule stays the tensor's and frees
 itself, and no stream waits for another.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -12,7 +13,7 @@ import ctypes
 import torch
 from torch.utils.dlpack import to_dlpack
 
-CPU, CUDA = 1, 2    # DLPack's numbers of device types
+CPU, CUDA = 1, 2  # DLPack's numbers of device types
 _DTYPES = {
     (2, 64): torch.float64,
     (2, 32): torch.float32,
@@ -40,7 +41,8 @@ class _Header(ctypes.Structure):
 
 
 _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi))
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 class Buffer:
@@ -59,7 +61,7 @@ class Buffer:
     __slots__ = ("_capsule", "_header", "pointer", "device_type", "device_index")
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._capsule = to_dlpack(tensor)       # owns the header
+        self._capsule = to_dlpack(tensor)  # owns the header
         header = self._header = _Header.from_address(_capsule_pointer(self._capsule, b"dltensor"))
         self.pointer = (header.data or 0) + header.byte_offset
         self.device_type = header.device_type
@@ -73,9 +75,9 @@ class Buffer:
     @property
     def shape(self) -> tuple[int, ...]:
         """Size of each axis."""
-        return tuple(self._header.shape[:self._header.ndim])
+        return tuple(self._header.shape[: self._header.ndim])
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Elements from one index to the next, for each axis."""
-        return tuple(self._header.strides[:self._header.ndim])
+        return tuple(self._header.strides[: self._header.ndim])

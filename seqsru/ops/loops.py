@@ -8,6 +8,7 @@ compiler or exporter sees one node, with any number of steps.
 The state is float64 where the input is, else float32, and so is the arithmetic; products run in the dtype of
 the weights.
 """
+
 from __future__ import annotations
 
 import torch
@@ -66,15 +67,21 @@ def pru_loop(u: Tensor, s0: Tensor, weight: Tensor, *, valid: Tensor | None = No
 
 def _check(name: str, u: Tensor, state: Tensor, weight: Tensor, valid: Tensor | None) -> None:
     B, D = state.shape
-    for what, tensor, shape in (("u", u, (u.shape[0], B, 2 * D)), ("weight", weight, (2 * D, D)),
-                                ("valid", valid, u.shape[:2])):
+    for what, tensor, shape in (
+        ("u", u, (u.shape[0], B, 2 * D)),
+        ("weight", weight, (2 * D, D)),
+        ("valid", valid, u.shape[:2]),
+    ):
         if tensor is not None and tensor.shape != shape:
-            raise ValueError(f"{name}: expected {what} of shape {tuple(shape)} beside a state of shape "
-                             f"{(B, D)}, found {tuple(tensor.shape)}; check the order of the axes.")
+            raise ValueError(
+                f"{name}: expected {what} of shape {tuple(shape)} beside a state of shape "
+                f"{(B, D)}, found {tuple(tensor.shape)}; check the order of the axes."
+            )
     wanted = accumulation_dtype(u.dtype)
     if state.dtype != wanted:
-        raise ValueError(f"{name}: expected a state in {wanted} beside u in {u.dtype}, found {state.dtype}; "
-                         f"cast it.")
+        raise ValueError(
+            f"{name}: expected a state in {wanted} beside u in {u.dtype}, found {state.dtype}; cast it."
+        )
 
 
 def _call(run, operator, u, state, weight, valid):
@@ -119,19 +126,24 @@ def _step_done(t: int, new: Tensor, old: Tensor, out: Tensor, valid: Tensor | No
     return torch.where(here, new, old)
 
 
-def _run_mgu_forward(u: Tensor, h0: Tensor, weight: Tensor, valid: Tensor | None, keep: bool,
-                     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _run_mgu_forward(
+    u: Tensor,
+    h0: Tensor,
+    weight: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     out, before, gates = _begin(u, h0, keep)
     gate_weight, candidate_weight = weight.chunk(2)
     h = h0
     for t in range(u.shape[0]):
-        f, n = u[t].to(h.dtype, copy=True).chunk(2, dim=1)      # slices, as `seqsru.cells.cell.gates` says
-        f = torch.sigmoid(f.add_(_product(h, gate_weight)))                               # (1)
-        n = torch.tanh(n.add_(_product(f * h, candidate_weight)))                         # (2)
+        f, n = u[t].to(h.dtype, copy=True).chunk(2, dim=1)  # slices, as `seqsru.cells.cell.gates` says
+        f = torch.sigmoid(f.add_(_product(h, gate_weight)))  # (1)
+        n = torch.tanh(n.add_(_product(f * h, candidate_weight)))  # (2)
         if keep:
             before[t] = h
             torch.cat([f, n], dim=1, out=gates[t])
-        h = _step_done(t, h + f * (n - h), h, out, valid)                                 # (3)
+        h = _step_done(t, h + f * (n - h), h, out, valid)  # (3)
     return out, h.clone(), before, gates
 
 
@@ -139,15 +151,22 @@ _mgu_forward = torch.library.custom_op("seqsru::mgu_forward", _run_mgu_forward, 
 
 
 @torch.library.custom_op("seqsru::mgu_backward", mutates_args=())
-def _mgu_backward(gout: Tensor, glast: Tensor, before: Tensor, gates: Tensor, u: Tensor, weight: Tensor,
-                  valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _mgu_backward(
+    gout: Tensor,
+    glast: Tensor,
+    before: Tensor,
+    gates: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     gu, (gate_weight, candidate_weight) = torch.empty_like(gates), weight.chunk(2)
     g_after = glast
     for t in range(len(before) - 1, -1, -1):
         h, (f, n) = before[t], gates[t].chunk(2, dim=1)
         g = g_after + gout[t].to(h.dtype)
         gn = g * f * (1.0 - n * n)
-        g_read = _back(gn, candidate_weight)                                              # of f h in (2)
+        g_read = _back(gn, candidate_weight)  # of f h in (2)
         gf = (g * (n - h) + g_read * h) * f * (1.0 - f)
         g_before = g * (1.0 - f) + g_read * f + _back(gf, gate_weight)
         g_after = _gradients_done(t, (gf, gn), g_before, g_after, gu, valid)
@@ -157,8 +176,9 @@ def _mgu_backward(gout: Tensor, glast: Tensor, before: Tensor, gates: Tensor, u:
     return gu.to(u.dtype), g_after.clone(), gweight
 
 
-def _gradients_done(t: int, gates: tuple[Tensor, Tensor], g_before: Tensor, g_after: Tensor, gu: Tensor,
-                    valid: Tensor | None) -> Tensor:
+def _gradients_done(
+    t: int, gates: tuple[Tensor, Tensor], g_before: Tensor, g_after: Tensor, gu: Tensor, valid: Tensor | None
+) -> Tensor:
     """Write the gradients of a step's gates; return that of the state before it."""
     torch.cat(gates, dim=1, out=gu[t])
     if valid is None:
@@ -168,17 +188,22 @@ def _gradients_done(t: int, gates: tuple[Tensor, Tensor], g_before: Tensor, g_af
     return torch.where(here, g_before, g_after)
 
 
-def _run_pru_forward(u: Tensor, s0: Tensor, weight: Tensor, valid: Tensor | None, keep: bool,
-                     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _run_pru_forward(
+    u: Tensor,
+    s0: Tensor,
+    weight: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     out, before, gates = _begin(u, s0, keep)
     s = s0
     for t in range(u.shape[0]):
         n, c = (u[t].to(s.dtype) + _product(s, weight)).chunk(2, dim=1)
-        n, c = torch.tanh(n), torch.sigmoid(c)                                            # (1), (2)
+        n, c = torch.tanh(n), torch.sigmoid(c)  # (1), (2)
         if keep:
             before[t] = s
             torch.cat([n, c], dim=1, out=gates[t])
-        s = _step_done(t, n + c * (s - n), s, out, valid)                                 # (3)
+        s = _step_done(t, n + c * (s - n), s, out, valid)  # (3)
     return out, s.clone(), before, gates
 
 
@@ -186,8 +211,15 @@ _pru_forward = torch.library.custom_op("seqsru::pru_forward", _run_pru_forward, 
 
 
 @torch.library.custom_op("seqsru::pru_backward", mutates_args=())
-def _pru_backward(gout: Tensor, glast: Tensor, before: Tensor, gates: Tensor, u: Tensor, weight: Tensor,
-                  valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _pru_backward(
+    gout: Tensor,
+    glast: Tensor,
+    before: Tensor,
+    gates: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     gu = torch.empty_like(gates)
     g_after = glast
     for t in range(len(before) - 1, -1, -1):
@@ -206,8 +238,12 @@ def _pru_backward(gout: Tensor, glast: Tensor, before: Tensor, gates: Tensor, u:
 def _fake_forward(u, state, weight, valid, keep):
     (T, B, _), D = u.shape, state.shape[1]
     kept = T if keep else 0
-    return (u.new_empty(T, B, D), state.new_empty(state.shape), state.new_empty(kept, B, D),
-            state.new_empty(kept, B, 2 * D))
+    return (
+        u.new_empty(T, B, D),
+        state.new_empty(state.shape),
+        state.new_empty(kept, B, D),
+        state.new_empty(kept, B, 2 * D),
+    )
 
 
 def _fake_backward(gout, glast, before, gates, u, weight, valid):

@@ -1,4 +1,5 @@
 """The matrix product of the layers, whose rows do not influence each other."""
+
 from __future__ import annotations
 
 import torch

@@ -8,6 +8,7 @@ what the kernels transcribe.
 What a backend is handed has been checked by `scan`: shapes and dtypes agree, everything lies on one device
 and is contiguous, except x, of which only the last axis has to be. Absent tensors are None.
 """
+
 from __future__ import annotations
 
 import torch
@@ -21,8 +22,17 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def sru_loop(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
-             valid: Tensor | None, activation: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def sru_loop(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run the SRU recurrence as a loop over time (Lei et al., EMNLP 2018, arXiv 1709.02755, section 3).
 
     Parameters are those of `seqsru.ops.sru_scan`, the activation as its number in `ACTIVATIONS`. For each
@@ -54,18 +64,18 @@ def sru_loop(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tenso
         x = scale * x.to(c0.dtype)
     if valid is None:
         valid = torch.ones(u.shape[:2], dtype=torch.bool, device=u.device)
-    u = torch.where(valid[:, :, None, None], u, 0.0)    # before any arithmetic: NaN there reaches no gradient
+    u = torch.where(valid[:, :, None, None], u, 0.0)  # before any arithmetic: NaN there reaches no gradient
     x = torch.where(valid[:, :, None], x, 0.0)
     outputs, states = [], []
     for now, skip, ok in zip(u.unbind(0), x.unbind(0), valid[:, :, None].unbind(0)):
-        u0, u1, u2 = now.unbind(1)[:3]                                      # each (B, D)
-        f = torch.sigmoid(u1 + v[0] * c + b[0])                             # (1)
-        r = torch.sigmoid(u2 + v[1] * c + b[1])                             # (2)
-        c = torch.where(ok, (c - u0) * f + u0, c)                           # (3)
-        h = skip + (_activate(c, activation) - skip) * m * r                # (4)
+        u0, u1, u2 = now.unbind(1)[:3]  # each (B, D)
+        f = torch.sigmoid(u1 + v[0] * c + b[0])  # (1)
+        r = torch.sigmoid(u2 + v[1] * c + b[1])  # (2)
+        c = torch.where(ok, (c - u0) * f + u0, c)  # (3)
+        h = skip + (_activate(c, activation) - skip) * m * r  # (4)
         outputs.append(torch.where(ok, h, 0.0))
         states.append(c)
-    empty = u[:, :, 0]                                                      # (0, B, D) when T = 0
+    empty = u[:, :, 0]  # (0, B, D) when T = 0
     h = torch.stack(outputs) if outputs else empty
     return h.to(dtype), c.clone(), torch.stack(states) if states else empty.clone()
 
@@ -96,18 +106,37 @@ def linear_loop(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None) -> tuple
     return torch.where(valid[:, :, None], kept, 0.0).to(dtype), c.clone(), kept
 
 
-def sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, mask: Tensor | None,
-                valid: Tensor | None, activation: int, scale: float, keep: bool,
-                ) -> tuple[Tensor, Tensor, Tensor]:
+def sru_forward(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
     h, c_last, c = sru_loop(u, x, c0, v, b, mask, valid, activation, scale)
     return h, c_last, c if keep else c0.new_empty(0)
 
 
-def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
-                 b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
-                 scale: float,
-                 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+def sru_backward(
+    gh: Tensor,
+    gc_last: Tensor,
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    c: Tensor,
+    activation: int,
+    scale: float,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
 
     `c` is what `sru_forward` kept. The gates are computed again rather than stored. From the last step to the
@@ -143,29 +172,40 @@ def sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: T
         f = torch.sigmoid(now[:, 1] + w[0] * before + b[0])
         r = torch.sigmoid(now[:, 2] + w[1] * before + b[1])
         g = _activate(c[t], activation)
-        gx_t = torch.where(ok, g_out * (1 - m * r), 0.0)                    # (5)
-        gr = g_out * (g - skip) * m * r * (1 - r)                           # (6)
-        gc = g_out * m * r * _slope(c[t], g, activation) + cur              # (7)
+        gx_t = torch.where(ok, g_out * (1 - m * r), 0.0)  # (5)
+        gr = g_out * (g - skip) * m * r * (1 - r)  # (6)
+        gc = g_out * m * r * _slope(c[t], g, activation) + cur  # (7)
         gf = torch.where(ok, gc * (before - now[:, 0]) * f * (1 - f), 0.0)  # (8)
-        slices = [torch.where(ok, gc * (1 - f), 0.0), gf, gr]               # (9)
+        slices = [torch.where(ok, gc * (1 - f), 0.0), gf, gr]  # (9)
         gu[t] = torch.stack(slices + [gx_t] * (u.shape[2] - 3), dim=1)
         if gx is not None:
             gx[t] = scale * gx_t
-        gv += torch.stack([(gf * before).sum(0), (gr * before).sum(0)])     # (10)
+        gv += torch.stack([(gf * before).sum(0), (gr * before).sum(0)])  # (10)
         gb += torch.stack([gf.sum(0), gr.sum(0)])
-        cur = torch.where(ok, gc * f + gf * w[0] + gr * w[1], cur)          # (11)
+        cur = torch.where(ok, gc * f + gf * w[0] + gr * w[1], cur)  # (11)
     return gu, gx, cur.clone(), None if v is None else gv, gb
 
 
-def linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool,
-                   ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_forward(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
     out, c_last, c = linear_loop(a, b, c0, valid)
     return out, c_last, c if keep else c0.new_empty(0)
 
 
-def linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
-                    ) -> tuple[Tensor, Tensor, Tensor]:
+def linear_backward(
+    gout: Tensor,
+    gc_last: Tensor,
+    a: Tensor,
+    c0: Tensor,
+    c: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a, b and c0.
 
     `c` is the state after every step in the accumulation dtype: what `linear_forward` kept, or its output

@@ -7,6 +7,7 @@ call the backend directly, which saves the dispatcher's time: it is most of the 
 
 A backend is a module with the four functions of `reference`. None is imported before it is used.
 """
+
 from __future__ import annotations
 
 import torch
@@ -17,10 +18,19 @@ from seqsru.ops.checks import check_linear, check_sru
 from seqsru.ops.reference import ACTIVATIONS
 
 
-def sru_scan(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor, *,
-             mask: Tensor | None = None, valid: Tensor | None = None, activation: str = "identity",
-             scale: float = 1.0, backend: str = "auto",
-             ) -> tuple[Tensor, Tensor]:
+def sru_scan(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    valid: Tensor | None = None,
+    activation: str = "identity",
+    scale: float = 1.0,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
     """Run the SRU recurrence over time.
 
     The equations are those of Lei et al., *Simple Recurrent Units for Highly Parallelizable Recurrence*,
@@ -77,8 +87,14 @@ def sru_scan(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tenso
     return h, c_last
 
 
-def linear_scan(a: Tensor, b: Tensor, c0: Tensor, *, valid: Tensor | None = None, backend: str = "auto",
-                ) -> tuple[Tensor, Tensor]:
+def linear_scan(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    *,
+    valid: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
     """Run the linear recurrence ``c = a * c + b`` over time.
 
     Parameters
@@ -121,13 +137,31 @@ def linear_scan(a: Tensor, b: Tensor, c0: Tensor, *, valid: Tensor | None = None
 # nor each other, and an absent gradient is an empty tensor, because an operator cannot return None.
 
 
-def _run_sru_forward(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor,
-                     mask: Tensor | None, valid: Tensor | None, activation: int, scale: float, keep: bool,
-                     backend: str,
-                     ) -> tuple[Tensor, Tensor, Tensor]:
+def _run_sru_forward(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     return backend_module(backend, u.device).sru_forward(
-        u.contiguous(), _last_axis_contiguous(x), c0.contiguous(), _contiguous(v), b.contiguous(),
-        _contiguous(mask), _contiguous(valid), activation, scale, keep)
+        u.contiguous(),
+        _last_axis_contiguous(x),
+        c0.contiguous(),
+        _contiguous(v),
+        b.contiguous(),
+        _contiguous(mask),
+        _contiguous(valid),
+        activation,
+        scale,
+        keep,
+    )
 
 
 _sru_forward = torch.library.custom_op("seqsru::sru_forward", _run_sru_forward, mutates_args=())
@@ -140,26 +174,53 @@ def _(u, x, c0, v, b, mask, valid, activation, scale, keep, backend):
 
 
 @torch.library.custom_op("seqsru::sru_backward", mutates_args=())
-def _sru_backward(gh: Tensor, gc_last: Tensor, u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None,
-                  b: Tensor, mask: Tensor | None, valid: Tensor | None, c: Tensor, activation: int,
-                  scale: float, backend: str,
-                  ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _sru_backward(
+    gh: Tensor,
+    gc_last: Tensor,
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    c: Tensor,
+    activation: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     gu, gx, gc0, gv, gb = backend_module(backend, u.device).sru_backward(
-        gh.contiguous(), gc_last.contiguous(), u.contiguous(), _last_axis_contiguous(x), c0.contiguous(),
-        _contiguous(v), b.contiguous(), _contiguous(mask), _contiguous(valid), c, activation, scale)
+        gh.contiguous(),
+        gc_last.contiguous(),
+        u.contiguous(),
+        _last_axis_contiguous(x),
+        c0.contiguous(),
+        _contiguous(v),
+        b.contiguous(),
+        _contiguous(mask),
+        _contiguous(valid),
+        c,
+        activation,
+        scale,
+    )
     return gu, u.new_empty(0) if gx is None else gx, gc0, b.new_empty(0) if gv is None else gv, gb
 
 
 @_sru_backward.register_fake
 def _(gh, gc_last, u, x, c0, v, b, mask, valid, c, activation, scale, backend):
-    return (u.new_empty(u.shape), u.new_empty(gh.shape if x is not None else (0,)), c0.new_empty(c0.shape),
-            b.new_empty(b.shape if v is not None else (0,)), b.new_empty(b.shape))
+    return (
+        u.new_empty(u.shape),
+        u.new_empty(gh.shape if x is not None else (0,)),
+        c0.new_empty(c0.shape),
+        b.new_empty(b.shape if v is not None else (0,)),
+        b.new_empty(b.shape),
+    )
 
 
 def _sru_context(ctx, inputs, output):
     u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale, _, ctx.backend = inputs
     ctx.mark_non_differentiable(output[2])
-    ctx.set_materialize_grads(False)    # c's gradient would be as large as h, and zero
+    ctx.set_materialize_grads(False)  # c's gradient would be as large as h, and zero
     ctx.save_for_backward(u, x, c0, v, b, mask, valid, output[2])
 
 
@@ -169,8 +230,9 @@ def _sru_gradients(ctx, gh, gc_last, _):
         gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
     if gc_last is None:
         gc_last = c0.new_zeros(c0.shape)
-    gu, gx, gc0, gv, gb = _sru_backward(gh, gc_last, u, x, c0, v, b, mask, valid, c, ctx.activation,
-                                        ctx.scale, ctx.backend)
+    gu, gx, gc0, gv, gb = _sru_backward(
+        gh, gc_last, u, x, c0, v, b, mask, valid, c, ctx.activation, ctx.scale, ctx.backend
+    )
     gx, gv = None if x is None else gx, None if v is None else gv
     return gu, gx, gc0, gv, gb, None, None, None, None, None, None
 
@@ -178,10 +240,17 @@ def _sru_gradients(ctx, gh, gc_last, _):
 _sru_forward.register_autograd(_sru_gradients, setup_context=_sru_context)
 
 
-def _run_linear_forward(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, keep: bool, backend: str,
-                        ) -> tuple[Tensor, Tensor, Tensor]:
+def _run_linear_forward(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     return backend_module(backend, a.device).linear_forward(
-        a.contiguous(), b.contiguous(), c0.contiguous(), _contiguous(valid), keep)
+        a.contiguous(), b.contiguous(), c0.contiguous(), _contiguous(valid), keep
+    )
 
 
 _linear_forward = torch.library.custom_op("seqsru::linear_forward", _run_linear_forward, mutates_args=())
@@ -193,10 +262,12 @@ def _(a, b, c0, valid, keep, backend):
 
 
 @torch.library.custom_op("seqsru::linear_backward", mutates_args=())
-def _linear_backward(gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None,
-                     backend: str) -> tuple[Tensor, Tensor, Tensor]:
+def _linear_backward(
+    gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
     return backend_module(backend, a.device).linear_backward(
-        gout.contiguous(), gc_last.contiguous(), a.contiguous(), c0.contiguous(), c, _contiguous(valid))
+        gout.contiguous(), gc_last.contiguous(), a.contiguous(), c0.contiguous(), c, _contiguous(valid)
+    )
 
 
 @_linear_backward.register_fake

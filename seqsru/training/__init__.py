@@ -1,4 +1,5 @@
 """The one training loop, its tasks, optimizers and schedules, and checkpoints."""
+
 from seqsru.training.checkpoints import CheckpointError
 from seqsru.training.language_model_task import LanguageModelTask
 from seqsru.training.optimizers import OPTIMIZERS
@@ -13,5 +14,15 @@ TASKS = {
     "translation": TranslationTask,
 }
 
-__all__ = ["CheckpointError", "LanguageModelTask", "OPTIMIZERS", "Outcome", "SCHEDULES", "TASKS", "Trainer",
-           "TrainingDiverged", "TrainingOptions", "TranslationTask"]
+__all__ = [
+    "CheckpointError",
+    "LanguageModelTask",
+    "OPTIMIZERS",
+    "Outcome",
+    "SCHEDULES",
+    "TASKS",
+    "Trainer",
+    "TrainingDiverged",
+    "TrainingOptions",
+    "TranslationTask",
+]

@@ -5,6 +5,7 @@ all.
 carried state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json``
 (sha256 of the others).
 """
+
 from __future__ import annotations
 
 import shutil
@@ -56,7 +57,10 @@ def name_of(step: int) -> str:
 
 
 def save(
-    folder: Path, step: int, model: Mapping[str, Tensor], training: Mapping[str, Tensor],
+    folder: Path,
+    step: int,
+    model: Mapping[str, Tensor],
+    training: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint beside its final name, flush it to disk, and rename it once.
@@ -185,8 +189,9 @@ def select(folder: Path, which: str = "best") -> Checkpoint:
         raise CheckpointError(f"{folder}: expected best, last or a step number, found {which!r}; choose one")
     found = best(folder) if which == "best" else newest(folder)
     if found is None:
-        raise CheckpointError(f"{folder}: expected a good checkpoint, found none; train first, or check the "
-                              "folder")
+        raise CheckpointError(
+            f"{folder}: expected a good checkpoint, found none; train first, or check the folder"
+        )
     return found
 
 
@@ -205,8 +210,10 @@ def average(checkpoints: Iterable[Checkpoint]) -> dict[str, Tensor]:
         tensors = checkpoint.model()
         shapes = {name: t.shape for name, t in tensors.items()}
         if count and shapes != {name: t.shape for name, t in total.items()}:
-            raise CheckpointError(f"{checkpoint.path}: expected the tensors of the other checkpoints to "
-                                  "average, found others; average checkpoints of one run")
+            raise CheckpointError(
+                f"{checkpoint.path}: expected the tensors of the other checkpoints to "
+                "average, found others; average checkpoints of one run"
+            )
         for name, t in tensors.items():
             wide = t.to(torch.promote_types(t.dtype, torch.float32))
             total[name] = total[name].add_(wide) if count else wide.clone()
@@ -262,12 +269,16 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     first = _first_names(own)
     for name in sorted(set(first.values()) ^ tensors.keys()):
         where = "the checkpoint" if name in own else "the model"
-        raise CheckpointError(f"{source}: expected the same tensors in checkpoint and model, found no "
-                              f"{name} in {where}; {OTHER}")
+        raise CheckpointError(
+            f"{source}: expected the same tensors in checkpoint and model, found no "
+            f"{name} in {where}; {OTHER}"
+        )
     for name in tensors:
         if own[name].shape != tensors[name].shape:
-            raise CheckpointError(f"{source}: expected {name} of shape {tuple(own[name].shape)}, found "
-                                  f"{tuple(tensors[name].shape)}; {OTHER}")
+            raise CheckpointError(
+                f"{source}: expected {name} of shape {tuple(own[name].shape)}, found "
+                f"{tuple(tensors[name].shape)}; {OTHER}"
+            )
     model.load_state_dict({name: tensors[first[name]] for name in own})
 
 

@@ -1,4 +1,5 @@
 """Files that last through a power failure, and what a damaged one is told by."""
+
 from __future__ import annotations
 
 import hashlib
@@ -37,9 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: expected JSON, found {error}; {ADVICE}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path}: expected a JSON object, found {type(content).__name__}; {ADVICE}"
-        )
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}; {ADVICE}")
     return content
 
 

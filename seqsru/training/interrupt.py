@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM as a request to stop after the step."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Training a language model on windows of one long text."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -58,11 +59,15 @@ class LanguageModelTask(Task):
         valid_metric: ValidMetric = "perplexity",
     ) -> None:
         check_smoothing("language model", label_smoothing)
-        for name, value, known in (("valid_state", valid_state, get_args(ValidState)),
-                                   ("valid_metric", valid_metric, get_args(ValidMetric))):
+        for name, value, known in (
+            ("valid_state", valid_state, get_args(ValidState)),
+            ("valid_metric", valid_metric, get_args(ValidMetric)),
+        ):
             if value not in known:
-                raise ValueError(f"language model: expected {name} to be one of {', '.join(known)}, found "
-                                 f"{value!r}; choose one")
+                raise ValueError(
+                    f"language model: expected {name} to be one of {', '.join(known)}, found "
+                    f"{value!r}; choose one"
+                )
         self.windows, self.valid, self.fingerprints = windows, valid, fingerprints
         self.label_smoothing, self.valid_state = label_smoothing, valid_state
         self.metric: str = valid_metric

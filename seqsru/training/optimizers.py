@@ -1,4 +1,5 @@
 """Optimizers by name: torch's own, with the two forms of weight decay the published recipes use."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -92,6 +93,7 @@ def sgd(
     """
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if shrink:
+
         def multiply(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
             with torch.no_grad():
                 for group in optimizer.param_groups:

@@ -1,4 +1,5 @@
 """The settings of the training loop and their defaults, in one place."""
+
 # Annotations are read at run time: these fields are the `training` section of a config.
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -73,16 +74,29 @@ class TrainingOptions:
         """Refuse a setting that cannot be meant."""
         for name in ("accumulate", "keep", "log_every"):
             _at_least(1, name, getattr(self, name))
-        for name in ("epochs", "steps", "max_minutes", "clip", "validate_every", "save_every", "patience",
-                     "keep_best", "threads"):
+        for name in (
+            "epochs",
+            "steps",
+            "max_minutes",
+            "clip",
+            "validate_every",
+            "save_every",
+            "patience",
+            "keep_best",
+            "threads",
+        ):
             _at_least(0, name, getattr(self, name))
         if (self.epochs > 0) == (self.steps > 0):
-            raise ValueError(f"training: expected either epochs or steps, found epochs {self.epochs} and "
-                             f"steps {self.steps}; give one of them")
+            raise ValueError(
+                f"training: expected either epochs or steps, found epochs {self.epochs} and "
+                f"steps {self.steps}; give one of them"
+            )
         for name, choices in (("normalize", get_args(Normalize)), ("precision", get_args(Precision))):
             if getattr(self, name) not in choices:
-                raise ValueError(f"training: expected {name} to be {' or '.join(choices)}, found "
-                                 f"{getattr(self, name)!r}; choose one")
+                raise ValueError(
+                    f"training: expected {name} to be {' or '.join(choices)}, found "
+                    f"{getattr(self, name)!r}; choose one"
+                )
 
 
 def _at_least(least: int, name: str, value: float) -> None:

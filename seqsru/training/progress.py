@@ -1,4 +1,5 @@
 """Where training stands, how it ended, and the tensors a resumed run takes back."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

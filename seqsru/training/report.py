@@ -1,4 +1,5 @@
 """What a run tells: metrics.jsonl, a log, TensorBoard events where it is installed, a bar on a terminal."""
+
 from __future__ import annotations
 
 import importlib.util

@@ -1,4 +1,5 @@
 """The folder of one training run, which one process at a time may write to."""
+
 from __future__ import annotations
 
 import fcntl

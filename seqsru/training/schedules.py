@@ -1,4 +1,5 @@
 """Learning rates over time, by name."""
+
 from __future__ import annotations
 
 import math

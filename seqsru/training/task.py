@@ -1,4 +1,5 @@
 """What the training loop needs of a task."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -37,8 +38,10 @@ class BatchLoss(NamedTuple):
 def check_smoothing(task: str, label_smoothing: float) -> None:
     """Raise a ValueError unless a label smoothing is from 0 to below 1."""
     if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"{task}: expected label_smoothing from 0 to below 1, found {label_smoothing}; "
-                         "0.1 is common, 0 is none")
+        raise ValueError(
+            f"{task}: expected label_smoothing from 0 to below 1, found {label_smoothing}; "
+            "0.1 is common, 0 is none"
+        )
 
 
 class Task(ABC):

@@ -1,4 +1,5 @@
 """The one training loop."""
+
 from __future__ import annotations
 
 import math
@@ -61,7 +62,7 @@ class Trainer:
         self.progress = Progress()
         self.carried: State | None = None
         self._validation: dict[str, Any] | None = None  # the validation of this very state, if there was one
-        self._saved: Path | None = None                 # its checkpoint, if it was written
+        self._saved: Path | None = None  # its checkpoint, if it was written
         self._started = self._logged = 0.0
 
     def fit(self) -> Outcome:
@@ -81,8 +82,13 @@ class Trainer:
             self._logged = time.monotonic()
             self._started = self._logged - self.progress.seconds
             total = self._total_steps()
-            with Report(self.directory, self.progress.records, self.progress.step, total,
-                        tensorboard=self.options.tensorboard) as report:
+            with Report(
+                self.directory,
+                self.progress.records,
+                self.progress.step,
+                total,
+                tensorboard=self.options.tensorboard,
+            ) as report:
                 reason = self._loop(total, interrupt, report)
                 if reason != "interrupted" and self._validation is None:
                     self._validate(report)
@@ -170,10 +176,18 @@ class Trainer:
         progress, now = self.progress, time.monotonic()
         loss, speed = progress.nll / progress.tokens, progress.tokens / (now - self._logged)
         self._logged, progress.nll, progress.tokens = now, 0.0, 0
-        report.record("train", progress.step, {
-            "epoch": progress.epoch, "loss": loss, "lr": rate, "gradient_norm": norm,
-            "tokens_per_second": speed, "seconds": self._seconds(),
-        })
+        report.record(
+            "train",
+            progress.step,
+            {
+                "epoch": progress.epoch,
+                "loss": loss,
+                "lr": rate,
+                "gradient_norm": norm,
+                "tokens_per_second": speed,
+                "seconds": self._seconds(),
+            },
+        )
         progress.records += 1
         report.status(f"epoch {progress.epoch}, loss {loss:.4f}, {speed:,.0f} tokens/s")
 
@@ -201,8 +215,9 @@ class Trainer:
         self._saved = None
         report.record("valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values})
         progress.records += 1
-        report.say(f"step {progress.step}: {name} {value:.2f}, best {progress.best:.2f} at step "
-                   f"{progress.best_step}")
+        report.say(
+            f"step {progress.step}: {name} {value:.2f}, best {progress.best:.2f} at step {progress.best_step}"
+        )
         self._logged = time.monotonic()
 
     def _save(self) -> Path:
@@ -220,8 +235,8 @@ class Trainer:
                 "fingerprints": dict(self.task.fingerprints),
             },
         )
-        newest = checkpoints.paths(folder)[-self.options.keep:]
-        best = checkpoints.ranking(folder)[:self.options.keep_best]
+        newest = checkpoints.paths(folder)[-self.options.keep :]
+        best = checkpoints.ranking(folder)[: self.options.keep_best]
         for path in checkpoints.paths(folder):
             if path not in (saved, *newest, *best):
                 checkpoints.remove(path)

@@ -1,4 +1,5 @@
 """Training a translation model on batches of sentence pairs."""
+
 from __future__ import annotations
 
 import math
@@ -71,8 +72,9 @@ class TranslationTask(Task):
         check_smoothing("translation", label_smoothing)
         if valid_metric not in get_args(ValidMetric):
             names = " or ".join(get_args(ValidMetric))
-            raise ValueError(f"translation: expected valid_metric to be {names}, found {valid_metric!r}; "
-                             "choose one")
+            raise ValueError(
+                f"translation: expected valid_metric to be {names}, found {valid_metric!r}; choose one"
+            )
         if not valid.target:
             raise ValueError("translation: expected validation pairs, found none; check the files")
         self.batch_source, self.valid = batches, valid
@@ -94,14 +96,16 @@ class TranslationTask(Task):
         assert isinstance(model, Translator)
         device = model.output_bias.device
         features = model(batch.source.to(device), batch.source_valid.to(device), batch.target_in.to(device))
-        loss, nll = model.cross_entropy(features, batch.target_out.to(device), batch.target_valid.to(device),
-                                        self.label_smoothing)
+        loss, nll = model.cross_entropy(
+            features, batch.target_out.to(device), batch.target_valid.to(device), self.label_smoothing
+        )
         return BatchLoss(loss, nll.sum(), batch.count, batch.target_out.shape[1], ())
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Translator)
-        pipeline = TranslationPipeline(model, self.source_tokenizer, self.target_tokenizer,
-                                       decoding=self.decoding, rules=self.rules)
+        pipeline = TranslationPipeline(
+            model, self.source_tokenizer, self.target_tokenizer, decoding=self.decoding, rules=self.rules
+        )
         log_probs = pipeline.score(self.valid.source, self.valid.target)
         values = {"perplexity": math.exp(min(700.0, -math.fsum(log_probs) / self._tokens))}
         if self.metric == "bleu":

@@ -4,6 +4,7 @@ out.
 A cell added to CELLS is covered as it stands. `EXTRA` holds options whose values a signature does not list,
 and `OTHERS` the cells that are not our own: they may break a compiled graph, and export without `valid`.
 """
+
 import inspect
 import typing
 
@@ -13,12 +14,22 @@ from safetensors.torch import load, save
 
 from seqsru.cells import CELLS, Cell
 
-EXTRA = {"sru": [{"projection_size": 2}, {"highway": "project", "projection_size": 2, "layer_norm": True},
-                 {"rescale": True, "highway_bias": -1.0}, {"version": 1, "activation": "tanh"}],
-         "srupp": [{"num_heads": 2, "projection_size": 4, "memory": 2}, {"attention_every": 2},
-                   {"attention": "full", "num_heads": 4}, {"rescale": True}],
-         "qrnn": [{"window": 1}, {"window": 3, "pooling": "ifo"}, {"zoneout": 0.5}],
-         "conv": [{"window": 2}]}
+EXTRA = {
+    "sru": [
+        {"projection_size": 2},
+        {"highway": "project", "projection_size": 2, "layer_norm": True},
+        {"rescale": True, "highway_bias": -1.0},
+        {"version": 1, "activation": "tanh"},
+    ],
+    "srupp": [
+        {"num_heads": 2, "projection_size": 4, "memory": 2},
+        {"attention_every": 2},
+        {"attention": "full", "num_heads": 4},
+        {"rescale": True},
+    ],
+    "qrnn": [{"window": 1}, {"window": 3, "pooling": "ifo"}, {"zoneout": 0.5}],
+    "conv": [{"window": 2}],
+}
 OTHERS = {"lstm", "gru"}
 I, T, B = 4, 9, 4
 LENGTHS = torch.tensor([9, 4, 1, 0])
@@ -48,14 +59,16 @@ def made(name, input_size=I, options=(), dtype=torch.float64, width=I):
     cell = CELLS[name](input_size - I + width, width, **dict(options)).to(dtype).eval()
     with torch.no_grad():
         for parameter in cell.parameters():
-            parameter.normal_(0.0, width ** -0.5)
+            parameter.normal_(0.0, width**-0.5)
     return cell
 
 
 def a_state(cell, batch, **kwargs):
     """A state that is not the initial one, of the dtypes a cell gives it; counts differ from row to row."""
-    return tuple(torch.rand_like(tensor) if tensor.is_floating_point()
-                 else tensor + torch.arange(batch) % 3 for tensor in cell.initial_state(batch))
+    return tuple(
+        torch.rand_like(tensor) if tensor.is_floating_point() else tensor + torch.arange(batch) % 3
+        for tensor in cell.initial_state(batch)
+    )
 
 
 def inputs(cell, steps=T, batch=B, dtype=torch.float64):
@@ -94,7 +107,7 @@ def test_streaming_equals_whole(name, input_size, options):
         for cuts in ([1] * T, [4, 0, 5], [2, 3, 1, 3]):
             state, outputs, at = start, [], 0
             for n in cuts:
-                y, state = cell(x[at:at + n], state, None if valid is None else valid[at:at + n])
+                y, state = cell(x[at : at + n], state, None if valid is None else valid[at : at + n])
                 outputs.append(y)
                 at += n
             close((torch.cat(outputs), state), whole)
@@ -107,8 +120,8 @@ def test_padded_equals_unpadded(name, input_size, options):
     y, last = cell(x, start, VALID)
     assert not y[~VALID].any()
     for row, n in enumerate(LENGTHS.tolist()):
-        alone = cell(x[:n, row:row + 1], tuple(tensor[row:row + 1] for tensor in start))
-        close((y[:n, row:row + 1], tuple(tensor[row:row + 1] for tensor in last)), alone)
+        alone = cell(x[:n, row : row + 1], tuple(tensor[row : row + 1] for tensor in start))
+        close((y[:n, row : row + 1], tuple(tensor[row : row + 1] for tensor in last)), alone)
     assert all(torch.equal(new[3], old[3]) for new, old in zip(last, start))
 
 
@@ -128,8 +141,11 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(name, input_size, option
         for n in (1, 2, 3, 5, 6, 8, 11, 13):
             some = torch.randperm(rows)[:n]
             steps = T if valid is None else int(lengths[some].max())
-            found, state = cell(x[:steps, some], tuple(tensor[some] for tensor in start),
-                                None if valid is None else valid[:steps, some])
+            found, state = cell(
+                x[:steps, some],
+                tuple(tensor[some] for tensor in start),
+                None if valid is None else valid[:steps, some],
+            )
             assert torch.equal(found, y[:steps, some])
             assert all(torch.equal(a, b[some]) for a, b in zip(state, last))
 
@@ -144,7 +160,7 @@ def test_gradients_equal_differences_and_reach_every_parameter(name, input_size,
     parameters = list(cell.parameters())
 
     def outputs(x, *others):
-        y, last = cell(x, tuple(others[:len(start)]), valid)
+        y, last = cell(x, tuple(others[: len(start)]), valid)
         return y, *(tensor for tensor in last if tensor.is_floating_point())
 
     assert torch.autograd.gradcheck(outputs, (x, *start, *parameters), atol=1e-6)
@@ -224,7 +240,7 @@ def test_autocast_keeps_the_type_of_the_state(name):
 
 
 @over_cells
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")     # at a break
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # at a break
 def test_compiles(name):
     torch._dynamo.reset()
     cell = made(name, dtype=torch.float32)
@@ -248,7 +264,7 @@ def test_exports_with_any_number_of_steps(name):
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))
-@pytest.mark.filterwarnings("ignore:The tensor attributes self.rnn._flat_weights")           # torch.export's
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.rnn._flat_weights")  # torch.export's
 def test_torch_cells_export_with_one_number_of_steps(name):
     cell = made(name, dtype=torch.float32)
     x, start = inputs(cell, dtype=torch.float32), a_state(cell, B)

@@ -3,6 +3,7 @@
 The golden values are worked out in the comments with L = ln 3, for which σ(L) = 3/4, σ(-L) = 1/4, σ(0) = 1/2,
 tanh(L/2) = 1/2 and tanh(L) = 4/5.
 """
+
 import math
 
 import pytest
@@ -39,16 +40,19 @@ def outputs(cell, *inputs):
 QRNN_ROWS = [[L / 2, -L / 2], [L, -2 * L], [-L, 2 * L], [0.0, L]]
 
 
-@pytest.mark.parametrize("options, rows, expected, state", [
-    # c = 1/4 1/2 = 1/8;  c = 1/2 1/8 + 1/2 1/2 = 5/16
-    ({"pooling": "f"}, 2, [1 / 8, 5 / 16], 5 / 16),
-    # the same c;  h = 1/4 1/8 and 1/2 5/16
-    ({"pooling": "fo"}, 3, [1 / 32, 5 / 32], 5 / 16),
-    # c = 1/2 1/2 = 1/4;  c = 1/2 1/4 + 3/4 1/2 = 1/2;  h = 1/4 1/4 and 1/2 1/2
-    ({"pooling": "ifo"}, 4, [1 / 16, 1 / 4], 1 / 2),
-    # f = 1 - 1/2 (1 - 3/4) = 7/8 and 1 - 1/2 1/2 = 3/4;  c = 1/8 1/2 = 1/16;  c = 3/4 1/16 + 1/4 1/2 = 11/64
-    ({"pooling": "f", "zoneout": 0.5}, 2, [1 / 16, 11 / 64], 11 / 64),
-])
+@pytest.mark.parametrize(
+    "options, rows, expected, state",
+    [
+        # c = 1/4 1/2 = 1/8;  c = 1/2 1/8 + 1/2 1/2 = 5/16
+        ({"pooling": "f"}, 2, [1 / 8, 5 / 16], 5 / 16),
+        # the same c;  h = 1/4 1/8 and 1/2 5/16
+        ({"pooling": "fo"}, 3, [1 / 32, 5 / 32], 5 / 16),
+        # c = 1/2 1/2 = 1/4;  c = 1/2 1/4 + 3/4 1/2 = 1/2;  h = 1/4 1/4 and 1/2 1/2
+        ({"pooling": "ifo"}, 4, [1 / 16, 1 / 4], 1 / 2),
+        # f = 1 - 1/2 (1 - 3/4) = 7/8 and 1 - 1/2 1/2 = 3/4;  c = 1/8 1/2 = 1/16;  c = 3/4 1/16 + 1/4 1/2 = 11/64
+        ({"pooling": "f", "zoneout": 0.5}, 2, [1 / 16, 11 / 64], 11 / 64),
+    ],
+)
 def test_qrnn_by_hand(options, rows, expected, state):
     cell = cell_with("qrnn", {"window": 2, **options}, weight=QRNN_ROWS[:rows], bias=[0.0] * rows)
     assert outputs(cell, 1.0, 2.0) == (pytest.approx(expected, abs=1e-15), pytest.approx([state], abs=1e-15))
@@ -68,11 +72,19 @@ def test_pru_by_hand():
     # then:  n = tanh(L/2 + 4/3 L 3/8) = tanh(L) = 4/5;  c = σ(-L + 8/3 L 3/8) = σ(0) = 1/2
     #        s = 1/2 3/8 + 1/2 4/5 = 47/80
     #        y = tanh(4/3 L 47/80) = tanh(47/60 L), and e^(2 47/60 L) = 3^(47/30)
-    cell = cell_with("pru", weight=[L / 2, -2 * L], bias=[0.0, L], recurrent_weight=[4 / 3 * L, 8 / 3 * L],
-                     output_weight=[4 / 3 * L], output_bias=[0.0])
+    cell = cell_with(
+        "pru",
+        weight=[L / 2, -2 * L],
+        bias=[0.0, L],
+        recurrent_weight=[4 / 3 * L, 8 / 3 * L],
+        output_weight=[4 / 3 * L],
+        output_bias=[0.0],
+    )
     power = 3.0 ** (47 / 30)
-    assert outputs(cell, 1.0, 1.0) == (pytest.approx([1 / 2, (power - 1) / (power + 1)]),
-                                       pytest.approx([47 / 80]))
+    assert outputs(cell, 1.0, 1.0) == (
+        pytest.approx([1 / 2, (power - 1) / (power + 1)]),
+        pytest.approx([47 / 80]),
+    )
 
 
 def test_ssru_by_hand():
@@ -104,6 +116,7 @@ def test_conv_by_hand():
 
 # ---- the loops of the docstrings, in float64 -------------------------------------------------------
 
+
 def sigmoid(a):
     """Right at any size, which 1 / (1 + exp(-a)) is not."""
     return torch.where(a >= 0, 1 / (1 + torch.exp(-a.abs())), torch.exp(-a.abs()) / (1 + torch.exp(-a.abs())))
@@ -118,7 +131,7 @@ def qrnn_loop(cell, x, c, history):
     past, out = list(history.unbind(1)), []
     for x_t in x:
         past.append(x_t)
-        seen = torch.cat(past[:-k - 1:-1], dim=1)
+        seen = torch.cat(past[: -k - 1 : -1], dim=1)
         z, f, *gates = (seen @ cell.weight.t() + cell.bias).chunk(slices, dim=1)
         i = sigmoid(gates[1]) if cell.pooling == "ifo" else sigmoid(-f)
         c = sigmoid(f) * c + i * torch.tanh(z)
@@ -159,9 +172,14 @@ def minlstm_loop(cell, x, h):
     return torch.stack(out)
 
 
-LOOPS = [("qrnn", {"pooling": "f", "window": 3}, qrnn_loop), ("qrnn", {}, qrnn_loop),
-         ("qrnn", {"pooling": "ifo"}, qrnn_loop), ("ssru", {}, ssru_loop), ("mingru", {}, mingru_loop),
-         ("minlstm", {}, minlstm_loop)]
+LOOPS = [
+    ("qrnn", {"pooling": "f", "window": 3}, qrnn_loop),
+    ("qrnn", {}, qrnn_loop),
+    ("qrnn", {"pooling": "ifo"}, qrnn_loop),
+    ("ssru", {}, ssru_loop),
+    ("mingru", {}, mingru_loop),
+    ("minlstm", {}, minlstm_loop),
+]
 
 
 def drawn(name, options, spread):
@@ -182,8 +200,9 @@ def test_a_cell_on_the_linear_scan_equals_its_loop(name, options, loop):
     expected = loop(cell, x, *state)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-13)
     weights = torch.randn_like(y)
-    for found, wanted in zip(torch.autograd.grad(y, inputs, weights),
-                             torch.autograd.grad(expected, inputs, weights), strict=True):
+    for found, wanted in zip(
+        torch.autograd.grad(y, inputs, weights), torch.autograd.grad(expected, inputs, weights), strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -217,6 +236,7 @@ def test_a_forget_gate_near_one_survives_bfloat16():
 
 # ---- what the papers say of one another ------------------------------------------------------------
 
+
 def test_sru_version_1_without_highway_and_qrnn_of_window_1_are_one_recurrence():
     """c = f c + (1 - f) z and h = o c in both, with gates that see the input alone.
 
@@ -238,13 +258,14 @@ def test_sru_version_1_without_highway_and_qrnn_of_window_1_are_one_recurrence()
     sru = CELLS["sru"](5, 7, version=1, highway="none").double().eval()
     with torch.no_grad():
         qrnn.bias[:7] = 0.0
-        qrnn.weight[:7] *= 1e-5             # where tanh(a) is a to ten digits
+        qrnn.weight[:7] *= 1e-5  # where tanh(a) is a to ten digits
         sru.weight.copy_(qrnn.weight)
         sru.bias.copy_(qrnn.bias[7:].view(2, 7))
     torch.testing.assert_close(sru(x, (c,))[0], qrnn(x, (c,))[0], rtol=1e-8, atol=1e-13)
 
 
 # ---- options ---------------------------------------------------------------------------------------
+
 
 def test_zoneout_keeps_the_state_where_it_strikes_and_nowhere_else():
     cell = CELLS["qrnn"](6, 200, pooling="f", zoneout=0.25).train()
@@ -258,16 +279,19 @@ def test_zoneout_keeps_the_state_where_it_strikes_and_nowhere_else():
     torch.testing.assert_close(y[:1][~kept[:1]], y_all[~kept[:1]])
 
 
-@pytest.mark.parametrize("name, options, message", [
-    ("qrnn", {"window": 0}, "QRNNCell: expected window of at least 1, found 0"),
-    ("qrnn", {"pooling": "of"}, "QRNNCell: expected pooling to be one of f, fo, ifo, found 'of'"),
-    ("qrnn", {"zoneout": 1.0}, "QRNNCell: expected zoneout from 0 to below 1, found 1.0"),
-    ("qrnn", {"backend": "gpu"}, "QRNNCell: expected backend to be one of auto, reference, cpu, cuda"),
-    ("conv", {"window": 1}, "ConvCell: expected window of at least 2, found 1"),
-    ("ssru", {"backend": "gpu"}, "SSRUCell: expected backend"),
-    ("mingru", {"backend": "gpu"}, "MinGRUCell: expected backend"),
-    ("minlstm", {"backend": "gpu"}, "MinLSTMCell: expected backend"),
-])
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("qrnn", {"window": 0}, "QRNNCell: expected window of at least 1, found 0"),
+        ("qrnn", {"pooling": "of"}, "QRNNCell: expected pooling to be one of f, fo, ifo, found 'of'"),
+        ("qrnn", {"zoneout": 1.0}, "QRNNCell: expected zoneout from 0 to below 1, found 1.0"),
+        ("qrnn", {"backend": "gpu"}, "QRNNCell: expected backend to be one of auto, reference, cpu, cuda"),
+        ("conv", {"window": 1}, "ConvCell: expected window of at least 2, found 1"),
+        ("ssru", {"backend": "gpu"}, "SSRUCell: expected backend"),
+        ("mingru", {"backend": "gpu"}, "MinGRUCell: expected backend"),
+        ("minlstm", {"backend": "gpu"}, "MinLSTMCell: expected backend"),
+    ],
+)
 def test_an_option_outside_its_values_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         CELLS[name](4, 4, **options)
@@ -282,19 +306,26 @@ def test_no_features_are_refused(name):
 def test_initial_weights_are_the_papers():
     """Bounds and spreads of what each docstring says under *Variables*."""
     size, width = 300, 200
-    cells = {name: CELLS[name](size, width) for name in ("qrnn", "mgu", "pru", "ssru", "mingru", "minlstm",
-                                                         "conv")}
-    bounds = {"qrnn": (2 * size) ** -0.5, "mgu": width ** -0.5, "pru": width ** -0.5,
-              "ssru": (6 / (size + width)) ** 0.5, "mingru": size ** -0.5, "minlstm": size ** -0.5}
+    cells = {
+        name: CELLS[name](size, width) for name in ("qrnn", "mgu", "pru", "ssru", "mingru", "minlstm", "conv")
+    }
+    bounds = {
+        "qrnn": (2 * size) ** -0.5,
+        "mgu": width**-0.5,
+        "pru": width**-0.5,
+        "ssru": (6 / (size + width)) ** 0.5,
+        "mingru": size**-0.5,
+        "minlstm": size**-0.5,
+    }
     for name, bound in bounds.items():
         weight = cells[name].weight
         assert weight.abs().max() <= bound
-        assert weight.std().item() == pytest.approx(bound / 3 ** 0.5, rel=0.02)
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
     assert cells["conv"].weight.std().item() == pytest.approx((2 / (3 * size)) ** 0.5, rel=0.02)
     for name in ("ssru", "conv"):
         assert not cells[name].bias.any()
     for name in ("qrnn", "mgu", "pru", "mingru", "minlstm"):
-        assert cells[name].bias.std().item() == pytest.approx(bounds[name] / 3 ** 0.5, rel=0.15)
+        assert cells[name].bias.std().item() == pytest.approx(bounds[name] / 3**0.5, rel=0.15)
 
 
 def test_stack_of_cells_with_different_numbers_of_states_keeps_them_apart():

@@ -1,4 +1,5 @@
 """seqsru.SRU is used like torch.nn.GRU."""
+
 import inspect
 
 import pytest
@@ -53,13 +54,37 @@ def test_defaults_are_written_once():
 
 
 def test_options_reach_the_cells():
-    rnn = SRU(D, D, 3, version=1, highway="project", activation="tanh", highway_bias=-1.0, rescale=True,
-              dropout=0.25, input_dropout=0.125, layer_norm=True, projection_size=3, backend="reference",
-              project_input=True, normalize_after=True, norm_eps=0.5, residual=True)
+    rnn = SRU(
+        D,
+        D,
+        3,
+        version=1,
+        highway="project",
+        activation="tanh",
+        highway_bias=-1.0,
+        rescale=True,
+        dropout=0.25,
+        input_dropout=0.125,
+        layer_norm=True,
+        projection_size=3,
+        backend="reference",
+        project_input=True,
+        normalize_after=True,
+        norm_eps=0.5,
+        residual=True,
+    )
     cell = rnn.stack.layers[0][0]
-    assert (cell.version, cell.highway, cell.activation, cell.highway_bias, cell.rescale, cell.dropout,
-            cell.input_dropout, cell.projection.shape, cell.backend) == \
-        (1, "project", "tanh", -1.0, True, 0.25, 0.125, (3, D), "reference")
+    assert (
+        cell.version,
+        cell.highway,
+        cell.activation,
+        cell.highway_bias,
+        cell.rescale,
+        cell.dropout,
+        cell.input_dropout,
+        cell.projection.shape,
+        cell.backend,
+    ) == (1, "project", "tanh", -1.0, True, 0.25, 0.125, (3, D), "reference")
     assert cell.layer_norm is not None and rnn.stack.input_map is not None and rnn.stack.residual
     assert rnn.stack.norms[0].eps == 0.5 and rnn.stack.layers[2][0].dropout == 0.0
 

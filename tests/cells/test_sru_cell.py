@@ -1,4 +1,5 @@
 """The SRU cell: its equations, its initialisation, its dropouts, its options and their errors."""
+
 import math
 
 import pytest
@@ -28,21 +29,32 @@ def by_hand(cell, x, c, valid=None):
                 f = 1 / (1 + math.exp(-(u[1] + v[0] * old + float(cell.bias[0, d]))))
                 r = 1 / (1 + math.exp(-(u[2] + v[1] * old + float(cell.bias[1, d]))))
                 new = f * old + (1 - f) * u[0]
-                carried = {"identity": lambda: cell.scale * float(x[t, b, cell.slice * D + d]),
-                           "project": lambda: u[3], "none": lambda: 0.0}[cell.highway]()
+                carried = {
+                    "identity": lambda: cell.scale * float(x[t, b, cell.slice * D + d]),
+                    "project": lambda: u[3],
+                    "none": lambda: 0.0,
+                }[cell.highway]()
                 h[t, b, d] = g(new) * r + (1 - r) * carried
                 c[b, d] = new
     return h, c
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("input_size, options", [
-    (3, {}), (4, {}), (3, {"version": 1, "activation": "tanh"}), (3, {"highway": "project"}),
-    (3, {"highway": "none", "activation": "relu"}),
-    (6, {"slice": 1, "slices": 2, "rescale": True, "highway_bias": -1.0}),
-    (4, {"layer_norm": True, "projection_size": 2}), (6, {"slices": 2, "layer_norm": True}),
-    (4, {"rescale": True, "highway_bias": 0.5}),
-], ids=str)
+@pytest.mark.parametrize(
+    "input_size, options",
+    [
+        (3, {}),
+        (4, {}),
+        (3, {"version": 1, "activation": "tanh"}),
+        (3, {"highway": "project"}),
+        (3, {"highway": "none", "activation": "relu"}),
+        (6, {"slice": 1, "slices": 2, "rescale": True, "highway_bias": -1.0}),
+        (4, {"layer_norm": True, "projection_size": 2}),
+        (6, {"slices": 2, "layer_norm": True}),
+        (4, {"rescale": True, "highway_bias": 0.5}),
+    ],
+    ids=str,
+)
 def test_equations(input_size, options):
     cell = SRUCell(input_size, 3, **options).double()
     for parameter in cell.parameters():
@@ -74,7 +86,7 @@ def test_initialisation_of_version_2():
     alpha = math.sqrt(1 + 2 * math.exp(-2.0))
     assert cell.scale == pytest.approx(alpha) and cell.highway == "project"
     assert torch.equal(cell.bias, torch.tensor([0.0, -2.0]).unsqueeze(1).expand(2, D))
-    factors = [0.7 * 0.8, 0.5 * 0.8, 0.5 * 0.8, alpha ** 2 * 0.8]       # of the variance 1/I
+    factors = [0.7 * 0.8, 0.5 * 0.8, 0.5 * 0.8, alpha**2 * 0.8]  # of the variance 1/I
     for u, factor in zip(cell.weight.view(4, D, size), factors):
         largest, variance = spread(u)
         assert variance == pytest.approx(factor / size, rel=0.02)
@@ -112,7 +124,7 @@ def test_dropout_mask_is_shared_over_time_and_spares_the_highway():
     assert torch.equal(c, cell.eval()(x, state)[1][0])
     carrying = SRUCell(50, 50, dropout=0.4, version=1).train()
     with torch.no_grad():
-        carrying.weight[:50] = 0.0                        # c stays 0, so that only the highway is left
+        carrying.weight[:50] = 0.0  # c stays 0, so that only the highway is left
         h = carrying(x, state)[0]
         r = torch.sigmoid(x @ carrying.weight[100:].T)
         kept = (h - (1 - r / 0.6) * x).abs() < 1e-5
@@ -168,21 +180,27 @@ def test_the_scale_is_saved():
     assert other.scale == 1.0
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"input_size": 0}, "input_size of at least 1, found 0"),
-    ({"hidden_size": -1}, "hidden_size of at least 1, found -1"),
-    ({"version": 3}, "version to be one of 1, 2, found 3"),
-    ({"highway": "identiy"}, "highway to be one of auto, identity, project, none, found 'identiy'"),
-    ({"activation": "selu"}, "activation to be one of identity, tanh, relu, found 'selu'"),
-    ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
-    ({"dropout": 1.0}, "dropout from 0 to below 1, found 1.0"),
-    ({"input_dropout": -0.1}, "input_dropout from 0 to below 1, found -0.1"),
-    ({"slice": 2, "slices": 2}, "slice from 0 to 1, found 2"),
-    ({"slices": 0}, "slices of at least 1, found 0"),
-    ({"projection_size": -1}, "projection_size of at least 0, found -1"),
-    ({"highway": "identity", "input_size": 5}, r"input_size = slices \* hidden_size = 4 .*, found 5; use"),
-    ({"highway": "none", "rescale": True}, "a highway for rescale to scale, found highway 'none'"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"input_size": 0}, "input_size of at least 1, found 0"),
+        ({"hidden_size": -1}, "hidden_size of at least 1, found -1"),
+        ({"version": 3}, "version to be one of 1, 2, found 3"),
+        ({"highway": "identiy"}, "highway to be one of auto, identity, project, none, found 'identiy'"),
+        ({"activation": "selu"}, "activation to be one of identity, tanh, relu, found 'selu'"),
+        ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
+        ({"dropout": 1.0}, "dropout from 0 to below 1, found 1.0"),
+        ({"input_dropout": -0.1}, "input_dropout from 0 to below 1, found -0.1"),
+        ({"slice": 2, "slices": 2}, "slice from 0 to 1, found 2"),
+        ({"slices": 0}, "slices of at least 1, found 0"),
+        ({"projection_size": -1}, "projection_size of at least 0, found -1"),
+        (
+            {"highway": "identity", "input_size": 5},
+            r"input_size = slices \* hidden_size = 4 .*, found 5; use",
+        ),
+        ({"highway": "none", "rescale": True}, "a highway for rescale to scale, found highway 'none'"),
+    ],
+)
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=f"SRUCell: expected {message}"):
         SRUCell(**({"input_size": 4, "hidden_size": 4} | options))

@@ -1,4 +1,5 @@
 """SRU.from_sru_package: recorded checkpoints of two releases, the layouts of the others, and its errors."""
+
 import json
 import math
 from pathlib import Path
@@ -33,7 +34,7 @@ def check(path):
     rnn = SRU.from_sru_package(part(tensors, "state."), bidirectional=two, use_tanh=arguments.get("use_tanh"))
     assert rnn.stack.num_layers == arguments["num_layers"] and rnn.hidden_size == D
 
-    def own(state):                                     # (layers, B, D·dirs) -> (layers·dirs, B, D)
+    def own(state):  # (layers, B, D·dirs) -> (layers·dirs, B, D)
         return state.unflatten(2, (1 + two, D)).transpose(1, 2).flatten(0, 1)
 
     x, valid = tensors["input"].requires_grad_(), tensors.get("valid")
@@ -54,10 +55,10 @@ def gradient(rnn, key):
     """The gradient of a tensor of the package, put together from those of ours."""
     _, layer, name = key.split(".", 2)
     cells = rnn.stack.layers[int(layer)]
-    if name == "weight":                                # (k·D, I) of each direction -> (I, dirs, D, k)
+    if name == "weight":  # (k·D, I) of each direction -> (I, dirs, D, k)
         slices = torch.stack([cell.weight.grad.unflatten(0, (cell.k, -1)) for cell in cells])
         return slices.permute(3, 0, 2, 1).flatten(1)
-    if name in ("bias", "weight_c"):                    # (2, D) of each direction -> (2, dirs, D)
+    if name in ("bias", "weight_c"):  # (2, D) of each direction -> (2, dirs, D)
         return torch.stack([(cell.bias if name == "bias" else cell.v).grad for cell in cells], 1).flatten()
     if name == "weight_proj":
         return cells[0].projection.grad.t()
@@ -86,8 +87,12 @@ def drawn(I=5, D=4, layers=2, *, two=False, ranks=None, norm=None, skip=True, fi
         size = out if i else I
         k = 4 if skip and size != out else 3
         rank = ranks[i] if ranks else None
-        tensors = {"weight": torch.randn(rank or size, out * k), "weight_c": torch.randn(2 * out),
-                   "bias": torch.randn(2 * out), "scale_x": torch.tensor([scale])}
+        tensors = {
+            "weight": torch.randn(rank or size, out * k),
+            "weight_c": torch.randn(2 * out),
+            "bias": torch.randn(2 * out),
+            "scale_x": torch.tensor([scale]),
+        }
         if rank:
             tensors["weight_proj"] = torch.randn(size, rank)
         if norm:
@@ -107,8 +112,11 @@ def same(one, other, size=5):
 @pytest.mark.parametrize("two", [False, True])
 def test_2017(two):
     state = {key: tensor for key, tensor in drawn(two=two).items() if key.endswith((".weight", ".bias"))}
-    later = state | {key.replace("bias", "weight_c"): torch.zeros_like(tensor)
-                     for key, tensor in state.items() if key.endswith("bias")}
+    later = state | {
+        key.replace("bias", "weight_c"): torch.zeros_like(tensor)
+        for key, tensor in state.items()
+        if key.endswith("bias")
+    }
     later |= {f"rnn_lst.{i}.scale_x": torch.ones(1) for i in range(2)}
     rnn = SRU.from_sru_package(state, bidirectional=two)
     assert rnn.stack.layers[0][0].activation == "tanh" and rnn.stack.layers[0][0].version == 1
@@ -122,7 +130,7 @@ def test_2_0_layer_norm_after_the_layers():
     state = drawn(layers=1)
     a, b = torch.randn(4), torch.randn(4)
     rnn = SRU.from_sru_package(state | {"ln_lst.0.a": a, "ln_lst.0.b": b})
-    x = 1e-3 * torch.randn(6, 3, 5)                     # small, so that epsilon matters
+    x = 1e-3 * torch.randn(6, 3, 5)  # small, so that epsilon matters
     h = SRU.from_sru_package(state)(x)[0]
     expected = a * (h - h.mean(-1, keepdim=True)) / (h.var(-1, keepdim=True) + 1e-6).sqrt() + b
     torch.testing.assert_close(rnn(x)[0], expected, **WITHIN)
@@ -196,7 +204,7 @@ def test_input_to_hidden():
 def test_no_highway(I):
     rnn = SRU.from_sru_package(drawn(I=I, layers=1, skip=False), has_skip_term=False)
     assert rnn.stack.layers[0][0].highway == "none"
-    rnn.stack.layers[0][0].bias[1] = -40.0              # a closed reset gate leaves nothing
+    rnn.stack.layers[0][0].bias[1] = -40.0  # a closed reset gate leaves nothing
     assert rnn(torch.randn(6, 3, I))[0].abs().max() < 1e-12
 
 
@@ -227,56 +235,117 @@ def without(*keys):
     return {key: tensor for key, tensor in drawn(norm="before").items() if key not in keys}
 
 
-@pytest.mark.parametrize("state, arguments, message", [
-    ({}, {}, "keys that start with 'rnn_lst.0.', found nothing"),
-    ({f"encoder.{i}": torch.ones(1) for i in range(6)}, {},
-     "keys that start with 'rnn_lst.0.', found 'encoder.0', .*'encoder.3' and 2 more"),
-    (drawn() | {"out.weight": torch.ones(1)}, {}, "the keys of an SRU module, found also 'out.weight'"),
-    (drawn() | {"rnn_lst.0.weights": torch.ones(1)}, {}, "found also 'rnn_lst.0.weights'"),
-    (without("rnn_lst.1.bias"), {}, "rnn_lst.1.bias, found only .*'rnn_lst.1.weight'.* of layer 1"),
-    (without("rnn_lst.0.weight"), {}, "rnn_lst.0.weight, found only"),
-    (without("rnn_lst.1.weight_c"), {}, "rnn_lst.1.weight_c, found only"),
-    (without("rnn_lst.0.scale_x"), {}, "rnn_lst.0.scale_x, found only"),
-    (without("rnn_lst.1.layer_norm.weight", "rnn_lst.1.layer_norm.bias"), {},
-     "rnn_lst.1.layer_norm.bias, found only"),
-    (drawn() | {"ln_lst.0.a": torch.ones(4), "ln_lst.0.b": torch.ones(4)}, {}, "ln_lst.1.a, found only"),
-    ({key.replace("lst.1", "lst.2"): tensor for key, tensor in drawn().items()}, {},
-     "rnn_lst.1.bias, found only nothing of layer 1"),
-    (drawn() | {"rnn_lst.0.transform_module.linear1.weight": torch.ones(1)}, {},
-     "checkpoint of SRU layers, found 'rnn_lst.0.transform_module.linear1.weight', which SRU\\+\\+"),
-    (drawn() | {"rnn_lst.0.custom_m.weight": torch.ones(1)}, {},
-     "found 'rnn_lst.0.custom_m.weight', which SRU"),
-    (drawn() | {"rnn_lst.0.transform_module.weight": torch.ones(16, 5)}, {},
-     "one of rnn_lst.0.transform_module.weight and rnn_lst.0.weight, found both"),
-    (drawn(D=3), {"bidirectional": True},
-     "an even number of outputs for two directions, found 3; pass bidirectional="),
-    (drawn(), {"has_skip_term": False},
-     "rnn_lst.0.weight with 12 columns, the highway of 4 features from 5 being left out, found 16; pass "
-     "has_skip_term=True"),
-    (drawn(skip=False), {},
-     "rnn_lst.0.weight with 16 columns, the highway of 4 features from 5 being one slice, found 12; pass "
-     "has_skip_term=False"),
-    (drawn(), {"normalize_after": True},
-     "rnn_lst.0.layer_norm.weight with normalize_after, found none; pass"),
-    (drawn(norm="before"), {"normalize_after": True},
-     r"rnn_lst.0.layer_norm.weight of shape \(4,\), found \(5,\)"),
-    (drawn() | {"rnn_lst.1.weight": torch.ones(6, 12)}, {},
-     r"rnn_lst.1.weight of shape \(4, 12\), found \(6, 12\)"),
-    (drawn() | {"rnn_lst.1.bias": torch.ones(10)}, {}, r"rnn_lst.1.bias of shape \(8,\), found \(10,\)"),
-    (drawn() | {"rnn_lst.0.weight_c": torch.ones(9)}, {},
-     r"rnn_lst.0.weight_c of shape \(8,\), found \(9,\)"),
-    (drawn() | {"rnn_lst.0.scale_x": torch.ones(2)}, {}, r"rnn_lst.0.scale_x of shape \(1,\), found \(2,\)"),
-    (drawn() | {"rnn_lst.0.weight": torch.ones(5)}, {},
-     r"rnn_lst.0.weight with two axes, found shape \(5,\)"),
-    (drawn(ranks=(3, 3)) | {"rnn_lst.1.weight": torch.ones(2, 12)}, {},
-     r"rnn_lst.1.weight of shape \(3, 12\), found \(2, 12\)"),
-    (drawn(ranks=(3, 3)) | {"rnn_lst.1.weight_proj": torch.ones(5, 3)}, {},
-     r"rnn_lst.1.weight_proj of shape \(4, 3\), found \(5, 3\)"),
-    (drawn(first=7) | {"input_to_hidden.weight": torch.ones(5, 7)}, {},
-     r"input_to_hidden.weight of shape \(4, I\), found \(5, 7\)"),
-    (drawn(D=1, layers=1) | {"ln_lst.0.a": torch.ones(1), "ln_lst.0.b": torch.ones(1)}, {},
-     "more than one output where ln_lst.0.a is given, found 1"),
-])
+@pytest.mark.parametrize(
+    "state, arguments, message",
+    [
+        ({}, {}, "keys that start with 'rnn_lst.0.', found nothing"),
+        (
+            {f"encoder.{i}": torch.ones(1) for i in range(6)},
+            {},
+            "keys that start with 'rnn_lst.0.', found 'encoder.0', .*'encoder.3' and 2 more",
+        ),
+        (drawn() | {"out.weight": torch.ones(1)}, {}, "the keys of an SRU module, found also 'out.weight'"),
+        (drawn() | {"rnn_lst.0.weights": torch.ones(1)}, {}, "found also 'rnn_lst.0.weights'"),
+        (without("rnn_lst.1.bias"), {}, "rnn_lst.1.bias, found only .*'rnn_lst.1.weight'.* of layer 1"),
+        (without("rnn_lst.0.weight"), {}, "rnn_lst.0.weight, found only"),
+        (without("rnn_lst.1.weight_c"), {}, "rnn_lst.1.weight_c, found only"),
+        (without("rnn_lst.0.scale_x"), {}, "rnn_lst.0.scale_x, found only"),
+        (
+            without("rnn_lst.1.layer_norm.weight", "rnn_lst.1.layer_norm.bias"),
+            {},
+            "rnn_lst.1.layer_norm.bias, found only",
+        ),
+        (drawn() | {"ln_lst.0.a": torch.ones(4), "ln_lst.0.b": torch.ones(4)}, {}, "ln_lst.1.a, found only"),
+        (
+            {key.replace("lst.1", "lst.2"): tensor for key, tensor in drawn().items()},
+            {},
+            "rnn_lst.1.bias, found only nothing of layer 1",
+        ),
+        (
+            drawn() | {"rnn_lst.0.transform_module.linear1.weight": torch.ones(1)},
+            {},
+            "checkpoint of SRU layers, found 'rnn_lst.0.transform_module.linear1.weight', which SRU\\+\\+",
+        ),
+        (
+            drawn() | {"rnn_lst.0.custom_m.weight": torch.ones(1)},
+            {},
+            "found 'rnn_lst.0.custom_m.weight', which SRU",
+        ),
+        (
+            drawn() | {"rnn_lst.0.transform_module.weight": torch.ones(16, 5)},
+            {},
+            "one of rnn_lst.0.transform_module.weight and rnn_lst.0.weight, found both",
+        ),
+        (
+            drawn(D=3),
+            {"bidirectional": True},
+            "an even number of outputs for two directions, found 3; pass bidirectional=",
+        ),
+        (
+            drawn(),
+            {"has_skip_term": False},
+            "rnn_lst.0.weight with 12 columns, the highway of 4 features from 5 being left out, found 16; pass "
+            "has_skip_term=True",
+        ),
+        (
+            drawn(skip=False),
+            {},
+            "rnn_lst.0.weight with 16 columns, the highway of 4 features from 5 being one slice, found 12; pass "
+            "has_skip_term=False",
+        ),
+        (
+            drawn(),
+            {"normalize_after": True},
+            "rnn_lst.0.layer_norm.weight with normalize_after, found none; pass",
+        ),
+        (
+            drawn(norm="before"),
+            {"normalize_after": True},
+            r"rnn_lst.0.layer_norm.weight of shape \(4,\), found \(5,\)",
+        ),
+        (
+            drawn() | {"rnn_lst.1.weight": torch.ones(6, 12)},
+            {},
+            r"rnn_lst.1.weight of shape \(4, 12\), found \(6, 12\)",
+        ),
+        (drawn() | {"rnn_lst.1.bias": torch.ones(10)}, {}, r"rnn_lst.1.bias of shape \(8,\), found \(10,\)"),
+        (
+            drawn() | {"rnn_lst.0.weight_c": torch.ones(9)},
+            {},
+            r"rnn_lst.0.weight_c of shape \(8,\), found \(9,\)",
+        ),
+        (
+            drawn() | {"rnn_lst.0.scale_x": torch.ones(2)},
+            {},
+            r"rnn_lst.0.scale_x of shape \(1,\), found \(2,\)",
+        ),
+        (
+            drawn() | {"rnn_lst.0.weight": torch.ones(5)},
+            {},
+            r"rnn_lst.0.weight with two axes, found shape \(5,\)",
+        ),
+        (
+            drawn(ranks=(3, 3)) | {"rnn_lst.1.weight": torch.ones(2, 12)},
+            {},
+            r"rnn_lst.1.weight of shape \(3, 12\), found \(2, 12\)",
+        ),
+        (
+            drawn(ranks=(3, 3)) | {"rnn_lst.1.weight_proj": torch.ones(5, 3)},
+            {},
+            r"rnn_lst.1.weight_proj of shape \(4, 3\), found \(5, 3\)",
+        ),
+        (
+            drawn(first=7) | {"input_to_hidden.weight": torch.ones(5, 7)},
+            {},
+            r"input_to_hidden.weight of shape \(4, I\), found \(5, 7\)",
+        ),
+        (
+            drawn(D=1, layers=1) | {"ln_lst.0.a": torch.ones(1), "ln_lst.0.b": torch.ones(1)},
+            {},
+            "more than one output where ln_lst.0.a is given, found 1",
+        ),
+    ],
+)
 def test_wrong_dictionaries(state, arguments, message):
     with pytest.raises(ValueError, match=f"SRU.from_sru_package: expected .*{message}"):
         SRU.from_sru_package(state, **arguments)

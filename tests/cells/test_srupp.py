@@ -1,4 +1,5 @@
 """SRU++: its attention against a loop over steps, its memory, its place in a stack, and the `sru` package."""
+
 import json
 import math
 from pathlib import Path
@@ -28,7 +29,7 @@ def attend_by_steps(cell, x, keep):
     out = torch.empty(T, B, len(inside.project), dtype=x.dtype)
     heads = inside.num_heads
     for row in range(B):
-        z = x[:, row] @ inside.project.t()                                        # (T, P)
+        z = x[:, row] @ inside.project.t()  # (T, P)
         q = inside.norm(z) if inside.normalize == "before" else z
         k, v = (q @ inside.key_value.t()).chunk(2, dim=1)
         for t in range(T):
@@ -113,10 +114,14 @@ def test_it_starts_as_an_sru_with_a_projection():
 def test_initial_weights_are_the_package_s():
     cell = CELLS["srupp"](300, 400, projection_size=96, projection_dropout=0.36)
     inside = cell.attention
-    for matrix, bound in ((inside.project, (6 / 396) ** 0.5), (inside.key_value, (6 / 288) ** 0.5),
-                          (cell.weight, (6 / 1696) ** 0.5 * 0.8), (cell.v, 1.0)):
+    for matrix, bound in (
+        (inside.project, (6 / 396) ** 0.5),
+        (inside.key_value, (6 / 288) ** 0.5),
+        (cell.weight, (6 / 1696) ** 0.5 * 0.8),
+        (cell.v, 1.0),
+    ):
         assert matrix.abs().max() <= bound
-        assert matrix.std().item() == pytest.approx(bound / 3 ** 0.5, rel=0.05)
+        assert matrix.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
     assert not inside.alpha.any() and not cell.bias[0].any() and (cell.bias[1] == -2.0).all()
     both = CELLS["srupp"](300, 200, projection_size=96, slices=2)
     assert both.weight.abs().max().item() == pytest.approx((6 / (2 * 800 + 96)) ** 0.5, rel=1e-3)
@@ -145,7 +150,7 @@ def test_bidirectional_full_attention_does_not_depend_on_padding():
     lengths = torch.tensor([8, 5, 2])
     y, _ = stack(x, valid=torch.arange(8).unsqueeze(1) < lengths)
     for row, n in enumerate(lengths.tolist()):
-        torch.testing.assert_close(y[:n, row:row + 1], stack(x[:n, row:row + 1])[0])
+        torch.testing.assert_close(y[:n, row : row + 1], stack(x[:n, row : row + 1])[0])
 
 
 @pytest.mark.parametrize("option", ["input_dropout", "projection_dropout", "attention_dropout", "dropout"])
@@ -161,16 +166,19 @@ def test_dropouts_act_in_training_alone(option):
     assert not torch.equal(first, still) and not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"projection_size": 9, "num_heads": 2}, "projection_size as a multiple of num_heads 2, found 9"),
-    ({"projection_size": -8}, "projection_size as a multiple of num_heads 1, found -8"),
-    ({"attention": "both"}, "attention to be one of causal, full, found 'both'"),
-    ({"normalize": "never"}, "normalize to be one of after, before, none"),
-    ({"memory": 0}, "memory of at least 1, found 0"),
-    ({"attention_every": 0}, "attention_every of at least 1, found 0"),
-    ({"slice": 1}, "slice to be one of 0, found 1"),
-    ({"attention_dropout": -0.1}, "attention_dropout from 0 to below 1"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"projection_size": 9, "num_heads": 2}, "projection_size as a multiple of num_heads 2, found 9"),
+        ({"projection_size": -8}, "projection_size as a multiple of num_heads 1, found -8"),
+        ({"attention": "both"}, "attention to be one of causal, full, found 'both'"),
+        ({"normalize": "never"}, "normalize to be one of after, before, none"),
+        ({"memory": 0}, "memory of at least 1, found 0"),
+        ({"attention_every": 0}, "attention_every of at least 1, found 0"),
+        ({"slice": 1}, "slice to be one of 0, found 1"),
+        ({"attention_dropout": -0.1}, "attention_dropout from 0 to below 1"),
+    ],
+)
 def test_options_outside_their_values_are_refused(options, message):
     with pytest.raises(ValueError, match=f"SRUppCell: expected {message}"):
         CELLS["srupp"](16, 16, **options)
@@ -191,15 +199,16 @@ def test_it_computes_what_the_package_computes(path):
     with safe_open(path, "pt") as file:
         arguments = json.loads(file.metadata()["arguments"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}
-    weights = {key.removeprefix("state."): tensor for key, tensor in tensors.items()
-               if key.startswith("state.")}
+    weights = {
+        key.removeprefix("state."): tensor for key, tensor in tensors.items() if key.startswith("state.")
+    }
     stack = stack_from_srupp(weights, **arguments).eval()
     x = tensors["input"].requires_grad_()
     valid = tensors.get("valid")
     valid = None if valid is None else valid.bool()
     pieces, state, at = [], None, 0
     for steps in tensors["steps"].tolist():
-        y, state = stack(x[at:at + steps], state, None if valid is None else valid[at:at + steps])
+        y, state = stack(x[at : at + steps], state, None if valid is None else valid[at : at + steps])
         pieces.append(y)
         at += steps
     y = torch.cat(pieces)

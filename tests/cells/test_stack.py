@@ -1,4 +1,5 @@
 """Stacks of every cell: depth, two directions, dropout between layers, norms and highways across them."""
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -9,13 +10,19 @@ from seqsru.cells import CELLS, Stack
 T, B, I, D = 7, 4, 5, 4
 LENGTHS = torch.tensor([7, 3, 1, 0])
 VALID = torch.arange(T).unsqueeze(1) < LENGTHS
-OWN = [name for name in CELLS if name not in ("lstm", "gru")]      # those that compile and export
+OWN = [name for name in CELLS if name not in ("lstm", "gru")]  # those that compile and export
 over_cells = pytest.mark.parametrize("cell", CELLS)
-shapes = pytest.mark.parametrize("options", [
-    {}, {"num_layers": 3}, {"num_layers": 3, "normalize_after": True, "residual": True},
-    {"num_layers": 2, "bidirectional": True, "project_input": True},
-    {"num_layers": 3, "bidirectional": True, "normalize_after": True, "norm_eps": 1e-3, "residual": True},
-], ids=str)
+shapes = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 3},
+        {"num_layers": 3, "normalize_after": True, "residual": True},
+        {"num_layers": 2, "bidirectional": True, "project_input": True},
+        {"num_layers": 3, "bidirectional": True, "normalize_after": True, "norm_eps": 1e-3, "residual": True},
+    ],
+    ids=str,
+)
 
 
 def made(cell, dtype=torch.float64, **options):
@@ -29,8 +36,10 @@ def made(cell, dtype=torch.float64, **options):
 
 def a_state(stack, rows):
     """A state that is not the initial one; counts differ from row to row."""
-    return tuple(torch.randn_like(tensor) if tensor.is_floating_point() else tensor + torch.arange(rows) % 3
-                 for tensor in stack.initial_state(rows))
+    return tuple(
+        torch.randn_like(tensor) if tensor.is_floating_point() else tensor + torch.arange(rows) % 3
+        for tensor in stack.initial_state(rows)
+    )
 
 
 @over_cells
@@ -42,9 +51,9 @@ def test_padded_equals_unpadded_and_nan_reaches_nothing(cell, options):
     assert y.shape == (T, B, stack.output_size) and not y[~VALID].any()
     assert len(last) == len(start) == stack.state_size
     for row, n in enumerate(LENGTHS.tolist()):
-        alone, state = stack(x[:n, row:row + 1], tuple(tensor[row:row + 1] for tensor in start))
-        torch.testing.assert_close(y[:n, row:row + 1], alone)
-        torch.testing.assert_close(tuple(tensor[row:row + 1] for tensor in last), state)
+        alone, state = stack(x[:n, row : row + 1], tuple(tensor[row : row + 1] for tensor in start))
+        torch.testing.assert_close(y[:n, row : row + 1], alone)
+        torch.testing.assert_close(tuple(tensor[row : row + 1] for tensor in last), state)
     dirty = x.masked_fill(~VALID.unsqueeze(-1), float("nan")).requires_grad_()
     found, state = stack(dirty, start, VALID)
     assert torch.equal(found, y) and all(torch.equal(a, b) for a, b in zip(state, last))
@@ -62,7 +71,7 @@ def test_streaming_equals_whole_in_one_direction(cell):
         whole, last = stack(x, None, valid)
         state, outputs = None, []
         for at in range(T):
-            y, state = stack(x[at:at + 1], state, None if valid is None else valid[at:at + 1])
+            y, state = stack(x[at : at + 1], state, None if valid is None else valid[at : at + 1])
             outputs.append(y)
         torch.testing.assert_close((torch.cat(outputs), state), (whole, last))
 
@@ -116,7 +125,7 @@ def test_a_stack_is_its_cells_one_after_the_other(cell):
         for direction in range(2):
             number = 2 * layer + direction
             read = y.flip(0) if direction else y
-            out, state = stack.layers[layer][direction](read, start[number * each:(number + 1) * each])
+            out, state = stack.layers[layer][direction](read, start[number * each : (number + 1) * each])
             halves.append(out.flip(0) if direction else out)
             expected += state
         y = torch.cat(halves, dim=-1)
@@ -213,22 +222,31 @@ def test_exports_with_any_number_of_steps(cell):
         torch.testing.assert_close(program(x[:n], None, VALID[:n]), stack(x[:n], None, VALID[:n]))
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"cell": "srv"}, "expected the name of a cell \\(sru, .*found 'srv'; did you mean 'sru'\\?"),
-    ({"cell": "qqqq"}, "found 'qqqq'; use one that is listed"),
-    ({"num_layers": 0}, "expected num_layers of at least 1, found 0"),
-    ({"input_size": 0}, "expected input_size of at least 1, found 0"),
-    ({"hidden_size": 0}, "expected hidden_size of at least 1, found 0"),
-    ({"dropout": 1.5}, "expected dropout from 0 to below 1, found 1.5"),
-    ({"norm_eps": 1e-3}, "expected norm_eps only with normalize_after, found 0.001 without it"),
-    ({"options": {"hiway": "none"}},
-     "expected options that cell 'sru' has .*found 'hiway'; did you mean 'highway'\\?"),
-    ({"options": {"dropout": 0.1}},
-     "options of cell 'sru' without 'dropout', .*found 0.1; give dropout to the stack"),
-    ({"options": {"slices": 3}}, "options of cell 'sru' without 'slices', .*found 3; leave it out"),
-    ({"cell": "lstm", "options": {"version": 1}},
-     "options that cell 'lstm' has \\(none\\), found 'version'; use one"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"cell": "srv"}, "expected the name of a cell \\(sru, .*found 'srv'; did you mean 'sru'\\?"),
+        ({"cell": "qqqq"}, "found 'qqqq'; use one that is listed"),
+        ({"num_layers": 0}, "expected num_layers of at least 1, found 0"),
+        ({"input_size": 0}, "expected input_size of at least 1, found 0"),
+        ({"hidden_size": 0}, "expected hidden_size of at least 1, found 0"),
+        ({"dropout": 1.5}, "expected dropout from 0 to below 1, found 1.5"),
+        ({"norm_eps": 1e-3}, "expected norm_eps only with normalize_after, found 0.001 without it"),
+        (
+            {"options": {"hiway": "none"}},
+            "expected options that cell 'sru' has .*found 'hiway'; did you mean 'highway'\\?",
+        ),
+        (
+            {"options": {"dropout": 0.1}},
+            "options of cell 'sru' without 'dropout', .*found 0.1; give dropout to the stack",
+        ),
+        ({"options": {"slices": 3}}, "options of cell 'sru' without 'slices', .*found 3; leave it out"),
+        (
+            {"cell": "lstm", "options": {"version": 1}},
+            "options that cell 'lstm' has \\(none\\), found 'version'; use one",
+        ),
+    ],
+)
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=f"Stack: .*{message}"):
         Stack(**({"cell": "sru", "input_size": I, "hidden_size": D} | options))

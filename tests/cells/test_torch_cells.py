@@ -1,4 +1,5 @@
 """lstm and gru equal torch.nn's layers; what is done for their rows changes no result."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
 """Named corpora: what the registry holds, archives, and the mirror folder."""
+
 import gzip
 import hashlib
 import io
@@ -53,11 +54,14 @@ def remote_of(contents, name, content, files):
     return Remote(f"http://host/{name}", "md5:" + hashlib.md5(content).hexdigest(), files)
 
 
-@pytest.mark.parametrize("kind, files", [
-    ("zip", {"set/a.tokens": "a.txt", "set/b.tokens": "b.txt"}),
-    ("tgz", {"set/a.tokens": "a.txt", "b.tokens": "b.txt"}),
-    ("gz", {"": "a.txt"}),
-])
+@pytest.mark.parametrize(
+    "kind, files",
+    [
+        ("zip", {"set/a.tokens": "a.txt", "set/b.tokens": "b.txt"}),
+        ("tgz", {"set/a.tokens": "a.txt", "b.tokens": "b.txt"}),
+        ("gz", {"": "a.txt"}),
+    ],
+)
 def test_archives_become_plain_files(served, tmp_path, kind, files):
     contents, asked = served
     members = {name: TEXT + name.encode() for name in files} | {"../escape": b"x", "set/other": b"y"}
@@ -67,7 +71,7 @@ def test_archives_become_plain_files(served, tmp_path, kind, files):
     for member, name in files.items():
         assert (tmp_path / name).read_bytes() == TEXT + member.encode()
     fetch_remote(remote, tmp_path)
-    assert len(asked) == 1                          # what is there is not fetched again
+    assert len(asked) == 1  # what is there is not fetched again
 
 
 def test_an_unpacking_that_was_interrupted_goes_on(served, tmp_path):
@@ -100,8 +104,11 @@ def test_plain_file_is_checked_when_it_is_there(served, tmp_path):
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(DataError, match=r"the name of a corpus \(ptb, .*, synthetic\), found 'wikitext2'; "
-                                        r"did you mean 'wikitext-2'\?"):
+    with pytest.raises(
+        DataError,
+        match=r"the name of a corpus \(ptb, .*, synthetic\), found 'wikitext2'; "
+        r"did you mean 'wikitext-2'\?",
+    ):
         fetch("wikitext2", tmp_path)
     with pytest.raises(DataError, match="found 'q'; choose one of these"):
         fetch("q", tmp_path)
@@ -110,8 +117,11 @@ def test_unknown_name(tmp_path):
 
 def test_mirror_lacks_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("SEQSRU_MIRROR", str(tmp_path / "mirror"))
-    with pytest.raises(DataError, match=r"expected .*mirror/enwik8/enwik8 in the folder SEQSRU_MIRROR names, "
-                                        r"found no such file; add it, or unset SEQSRU_MIRROR"):
+    with pytest.raises(
+        DataError,
+        match=r"expected .*mirror/enwik8/enwik8 in the folder SEQSRU_MIRROR names, "
+        r"found no such file; add it, or unset SEQSRU_MIRROR",
+    ):
         fetch("enwik8", tmp_path / "data")
 
 
@@ -145,7 +155,7 @@ def test_registry_is_sound():
 def test_copied_from_the_mirror(mirror, monkeypatch, tmp_path, name):
     monkeypatch.setenv("SEQSRU_MIRROR", str(mirror))
     folder = fetch(name, tmp_path)
-    assert folder == fetch(name, tmp_path)          # again, with everything in place
+    assert folder == fetch(name, tmp_path)  # again, with everything in place
     there = sorted(path.name for path in folder.iterdir())
     assert there == sorted(file for remote in CORPORA[name] for file in remote.files.values())
     for file in there:

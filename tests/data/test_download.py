@@ -1,4 +1,5 @@
 """Downloads from a server on this machine that breaks off, resumes, and lies."""
+
 import hashlib
 import http.server
 import threading
@@ -44,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if behaviour != "no length":
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start:start + argument if behaviour == "cut" else None])
+        self.wfile.write(content[start : start + argument if behaviour == "cut" else None])
 
 
 @pytest.fixture
@@ -80,8 +81,11 @@ def test_goes_on_where_the_connection_broke(server, tmp_path):
 
 def test_goes_on_in_a_later_call(server, tmp_path):
     server.script = [("cut", 1000), ("cut", 0), ("cut", 0), ("cut", 0)]
-    with pytest.raises(ConnectionError, match=r"the whole of http://.*/file, found a broken connection after "
-                                              r"1,000 bytes \(.*\); run the same command again to go on"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"the whole of http://.*/file, found a broken connection after "
+        r"1,000 bytes \(.*\); run the same command again to go on",
+    ):
         get(server, tmp_path / "f")
     assert len(server.requests) == 4 and (tmp_path / "f.part").stat().st_size == 1000
     get(server, tmp_path / "f")
@@ -121,8 +125,11 @@ def test_wrong_sum(server, tmp_path, start):
     if start:
         (tmp_path / "f.part").write_bytes(start)
     server.content = CONTENT[:-1] + b"x"
-    with pytest.raises(DataError, match=r"expected sha256:[0-9a-f]{64} for http://.*/file, found sha256:.* "
-                                        r"run the same command again to fetch it afresh"):
+    with pytest.raises(
+        DataError,
+        match=r"expected sha256:[0-9a-f]{64} for http://.*/file, found sha256:.* "
+        r"run the same command again to fetch it afresh",
+    ):
         get(server, tmp_path / "f")
     assert not list(tmp_path.iterdir())
     server.content = CONTENT
@@ -138,8 +145,11 @@ def test_busy_server_is_asked_again(server, tmp_path):
 
 def test_missing_address_is_not(server, tmp_path):
     server.url = server.url.replace("/file", "/other")
-    with pytest.raises(ConnectionError, match=r"expected a file at http://.*/other, found HTTP status 404 "
-                                              r"\(Not Found\); fetch it by hand"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"expected a file at http://.*/other, found HTTP status 404 "
+        r"\(Not Found\); fetch it by hand",
+    ):
         get(server, tmp_path / "f")
     assert len(server.requests) == 1
 

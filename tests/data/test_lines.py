@@ -1,4 +1,5 @@
 """Bytes to lines: what ends one, what a bad one does, and pairs of files."""
+
 import io
 import os
 import sys
@@ -21,22 +22,25 @@ def written(folder, name, content):
     return str(path)
 
 
-@pytest.mark.parametrize("content, lines", [
-    (b"", []),
-    (b"\n", [""]),
-    (b"a", ["a"]),
-    (b"a\n", ["a"]),
-    (b"a\n\n", ["a", ""]),
-    (b"a\nb", ["a", "b"]),
-    (b"a\r\nb\r\n", ["a", "b"]),
-    (b"a\r\r\n", ["a\r"]),
-    (b"a\rb\n", ["a\rb"]),
-    (b"a\r", ["a"]),
-    (b"\xef\xbb\xbfa\n", ["a"]),
-    (b"\xef\xbb\xbf", [""]),
-    (b"a\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
-    (b" a \n\t\n", [" a ", "\t"]),
-])
+@pytest.mark.parametrize(
+    "content, lines",
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a", ["a"]),
+        (b"a\n", ["a"]),
+        (b"a\n\n", ["a", ""]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"a\r\r\n", ["a\r"]),
+        (b"a\rb\n", ["a\rb"]),
+        (b"a\r", ["a"]),
+        (b"\xef\xbb\xbfa\n", ["a"]),
+        (b"\xef\xbb\xbf", [""]),
+        (b"a\n\xef\xbb\xbfb\n", ["a", "\ufeffb"]),
+        (b" a \n\t\n", [" a ", "\t"]),
+    ],
+)
 def test_what_ends_a_line(tmp_path, content, lines):
     path = written(tmp_path, "text", content)
     read = read_lines(path)
@@ -57,15 +61,21 @@ def test_any_text_comes_back(lines):
     assert [text for _, text in iter_lines(stream, Report("text"))] == lines
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"good\nbad\xe9 one\n", r"text:2: expected UTF-8 text, found byte 0xE9 at byte offset 3 of the line \(8 "
-                             r"of the file\); convert the file to UTF-8, or set on_bad_line to skip or "
-                             r"replace"),
-    (b"\xef\xbb\xbfa\xff\n", r"text:1: .* byte 0xFF at byte offset 4 of the line \(4 of the file\)"),
-    (b"a\r\n\0b\n", r"text:2: .* found a NUL byte at byte offset 0 of the line \(3 of the file\)"),
-    (b"a\n\xed\xa0\x80", r"text:2: .* byte 0xED at byte offset 0"),              # a lone surrogate
-    (b"ab\xc3", r"text:1: .* byte 0xC3 at byte offset 2"),                       # cut in a character
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (
+            b"good\nbad\xe9 one\n",
+            r"text:2: expected UTF-8 text, found byte 0xE9 at byte offset 3 of the line \(8 "
+            r"of the file\); convert the file to UTF-8, or set on_bad_line to skip or "
+            r"replace",
+        ),
+        (b"\xef\xbb\xbfa\xff\n", r"text:1: .* byte 0xFF at byte offset 4 of the line \(4 of the file\)"),
+        (b"a\r\n\0b\n", r"text:2: .* found a NUL byte at byte offset 0 of the line \(3 of the file\)"),
+        (b"a\n\xed\xa0\x80", r"text:2: .* byte 0xED at byte offset 0"),  # a lone surrogate
+        (b"ab\xc3", r"text:1: .* byte 0xC3 at byte offset 2"),  # cut in a character
+    ],
+)
 def test_bad_line_is_named(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_lines(written(tmp_path, "text", content))
@@ -79,8 +89,9 @@ def test_bad_lines_skipped_or_replaced_and_counted(tmp_path):
     assert skipped.report.first == {"not UTF-8, skipped": [2, 5], "NUL, skipped": [3]}
     replaced = read_lines(path, on_bad_line="replace")
     assert replaced.lines == ["one", "t\ufffdwo", "thr\ufffdee", "four", "\ufffd"]
-    assert str(replaced.report) == (f"{path}: 5 lines; 2 not UTF-8, replaced (lines 2, 5); 1 NUL, replaced "
-                                    "(line 3)")
+    assert str(replaced.report) == (
+        f"{path}: 5 lines; 2 not UTF-8, replaced (lines 2, 5); 1 NUL, replaced (line 3)"
+    )
 
 
 def test_report_shows_the_first_lines_only():
@@ -141,7 +152,7 @@ def test_parallel_pipes_are_refused(tmp_path):
         os.mkfifo(pipe)
 
     def feed():
-        for content in (b"a\n", b""):                   # what is read twice is empty the second time
+        for content in (b"a\n", b""):  # what is read twice is empty the second time
             for pipe in pipes:
                 pipe.write_bytes(content)
 

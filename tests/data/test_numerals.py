@@ -1,8 +1,16 @@
 """Number words of both languages, checked by hand."""
+
 import pytest
 
-from seqsru.data.numerals import (LIMIT, english_cardinal, english_ordinal, english_year, german_cardinal,
-                                  german_ordinal, german_year)
+from seqsru.data.numerals import (
+    LIMIT,
+    english_cardinal,
+    english_ordinal,
+    english_year,
+    german_cardinal,
+    german_ordinal,
+    german_year,
+)
 
 CARDINALS = [
     (0, "zero", "null"),
@@ -43,8 +51,11 @@ CARDINALS = [
     (701_066, "seven hundred and one thousand and sixty-six", "siebenhunderteintausendsechsundsechzig"),
     (1_000_000, "one million", "eine Million"),
     (1_000_001, "one million and one", "eine Million eins"),
-    (2_345_678, "two million three hundred and forty-five thousand six hundred and seventy-eight",
-     "zwei Millionen dreihundertfünfundvierzigtausendsechshundertachtundsiebzig"),
+    (
+        2_345_678,
+        "two million three hundred and forty-five thousand six hundred and seventy-eight",
+        "zwei Millionen dreihundertfünfundvierzigtausendsechshundertachtundsiebzig",
+    ),
     (7_001_000, "seven million one thousand", "sieben Millionen eintausend"),
     (21_000_030, "twenty-one million and thirty", "einundzwanzig Millionen dreißig"),
 ]
@@ -117,14 +128,17 @@ def test_every_number_has_words_of_its_own():
         assert len({words(year) for year in range(1100, 2100)}) == 1000
 
 
-@pytest.mark.parametrize("function, arguments, message", [
-    (english_cardinal, (-1,), "from 0 to 99,999,999, found -1"),
-    (german_cardinal, (LIMIT,), "from 0 to 99,999,999, found 100,000,000; no words are known"),
-    (english_ordinal, (0,), "from 1 to 99,999,999, found 0"),
-    (german_ordinal, (1_000_000, "e"), "from 1 to 999,999, found 1,000,000"),
-    (english_year, (1099,), "a year from 1100 to 2099, found 1099"),
-    (german_year, (2100,), "a year from 1100 to 2099, found 2100"),
-])
+@pytest.mark.parametrize(
+    "function, arguments, message",
+    [
+        (english_cardinal, (-1,), "from 0 to 99,999,999, found -1"),
+        (german_cardinal, (LIMIT,), "from 0 to 99,999,999, found 100,000,000; no words are known"),
+        (english_ordinal, (0,), "from 1 to 99,999,999, found 0"),
+        (german_ordinal, (1_000_000, "e"), "from 1 to 999,999, found 1,000,000"),
+        (english_year, (1099,), "a year from 1100 to 2099, found 1099"),
+        (german_year, (2100,), "a year from 1100 to 2099, found 2100"),
+    ],
+)
 def test_out_of_range(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)

@@ -1,4 +1,5 @@
 """Batches of pairs: limits kept, every pair once an epoch, an order from (seed, epoch) alone."""
+
 import random
 from types import SimpleNamespace
 
@@ -55,7 +56,7 @@ def test_collated_pairs(lengths):
         assert batch.source[:, i][batch.source_valid[:, i]].tolist() == [i + 10] * s + [1]
         assert batch.target_in[:, i][batch.target_valid[:, i]].tolist() == [2] + [i + 10] * t
         assert batch.target_out[:, i][batch.target_valid[:, i]].tolist() == [i + 10] * t + [3]
-        assert batch.source_valid[:s + 1, i].all() and batch.target_valid[:t + 1, i].all()
+        assert batch.source_valid[: s + 1, i].all() and batch.target_valid[: t + 1, i].all()
     assert set(batch.source[~batch.source_valid].tolist()) <= {1}
     assert set(batch.target_out[~batch.target_valid].tolist()) <= {3}
     assert {batch.source.dtype, batch.target_in.dtype, batch.target_out.dtype} == {torch.int64}
@@ -86,7 +87,13 @@ def test_order_comes_from_seed_and_epoch_alone():
 def test_the_order_is_the_same_on_every_machine():
     """A change of these numbers would break the resuming of runs begun before it."""
     assert PairBatches(pairs_of([(3, 3)] * 9 + [(20, 2)] * 3), 32, seed=3).epoch(2) == [
-        [10], [9], [4, 0, 8, 5], [11], [3, 7, 6, 1], [2]]
+        [10],
+        [9],
+        [4, 0, 8, 5],
+        [11],
+        [3, 7, 6, 1],
+        [2],
+    ]
 
 
 def test_batches_are_of_like_lengths():
@@ -104,20 +111,30 @@ def test_too_long_is_reported_by_line():
     assert not batches.pairs.report
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"tokens": 7, "seed": 1}, "at least 8 tokens a batch, found 7"),
-    ({"tokens": 64, "seed": -1}, "a seed that is not negative, found -1"),
-    ({"tokens": 64, "seed": 1, "max_length": 3},
-     r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, skipped"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"tokens": 7, "seed": 1}, "at least 8 tokens a batch, found 7"),
+        ({"tokens": 64, "seed": -1}, "a seed that is not negative, found -1"),
+        (
+            {"tokens": 64, "seed": 1, "max_length": 3},
+            r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, skipped",
+        ),
+    ],
+)
 def test_errors(arguments, message):
     with pytest.raises(DataError, match=message):
         PairBatches(pairs_of([(5, 5), (6, 6)]), **arguments)
 
 
 def test_encoded_pairs_leave_empty_lines_out():
-    lines = ParallelLines("s + t", ["a b", "", " \t", "b", "a"], ["c", "c", "c", "\u00a0", "c c"],
-                          [1, 2, 4, 5, 6], Report("s + t", 6, {"NUL, skipped": 1}, {"NUL, skipped": [3]}))
+    lines = ParallelLines(
+        "s + t",
+        ["a b", "", " \t", "b", "a"],
+        ["c", "c", "c", "\u00a0", "c c"],
+        [1, 2, 4, 5, 6],
+        Report("s + t", 6, {"NUL, skipped": 1}, {"NUL, skipped": [3]}),
+    )
     source, target = Words.train(["a b"]), Words.train(["c"])
     pairs = Pairs.from_lines(lines, source, target)
     assert len(pairs) == 2 and pairs.numbers.tolist() == [1, 6]
@@ -146,8 +163,9 @@ def test_multi30k(mirror):
     pairs = Pairs.from_lines(lines, Words.train(lines.source), Words.train(lines.target))
     batches = PairBatches(pairs, 4096, seed=1, max_length=30)
     assert not pairs.report and list(batches.report.counts) == ["longer than 30 tokens, skipped"]
-    assert sorted(sum(batches.epoch(0), [])) == [i for i in range(29_000) if max(
-        len(pairs.source[i]), len(pairs.target[i])) < 30]
+    assert sorted(sum(batches.epoch(0), [])) == [
+        i for i in range(29_000) if max(len(pairs.source[i]), len(pairs.target[i])) < 30
+    ]
     for indices in batches.epoch(1):
         batch = batches.collate(indices)
         assert len(indices) * max(len(batch.source), len(batch.target_in)) <= 4096

@@ -1,4 +1,5 @@
 """Windows over a stream: every token a target once, after the token before it."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_every_token_is_a_target_once(tokens, rows, window):
         assert w.inputs.dtype == w.targets.dtype == torch.int64 and w.inputs.shape == w.targets.shape
         if w.valid is not None:
             assert w.count == int(w.valid.sum()) < w.valid.numel()
-            assert torch.equal(w.valid, w.valid.cummin(0).values)            # a prefix of each row
+            assert torch.equal(w.valid, w.valid.cummin(0).values)  # a prefix of each row
             assert set(w.inputs[~w.valid].tolist()) | set(w.targets[~w.valid].tolist()) == {EOS}
 
 
@@ -50,12 +51,15 @@ def test_a_window_alone_is_that_of_the_pass():
             batches[index]
 
 
-@pytest.mark.parametrize("tokens, rows, window, message", [
-    (0, 1, 5, "text of at least 1 tokens, one a row of the batch, found 0; check the file"),
-    (3, 4, 5, "text of at least 4 tokens, one a row of the batch, found 3"),
-    (9, 0, 5, "a batch size and a window of at least 1, found 0 and 5"),
-    (9, 2, 0, "a batch size and a window of at least 1, found 2 and 0"),
-])
+@pytest.mark.parametrize(
+    "tokens, rows, window, message",
+    [
+        (0, 1, 5, "text of at least 1 tokens, one a row of the batch, found 0; check the file"),
+        (3, 4, 5, "text of at least 4 tokens, one a row of the batch, found 3"),
+        (9, 0, 5, "a batch size and a window of at least 1, found 0 and 5"),
+        (9, 2, 0, "a batch size and a window of at least 1, found 2 and 0"),
+    ],
+)
 def test_errors(tokens, rows, window, message):
     with pytest.raises(DataError, match=message):
         StreamBatches(torch.zeros(tokens, dtype=torch.int32), rows, window, EOS)
@@ -78,9 +82,15 @@ def test_penn_treebank_has_its_targets(mirror):
     words = Words.train(files["train"].lines)
     streams = {split: TokenStream.from_lines(file.lines, words) for split, file in files.items()}
     assert {split: len(stream.tokens) for split, stream in streams.items()} == {
-        "train": 929_589, "valid": 73_760, "test": 82_430}
+        "train": 929_589,
+        "valid": 73_760,
+        "test": 82_430,
+    }
     assert {split: (s.lines, s.words) for split, s in streams.items()} == {
-        "train": (42_068, 887_521), "valid": (3_370, 70_390), "test": (3_761, 78_669)}
+        "train": (42_068, 887_521),
+        "valid": (3_370, 70_390),
+        "test": (3_761, 78_669),
+    }
     # The text itself spells <unk>; no word outside the vocabulary is hidden behind it.
     assert streams["test"].unknown == sum(line.count("<unk>") for line in files["test"].lines)
     batches = StreamBatches(streams["test"].tokens, 20, 35, words.eos)

@@ -1,4 +1,5 @@
 """sentencepiece behind the tokenizer contract."""
+
 import sys
 
 import pytest
@@ -8,14 +9,19 @@ from hypothesis import strategies as st
 from seqsru.data.errors import DataError
 from seqsru.data.subwords import Pieces
 
-TEXT = [f"{a} {b} {c}" for a in ("ein", "zwei", "drei") for b in ("große", "kleine", "schöne")
-        for c in ("Häuser", "Hunde", "Bäume")]
+TEXT = [
+    f"{a} {b} {c}"
+    for a in ("ein", "zwei", "drei")
+    for b in ("große", "kleine", "schöne")
+    for c in ("Häuser", "Hunde", "Bäume")
+]
 
 
 @pytest.fixture(scope="module")
 def exact():
-    return Pieces.train(TEXT, vocabulary_size=320, normalization="identity", byte_fallback=True,
-                        algorithm="bpe")
+    return Pieces.train(
+        TEXT, vocabulary_size=320, normalization="identity", byte_fallback=True, algorithm="bpe"
+    )
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\u2581\0")))
@@ -23,9 +29,19 @@ def test_identity_with_bytes_gives_any_text_back(exact, text):
     assert exact.decode(exact.encode(text)) == text
 
 
-@pytest.mark.parametrize("text", [
-    "", " ", "  two  spaces  ", "\ttab\t", "a\u00a0b", "a\u202fb\u2028c\u0085d\u00ade\u200bf", "…ﬁ½",
-    "</s> <unk> <eos>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "  two  spaces  ",
+        "\ttab\t",
+        "a\u00a0b",
+        "a\u202fb\u2028c\u0085d\u00ade\u200bf",
+        "…ﬁ½",
+        "</s> <unk> <eos>",
+    ],
+)
 def test_identity_keeps_odd_white_space(exact, text):
     assert exact.decode(exact.encode(text)) == text
 
@@ -73,17 +89,26 @@ def test_sample_is_spread_over_the_text():
         Pieces.train(lines, vocabulary_size=6, sample=1)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"vocabulary_size": 8000}, r"train 8000 pieces, found that it cannot \(Vocabulary size too high "
-                                r"\(8000\)\. Please set it to a value <= \d+\.\); change "
-                                r"tokenizer\.vocabulary_size"),
-    ({"vocabulary_size": 10}, "train 10 pieces, found that it cannot .*change tokenizer.vocabulary_size"),
-    ({"vocabulary_size": 2}, "vocabulary_size of at least 3 and a sample of at least 1, found 2 and 1000000"),
-    ({"sample": 0}, "a sample of at least 1, found 8000 and 0"),
-    ({"algorithm": "wordpiece"}, "algorithm to be one of unigram, bpe, found 'wordpiece'"),
-    ({"normalization": "none"}, "normalization to be one of nmt_nfkc, nfkc, identity, found 'none'"),
-    ({"character_coverage": 0.0}, "character_coverage above 0 and at most 1, found 0.0"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"vocabulary_size": 8000},
+            r"train 8000 pieces, found that it cannot \(Vocabulary size too high "
+            r"\(8000\)\. Please set it to a value <= \d+\.\); change "
+            r"tokenizer\.vocabulary_size",
+        ),
+        ({"vocabulary_size": 10}, "train 10 pieces, found that it cannot .*change tokenizer.vocabulary_size"),
+        (
+            {"vocabulary_size": 2},
+            "vocabulary_size of at least 3 and a sample of at least 1, found 2 and 1000000",
+        ),
+        ({"sample": 0}, "a sample of at least 1, found 8000 and 0"),
+        ({"algorithm": "wordpiece"}, "algorithm to be one of unigram, bpe, found 'wordpiece'"),
+        ({"normalization": "none"}, "normalization to be one of nmt_nfkc, nfkc, identity, found 'none'"),
+        ({"character_coverage": 0.0}, "character_coverage above 0 and at most 1, found 0.0"),
+    ],
+)
 def test_training_errors(options, message):
     with pytest.raises(DataError, match=message):
         Pieces.train(TEXT, **options)

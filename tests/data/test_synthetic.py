@@ -1,4 +1,5 @@
 """Phrases: what they say, checked by hand and by a second, independent reading; and the splits."""
+
 import hashlib
 import re
 
@@ -104,7 +105,7 @@ def test_same_seed_same_phrases():
 
 def test_variety(many):
     words = {word for english, _ in many.train for word in english.split()}
-    assert 180 < len(words) < 260               # closed: every word of the test phrases was seen
+    assert 180 < len(words) < 260  # closed: every word of the test phrases was seen
     assert {word for english, _ in many.test for word in english.split()} <= words
     numbers = [english for english, _ in many.train if re.match("(a|one|[a-z]+) million|[a-z-]+$", english)]
     assert len(numbers) > 500
@@ -112,13 +113,18 @@ def test_variety(many):
 
 def test_orthography(many):
     """No spelling that German does not know, and capitals on nouns alone."""
-    wrong = re.compile("dreizig|dreissig|sechszehn|sechszig|siebenzehn|siebenzig|zweizig|achtte|siebente|"
-                       "eintste|eins[a-z]|Ein|fuenf|zwoelf|Maerz|null")
-    nouns = set("Million Millionen Tag Monat Woche Stunde Minute Minuten Jahr Jahrzehnt Jahrhundert Uhr "
-                "Viertel Januar Februar März April Mai Juni Juli August September Oktober November "
-                "Dezember".split())
-    days = re.compile("(Montag|Dienstag|Mittwoch|Donnerstag|Freitag|Samstag|Sonntag)"
-                      "(morgen|nachmittag|abend)?,?")
+    wrong = re.compile(
+        "dreizig|dreissig|sechszehn|sechszig|siebenzehn|siebenzig|zweizig|achtte|siebente|"
+        "eintste|eins[a-z]|Ein|fuenf|zwoelf|Maerz|null"
+    )
+    nouns = set(
+        "Million Millionen Tag Monat Woche Stunde Minute Minuten Jahr Jahrzehnt Jahrhundert Uhr "
+        "Viertel Januar Februar März April Mai Juni Juli August September Oktober November "
+        "Dezember".split()
+    )
+    days = re.compile(
+        "(Montag|Dienstag|Mittwoch|Donnerstag|Freitag|Samstag|Sonntag)(morgen|nachmittag|abend)?,?"
+    )
     for english, german in many.train:
         assert not wrong.search(german), german
         for word in german.split():
@@ -149,7 +155,8 @@ def test_a_second_reading_agrees(many):
 def test_files(tmp_path):
     write(tmp_path / "new", seed=5, train=30, valid=4, test=6)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        f"{split}.{language}" for split in ("test", "train", "valid") for language in ("de", "en")]
+        f"{split}.{language}" for split in ("test", "train", "valid") for language in ("de", "en")
+    ]
     splits = generate(seed=5, train=30, valid=4, test=6)
     for language, side in (("en", 0), ("de", 1)):
         content = (tmp_path / "new" / f"train.{language}").read_bytes().decode()

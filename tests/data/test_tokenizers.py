@@ -1,4 +1,5 @@
 """What holds for every tokenizer, and loading one by its file."""
+
 import subprocess
 import sys
 
@@ -40,20 +41,28 @@ def test_saved_and_loaded_by_name(trained, tmp_path):
         load_tokenizer(tmp_path, "target")
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", r"source\.json: expected the JSON record of a tokenizer, found a damaged file"),
-    (b"{\"kind\": \"wor", r"source\.json: .* found a damaged file \(Unterminated string"),
-    (b"\xff\xff", r"source\.json: .* found a damaged file"),
-    (b"[1]", r"source\.json: .* found something else"),
-    (b"{\"kind\": 3, \"fingerprint\": \"\"}", r"source\.json: .* found something else"),
-    (b"{\"kind\": \"words\"}", r"source\.json: .* found something else"),
-    (b"{\"kind\": \"word\", \"fingerprint\": \"\"}",
-     r"source\.json: expected a tokenizer of kind words, characters, sentencepiece, found 'word' \(did you "
-     r"mean 'words'\?\)"),
-    (b"{\"kind\": \"xyz\", \"fingerprint\": \"\"}", r"found 'xyz'; restore the file or train again"),
-    (b"{\"kind\": \"words\", \"fingerprint\": \"abc\"}", r"source\.json: .* fingerprint abc, found no list "
-                                                         r"of words"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", r"source\.json: expected the JSON record of a tokenizer, found a damaged file"),
+        (b'{"kind": "wor', r"source\.json: .* found a damaged file \(Unterminated string"),
+        (b"\xff\xff", r"source\.json: .* found a damaged file"),
+        (b"[1]", r"source\.json: .* found something else"),
+        (b'{"kind": 3, "fingerprint": ""}', r"source\.json: .* found something else"),
+        (b'{"kind": "words"}', r"source\.json: .* found something else"),
+        (
+            b'{"kind": "word", "fingerprint": ""}',
+            r"source\.json: expected a tokenizer of kind words, characters, sentencepiece, found 'word' \(did you "
+            r"mean 'words'\?\)",
+        ),
+        (b'{"kind": "xyz", "fingerprint": ""}', r"found 'xyz'; restore the file or train again"),
+        (
+            b'{"kind": "words", "fingerprint": "abc"}',
+            r"source\.json: .* fingerprint abc, found no list "
+            r"of words",
+        ),
+    ],
+)
 def test_damaged_record_is_named(tmp_path, content, message):
     (tmp_path / "source.json").write_bytes(content)
     with pytest.raises(DataError, match=message):

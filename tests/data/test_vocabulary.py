@@ -1,4 +1,5 @@
 """Words and characters: ids, order, round trips and files."""
+
 import json
 
 import pytest
@@ -72,19 +73,26 @@ def test_saved_and_loaded(tmp_path, kind):
 
 
 def test_fingerprint_tells_tokenizers_apart():
-    prints = {Words.train(["a b"]).fingerprint, Words.train(["a c"]).fingerprint,
-              Words.train(["a b b"]).fingerprint, Characters.train(["ab"]).fingerprint}
+    prints = {
+        Words.train(["a b"]).fingerprint,
+        Words.train(["a c"]).fingerprint,
+        Words.train(["a b b"]).fingerprint,
+        Characters.train(["ab"]).fingerprint,
+    }
     assert len(prints) == 4
     assert Words.train(["b a", "c"]).fingerprint == Words.train(["c", "a", "b"]).fingerprint
 
 
-@pytest.mark.parametrize("options, lines, message", [
-    ({"vocabulary_size": 2}, ["a"], "vocabulary_size of at least 3, found 2"),
-    ({"minimum_count": 0}, ["a"], "minimum_count of at least 1, found 0"),
-    ({}, ["", "  "], "expected training text to collect words from, found none"),
-    ({"minimum_count": 2}, ["a b"], "found none seen 2 times or more"),
-    ({}, ["a <eos>", "<eos>"], "without the word <eos>, .* found it 2 times; remove it"),
-])
+@pytest.mark.parametrize(
+    "options, lines, message",
+    [
+        ({"vocabulary_size": 2}, ["a"], "vocabulary_size of at least 3, found 2"),
+        ({"minimum_count": 0}, ["a"], "minimum_count of at least 1, found 0"),
+        ({}, ["", "  "], "expected training text to collect words from, found none"),
+        ({"minimum_count": 2}, ["a b"], "found none seen 2 times or more"),
+        ({}, ["a <eos>", "<eos>"], "without the word <eos>, .* found it 2 times; remove it"),
+    ],
+)
 def test_training_errors(options, lines, message):
     with pytest.raises(DataError, match=message):
         Words.train(lines, **options)
@@ -101,15 +109,18 @@ def test_a_table_that_train_cannot_make(types):
         Words(types)
 
 
-@pytest.mark.parametrize("change", [
-    lambda record: record["types"].append("more"),
-    lambda record: record["types"].pop(),
-    lambda record: record["types"].reverse(),
-    lambda record: record.update(types=None),
-    lambda record: record.update(types=["<unk>", "<eos>", 3]),
-    lambda record: record.update(kind="characters"),
-    lambda record: record.update(fingerprint="0" * 64),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["types"].append("more"),
+        lambda record: record["types"].pop(),
+        lambda record: record["types"].reverse(),
+        lambda record: record.update(types=None),
+        lambda record: record.update(types=["<unk>", "<eos>", 3]),
+        lambda record: record.update(kind="characters"),
+        lambda record: record.update(fingerprint="0" * 64),
+    ],
+)
 def test_an_edited_file_is_named(tmp_path, change):
     Words.train(["a b"]).save(tmp_path, "source")
     path = tmp_path / "source.json"

@@ -1,4 +1,5 @@
 """Step functions small enough to be read at a glance, and the slow, obvious way to decode them."""
+
 import itertools
 
 import torch
@@ -38,8 +39,11 @@ class Fake:
         self.widths.append(len(tokens) // len(sentences))
         history = (history * 31 + tokens + 7) % self.contexts
         owner = sentences[rows]
-        return self.table[owner, history], self.weights[owner, history], (history, history.double().view(
-            -1, 1, 1).expand(-1, 2, 1).clone())
+        return (
+            self.table[owner, history],
+            self.weights[owner, history],
+            (history, history.double().view(-1, 1, 1).expand(-1, 2, 1).clone()),
+        )
 
     def follow(self, sentence, tokens):
         """Log probability of each token of one sentence, and the attention at each: a loop without a beam."""
@@ -76,7 +80,7 @@ def plain_beam(fake, sentence, limit, beam, penalty, stop):
                 if length < limit or token == EOS:
                     candidates.append((-(total + log_prob), row * fake.vocabulary + token, [*tokens, token]))
         live = []
-        for place, (cost, _, tokens) in enumerate(sorted(candidates)[:2 * beam]):
+        for place, (cost, _, tokens) in enumerate(sorted(candidates)[: 2 * beam]):
             if tokens[-1] != EOS:
                 live.append((-cost, tokens))
             elif place < beam:

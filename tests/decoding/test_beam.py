@@ -1,4 +1,5 @@
 """Beam search: the best of everything when wide enough, and exactly its description when not."""
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,9 @@ def search(fake, limits, **changed):
     settings = {**SETTINGS, **changed}
     if "n_best" not in changed:
         settings["n_best"] = settings["beam"]
-    return beam_search(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits),
-                       **settings)
+    return beam_search(
+        fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits), **settings
+    )
 
 
 def check_numbers(hypotheses, expected):
@@ -30,7 +32,7 @@ def check_numbers(hypotheses, expected):
 def test_wide_beam_is_exhaustive_search(penalty, alpha, stop):
     vocabulary, limits = 4, [3, 4, 4, 2]
     fake = Fake(vocabulary, len(limits), seed=3)
-    found = search(fake, limits, beam=vocabulary ** 4, penalty=penalty, alpha=alpha, stop=stop)
+    found = search(fake, limits, beam=vocabulary**4, penalty=penalty, alpha=alpha, stop=stop)
     for sentence, (limit, hypotheses) in enumerate(zip(limits, found)):
         expected = []
         for tokens in every_output(vocabulary, limit):
@@ -46,7 +48,7 @@ def test_wide_beam_is_exhaustive_search_with_coverage():
     vocabulary, limits = 3, [4, 3]
     fake = Fake(vocabulary, 2, source=5, seed=4)
     valid = torch.tensor([[True] * 5, [True, True, True, False, False]]).t()
-    found = search(fake, limits, beam=vocabulary ** 4, coverage=0.7, source_valid=valid, with_attention=True)
+    found = search(fake, limits, beam=vocabulary**4, coverage=0.7, source_valid=valid, with_attention=True)
     for sentence, (limit, hypotheses) in enumerate(zip(limits, found)):
         expected = []
         for tokens in every_output(vocabulary, limit):
@@ -106,8 +108,19 @@ def test_a_twenty_line_model():
 
     for beam, best in ((1, [1, 0]), (2, [2, 0])):
         (hypotheses,) = beam_search(
-            step, (), (torch.zeros(1),), torch.tensor([0]), eos=0, max_length=torch.tensor([5]), beam=beam,
-            penalty="none", alpha=1.0, coverage=0.0, stop="first", n_best=1)
+            step,
+            (),
+            (torch.zeros(1),),
+            torch.tensor([0]),
+            eos=0,
+            max_length=torch.tensor([5]),
+            beam=beam,
+            penalty="none",
+            alpha=1.0,
+            coverage=0.0,
+            stop="first",
+            n_best=1,
+        )
         assert [h.tokens for h in hypotheses] == [best]
         assert hypotheses[0].log_prob == pytest.approx(np.log(0.6 * 0.5 if beam == 1 else 0.4 * 0.9))
 
@@ -146,9 +159,15 @@ def test_neighbours_change_nothing():
     for sentence, limit in enumerate(limits):
         memory, state = fake.begin()
         one = slice(sentence, sentence + 1)
-        (alone,) = beam_search(fake.step, tuple(m[one] for m in memory), tuple(s[one] for s in state),
-                               fake.start()[one], eos=EOS, max_length=torch.tensor([limit]),
-                               **{**SETTINGS, "beam": 4, "n_best": 4})
+        (alone,) = beam_search(
+            fake.step,
+            tuple(m[one] for m in memory),
+            tuple(s[one] for s in state),
+            fake.start()[one],
+            eos=EOS,
+            max_length=torch.tensor([limit]),
+            **{**SETTINGS, "beam": 4, "n_best": 4},
+        )
         assert alone == together[sentence]
 
 
@@ -190,8 +209,15 @@ def test_equal_scores_keep_the_order_they_finished_in():
     def step(tokens, memory, state):
         return uniform[0].expand(len(tokens), -1), None, state
 
-    (hypotheses,) = beam_search(step, (), (), torch.tensor([1]), eos=0, max_length=torch.tensor([3]),
-                                **{**SETTINGS, "beam": 4, "n_best": 4})
+    (hypotheses,) = beam_search(
+        step,
+        (),
+        (),
+        torch.tensor([1]),
+        eos=0,
+        max_length=torch.tensor([3]),
+        **{**SETTINGS, "beam": 4, "n_best": 4},
+    )
     assert [h.tokens for h in hypotheses] == [[0], [1, 0], [1, 1, 0], [1, 2, 0]]
     assert [h.score for h in hypotheses] == [-1.0] * 4
 
@@ -209,15 +235,18 @@ def test_coverage_penalty_is_finite():
     assert np.isfinite(coverage_penalty(np.array([0.0, 1.0])))
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"beam": 0}, "beam: expected at least 1, found 0"),
-    ({"n_best": 4}, "n_best: expected 1 to the beam's 3, found 4"),
-    ({"n_best": 0}, "n_best: expected 1 to the beam's 3, found 0"),
-    ({"penalty": "gnm"}, "penalty: expected one of power, gnmt, none, found 'gnm'; did you mean 'gnmt'"),
-    ({"stop": "frist"}, "stop: expected one of first, exact, all, found 'frist'; did you mean 'first'"),
-    ({"alpha": -1.0}, "alpha: expected a finite number of at least 0, found -1.0"),
-    ({"coverage": float("nan")}, "coverage: expected a finite number of at least 0, found nan"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"beam": 0}, "beam: expected at least 1, found 0"),
+        ({"n_best": 4}, "n_best: expected 1 to the beam's 3, found 4"),
+        ({"n_best": 0}, "n_best: expected 1 to the beam's 3, found 0"),
+        ({"penalty": "gnm"}, "penalty: expected one of power, gnmt, none, found 'gnm'; did you mean 'gnmt'"),
+        ({"stop": "frist"}, "stop: expected one of first, exact, all, found 'frist'; did you mean 'first'"),
+        ({"alpha": -1.0}, "alpha: expected a finite number of at least 0, found -1.0"),
+        ({"coverage": float("nan")}, "coverage: expected a finite number of at least 0, found nan"),
+    ],
+)
 def test_impossible_settings(changed, message):
     with pytest.raises(ValueError, match=message):
         search(Fake(5, 1), [4], **changed)
@@ -225,13 +254,16 @@ def test_impossible_settings(changed, message):
         Decoding(**{"beam": 3, **changed})
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"batch_by": "lines"}, "batch_by: expected one of sentences, tokens, found 'lines'"),
-    ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
-    ({"max_source": 1}, "max_source: expected at least 2, a token and </s>, found 1"),
-    ({"length_factor": -0.5}, "length_factor: expected a finite number of at least 0, found -0.5"),
-    ({"length_offset": -2}, r"length_offset: .* at least 1, found 2.0 \+ -2"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"batch_by": "lines"}, "batch_by: expected one of sentences, tokens, found 'lines'"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"max_source": 1}, "max_source: expected at least 2, a token and </s>, found 1"),
+        ({"length_factor": -0.5}, "length_factor: expected a finite number of at least 0, found -0.5"),
+        ({"length_offset": -2}, r"length_offset: .* at least 1, found 2.0 \+ -2"),
+    ],
+)
 def test_impossible_translation_settings(changed, message):
     with pytest.raises(ValueError, match=message):
         Decoding(**changed)
@@ -258,5 +290,13 @@ def test_impossible_input():
         return torch.zeros(len(tokens), 3), None, state
 
     with pytest.raises(ValueError, match="expected attention weights from the step, found None"):
-        beam_search(blind, (), (), torch.tensor([1]), eos=0, max_length=torch.tensor([3]),
-                    with_attention=True, **SETTINGS)
+        beam_search(
+            blind,
+            (),
+            (),
+            torch.tensor([1]),
+            eos=0,
+            max_length=torch.tensor([3]),
+            with_attention=True,
+            **SETTINGS,
+        )

@@ -1,4 +1,5 @@
 """Sampling: the right distribution, the cuts, and the same draws again from the same seed."""
+
 import pytest
 import torch
 
@@ -8,8 +9,16 @@ from tests.decoding.fakes import EOS, Fake
 
 def draw(fake, limits, seed=0, **changed):
     memory, state = fake.begin()
-    return sample(fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits),
-                  generator=torch.Generator().manual_seed(seed), **changed)
+    return sample(
+        fake.step,
+        memory,
+        state,
+        fake.start(),
+        eos=EOS,
+        max_length=torch.tensor(limits),
+        generator=torch.Generator().manual_seed(seed),
+        **changed,
+    )
 
 
 def fixed(log_probs):
@@ -20,25 +29,36 @@ def fixed(log_probs):
 def frequencies(log_probs, count=20000, **changed):
     """How often each token is drawn first."""
     start = torch.zeros(count, dtype=torch.int64)
-    drawn = sample(fixed(log_probs), (), (), start, eos=EOS, max_length=torch.ones_like(start),
-                   generator=torch.Generator().manual_seed(1), **changed)
+    drawn = sample(
+        fixed(log_probs),
+        (),
+        (),
+        start,
+        eos=EOS,
+        max_length=torch.ones_like(start),
+        generator=torch.Generator().manual_seed(1),
+        **changed,
+    )
     return torch.bincount(torch.tensor([h.tokens[0] for h in drawn]), minlength=log_probs.shape[-1]) / count
 
 
 PROBS = torch.tensor([0.1, 0.4, 0.2, 0.05, 0.25])
 
 
-@pytest.mark.parametrize("changed, expected", [
-    ({}, PROBS),
-    ({"temperature": 0.5}, PROBS ** 2 / (PROBS ** 2).sum()),
-    ({"temperature": 3.0}, PROBS ** (1 / 3) / (PROBS ** (1 / 3)).sum()),
-    ({"top_k": 2}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
-    ({"top_k": 99}, PROBS),
-    ({"top_p": 0.6}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
-    ({"top_p": 0.3}, torch.tensor([0, 1.0, 0, 0, 0])),
-    ({"top_k": 3, "top_p": 0.5}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
-    ({"rules": [ForbiddenTokens([1])]}, torch.tensor([0.1, 0, 0.2, 0.05, 0.25]) / 0.6),
-])
+@pytest.mark.parametrize(
+    "changed, expected",
+    [
+        ({}, PROBS),
+        ({"temperature": 0.5}, PROBS**2 / (PROBS**2).sum()),
+        ({"temperature": 3.0}, PROBS ** (1 / 3) / (PROBS ** (1 / 3)).sum()),
+        ({"top_k": 2}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
+        ({"top_k": 99}, PROBS),
+        ({"top_p": 0.6}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
+        ({"top_p": 0.3}, torch.tensor([0, 1.0, 0, 0, 0])),
+        ({"top_k": 3, "top_p": 0.5}, torch.tensor([0, 0.4, 0, 0, 0.25]) / 0.65),
+        ({"rules": [ForbiddenTokens([1])]}, torch.tensor([0.1, 0, 0.2, 0.05, 0.25]) / 0.6),
+    ],
+)
 def test_distribution(changed, expected):
     found = frequencies(PROBS.log(), **changed)
     assert (found[expected == 0] == 0).all()
@@ -83,12 +103,15 @@ def test_a_seed_repeats_and_sentences_that_end_change_nothing():
     assert shorter[1::2] == drawn[1::2]
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"temperature": 0.0}, "temperature: expected a finite number above 0, found 0.0"),
-    ({"top_k": -1}, "top_k: expected at least 0, found -1"),
-    ({"top_p": 0.0}, "top_p: expected above 0 and at most 1, found 0.0"),
-    ({"rules": [ForbiddenTokens([0, 1, 2])]}, "expected a token to choose from, found none"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"temperature": 0.0}, "temperature: expected a finite number above 0, found 0.0"),
+        ({"top_k": -1}, "top_k: expected at least 0, found -1"),
+        ({"top_p": 0.0}, "top_p: expected above 0 and at most 1, found 0.0"),
+        ({"rules": [ForbiddenTokens([0, 1, 2])]}, "expected a token to choose from, found none"),
+    ],
+)
 def test_impossible_settings(changed, message):
     with pytest.raises(ValueError, match=message):
         draw(Fake(3, 1), [4], **changed)

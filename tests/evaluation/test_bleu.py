@@ -1,4 +1,5 @@
 """sacrebleu's own numbers and signatures, passed on unchanged."""
+
 import os
 
 import pytest
@@ -56,12 +57,18 @@ def test_a_system_does_not_beat_itself():
     assert same.p_value == 1.0 and same.system == same.baseline
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: translation_scores(GOOD[:3], REFERENCES), "each of the 3 lines of the translations, found 4"),
-    (lambda: paired_bootstrap(GOOD, BAD[:2], REFERENCES), "each of the 2 lines of the system, found 4"),
-    (lambda: translation_scores([], []), "at least one line to score, found none"),
-    (lambda: translation_scores(GOOD, REFERENCES, ["meteor"]), "some of bleu, chrf, ter, found 'meteor'"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: translation_scores(GOOD[:3], REFERENCES),
+            "each of the 3 lines of the translations, found 4",
+        ),
+        (lambda: paired_bootstrap(GOOD, BAD[:2], REFERENCES), "each of the 2 lines of the system, found 4"),
+        (lambda: translation_scores([], []), "at least one line to score, found none"),
+        (lambda: translation_scores(GOOD, REFERENCES, ["meteor"]), "some of bleu, chrf, ter, found 'meteor'"),
+    ],
+)
 def test_impossible_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,5 @@
 """The language pipeline: text in, scores and text out."""
+
 import math
 
 import pytest

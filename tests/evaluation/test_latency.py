@@ -1,4 +1,5 @@
 """The meter over a fake model whose begin and step take a known time on a fake clock."""
+
 import json
 import sys
 
@@ -87,12 +88,12 @@ def test_each_time_is_kept_apart(clock):
     report = latency.measure([target(clock)], ["a line", "", "another"], repeats=2, warmup=1)
     system = report["systems"][0]
     assert report["protocol"]["lines"] == 2
-    assert (system["first_token"]["n"], system["first_token"]["mean"]) == (4, 7.0)      # begin 5, step 2
+    assert (system["first_token"]["n"], system["first_token"]["mean"]) == (4, 7.0)  # begin 5, step 2
     assert (system["encoding"]["n"], system["encoding"]["max"]) == (4, 5.0)
-    assert (system["later_tokens"]["n"], system["later_tokens"]["mean"]) == (8, 2.25)   # 1 and 3, search 0.25
+    assert (system["later_tokens"]["n"], system["later_tokens"]["mean"]) == (8, 2.25)  # 1 and 3, search 0.25
     assert (system["model_steps"]["n"], system["model_steps"]["mean"]) == (8, 2.0)
     assert system["model_steps"]["max"] == 3.0
-    assert (system["sentences"]["n"], system["sentences"]["p50"]) == (4, 21.75)         # and text 10
+    assert (system["sentences"]["n"], system["sentences"]["p50"]) == (4, 21.75)  # and text 10
     assert system["steps"] == 12
 
 
@@ -154,8 +155,16 @@ def test_two_systems_take_turns_and_give_a_ratio_with_its_spread(clock):
         targets.append(clocks.Target(name, fake.model, EOS, "greedy", decode))
     report = latency.measure(targets, ["a", "b"], repeats=2, warmup=1)
     order = order[2::2]  # without the warm-up; each line is decoded twice in a row
-    assert order == [("quick", "a"), ("slow", "a"), ("slow", "b"), ("quick", "b"),
-                     ("slow", "a"), ("quick", "a"), ("quick", "b"), ("slow", "b")]
+    assert order == [
+        ("quick", "a"),
+        ("slow", "a"),
+        ("slow", "b"),
+        ("quick", "b"),
+        ("slow", "a"),
+        ("quick", "a"),
+        ("quick", "b"),
+        ("slow", "b"),
+    ]
     ratio = report["ratio"]
     assert (ratio["of"], ratio["to"]) == ("slow", "quick")
     assert ratio["p50"]["later_tokens"] == {"median": 4.0, "min": 4.0, "max": 4.0, "repeats": [4.0, 4.0]}
@@ -199,13 +208,16 @@ def test_hash_tells_models_apart():
     assert len(weights_hash(first.bfloat16())) == 16
 
 
-@pytest.mark.parametrize("lines, options, message", [
-    (["", " "], {}, "expected a line with text in it, found none"),
-    (["a"], {"repeats": 0}, "expected 1 or more repeats, found 0"),
-    (["a"], {"warmup": 0}, "expected 1 or more warm-up lines, found 0"),
-    (["a"], {"length": 1}, "expected a forced length of 2 or more, found 1"),
-    (["a"], {"threads": 0}, "expected 1 or more threads, found 0"),
-])
+@pytest.mark.parametrize(
+    "lines, options, message",
+    [
+        (["", " "], {}, "expected a line with text in it, found none"),
+        (["a"], {"repeats": 0}, "expected 1 or more repeats, found 0"),
+        (["a"], {"warmup": 0}, "expected 1 or more warm-up lines, found 0"),
+        (["a"], {"length": 1}, "expected a forced length of 2 or more, found 1"),
+        (["a"], {"threads": 0}, "expected 1 or more threads, found 0"),
+    ],
+)
 def test_bad_options(clock, lines, options, message):
     with pytest.raises(ValueError, match=message):
         latency.measure([target(clock)], lines, **options)

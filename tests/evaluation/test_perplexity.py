@@ -1,4 +1,5 @@
 """Perplexity: what is counted, and what it must not depend on."""
+
 import math
 
 import pytest

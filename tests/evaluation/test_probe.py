@@ -1,15 +1,16 @@
 """The probe of a model's layers, against variances taken by hand, and from the command line."""
+
 import math
 import re
 
 import pytest
 import torch
+from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 
 from seqsru.cells import CELLS, Stack
 from seqsru.cli import main
 from seqsru.evaluation.probe import probe, table
 from seqsru.models import Decoder, LanguageModel, Translator
-from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 
 
 def test_variances_are_those_of_the_layers_outputs_states_and_gradients():
@@ -36,6 +37,7 @@ def test_variances_are_those_of_the_layers_outputs_states_and_gradients():
 
 def test_a_stack_that_is_set_badly_shows():
     """Weights three times too large grow the signal by a factor a layer; well set ones do not."""
+
     def growth(factor):
         torch.manual_seed(1)
         stack = Stack("sru", 64, 64, 6, options={"highway": "none"})
@@ -44,6 +46,7 @@ def test_a_stack_that_is_set_badly_shows():
                 cells[0].weight[:64] *= factor
         layers = probe(stack, lambda: stack(torch.randn(20, 8, 64))[0].sum())
         return layers[-1].output / layers[0].output
+
     assert growth(3.0) > 100 * growth(1.0)
 
 
@@ -54,8 +57,9 @@ def test_every_cell_can_be_probed_in_every_role(name):
     found = probe(model, lambda: model.cross_entropy(model(tokens)[0], tokens)[0])
     translator = Translator(12, 12, Stack(name, 16, 16, 1), Decoder(name, 16, 16, 16, 1), 16)
     valid = torch.ones(6, 3, dtype=torch.bool)
-    found += probe(translator, lambda: translator.cross_entropy(
-        translator(tokens, valid, tokens), tokens, valid)[0])
+    found += probe(
+        translator, lambda: translator.cross_entropy(translator(tokens, valid, tokens), tokens, valid)[0]
+    )
     assert len(found) == 4
     assert all(layer.output > 0 and layer.gradient > 0 and layer.weights > 0 for layer in found)
     assert all((layer.state is None) == (name == "conv") for layer in found)

@@ -1,4 +1,5 @@
 """The line beside a number."""
+
 import pytest
 import torch
 from torch import nn

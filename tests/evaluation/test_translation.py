@@ -1,4 +1,5 @@
 """The translation pipeline: one line out for each line in, the same whatever is beside it."""
+
 import random
 import sys
 
@@ -38,8 +39,13 @@ SHORT = Decoding(length_factor=1.0, length_offset=2)
 
 def facts(translation):
     """Everything that must not change by a bit."""
-    return (translation.text, translation.tokens, translation.log_prob, translation.score,
-            [facts(other) for other in translation.alternatives])
+    return (
+        translation.text,
+        translation.tokens,
+        translation.log_prob,
+        translation.score,
+        [facts(other) for other in translation.alternatives],
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +57,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("cell, attention, beam, stop", [
-    ("sru", "dot", 1, "first"), ("sru", "dot", 4, "first"), ("sru", "additive", 5, "exact"),
-    ("gru", "dot", 3, "all")])
+@pytest.mark.parametrize(
+    "cell, attention, beam, stop",
+    [
+        ("sru", "dot", 1, "first"),
+        ("sru", "dot", 4, "first"),
+        ("sru", "additive", 5, "exact"),
+        ("gru", "dot", 3, "all"),
+    ],
+)
 def test_batches_change_nothing(cell, attention, beam, stop):
     """Alone, in other batches, in another order: the same text and, to the bit, the same scores."""
     pipeline = make(cell, attention, decoding=SHORT)
@@ -162,7 +174,8 @@ def test_coverage():
         expected = translation.log_prob / (len(translation.tokens) + 1) + 0.4 * float(seen)
         assert translation.score == pytest.approx(expected, rel=1e-9)
     assert [t.text for t in pipeline.translate(lines, coverage=0.4)] == [
-        t.text for t in pipeline.translate(lines, coverage=0.4, attention=True)]
+        t.text for t in pipeline.translate(lines, coverage=0.4, attention=True)
+    ]
 
 
 def test_long_lines_are_cut_and_reported():
@@ -192,15 +205,22 @@ def test_rules_and_defaults_of_the_pipeline():
     assert all(not t.alternatives for t in pipeline.translate(sentences(3), n_best=1))
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: make().score(["ein"], []), "a translation for each of the 1 lines, found 0"),
-    (lambda: make().translate(["ein"], beam=2, n_best=3), "n_best: expected 1 to the beam's 2, found 3"),
-    (lambda: TranslationPipeline(make().model, Words.train(["a"]), make().target_tokenizer),
-     "a source tokenizer of 20 types, found one of 3"),
-    (lambda: TranslationPipeline(make().model, make().target_tokenizer, Words.train(["a"])),
-     "a target tokenizer of 20 types, found one of 3"),
-    (lambda: plot_attention(make().translate(["ein"])[0], "plot.png"), "with its attention, found none"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: make().score(["ein"], []), "a translation for each of the 1 lines, found 0"),
+        (lambda: make().translate(["ein"], beam=2, n_best=3), "n_best: expected 1 to the beam's 2, found 3"),
+        (
+            lambda: TranslationPipeline(make().model, Words.train(["a"]), make().target_tokenizer),
+            "a source tokenizer of 20 types, found one of 3",
+        ),
+        (
+            lambda: TranslationPipeline(make().model, make().target_tokenizer, Words.train(["a"])),
+            "a target tokenizer of 20 types, found one of 3",
+        ),
+        (lambda: plot_attention(make().translate(["ein"])[0], "plot.png"), "with its attention, found none"),
+    ],
+)
 def test_impossible_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()

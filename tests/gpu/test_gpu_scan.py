@@ -1,4 +1,5 @@
 """The CUDA backend on a real GPU: parity with the reference, streams, devices, threads, graphs, sizes."""
+
 import threading
 
 import pytest
@@ -52,8 +53,11 @@ def test_every_variant_equals_the_reference(dtype):
 @dtypes
 @pytest.mark.parametrize("T, B, D", [(63, 3, 500), (35, 32, 910), (1, 160, 512), (257, 2, 31)])
 def test_odd_and_usual_sizes(dtype, T, B, D):
-    for case in (Case(dtype, T, B, D, "identity", 0, 2, True, True), Case(dtype, T, B, D, "project", 1, 1),
-                 Case(dtype, T, B, D, "linear", valid=True)):
+    for case in (
+        Case(dtype, T, B, D, "identity", 0, 2, True, True),
+        Case(dtype, T, B, D, "project", 1, 1),
+        Case(dtype, T, B, D, "linear", valid=True),
+    ):
         found = distances(cuda, case, "cuda")
         assert max(found.values()) <= 1, (str(case), found)
 
@@ -61,9 +65,12 @@ def test_odd_and_usual_sizes(dtype, T, B, D):
 @dtypes
 def test_time_in_chunks_equals_the_reference(dtype, monkeypatch):
     """One row and many steps, as in the prefill of a decoder; chunks of the chosen size, and of 64."""
-    cases = [Case(dtype, 1000, 1, 70, "linear", valid=True), Case(dtype, 1024, 1, 33, "linear"),
-             Case(dtype, 777, 1, 70, "identity", 1, 1, True, True),
-             Case(dtype, 1000, 2, 31, "project", 0, 1)]
+    cases = [
+        Case(dtype, 1000, 1, 70, "linear", valid=True),
+        Case(dtype, 1024, 1, 33, "linear"),
+        Case(dtype, 777, 1, 70, "identity", 1, 1, True, True),
+        Case(dtype, 1000, 2, 31, "project", 0, 1),
+    ]
     assert cuda._span(1000, 1, 70, torch.device("cuda")) < 1000
     for _ in range(2):
         for case in cases:
@@ -89,7 +96,7 @@ def test_side_stream():
     expected = results(leaves(device="cpu"))
     inputs = leaves()
     late = inputs[0].detach().clone()
-    results(inputs)                                             # compiled
+    results(inputs)  # compiled
     with torch.no_grad():
         inputs[0].zero_()
     torch.cuda.synchronize()
@@ -170,7 +177,7 @@ def test_a_captured_decoding_step():
         tensor.zero_()
     found = []
     for t in range(5):
-        x.copy_(xs[t:t + 1])
+        x.copy_(xs[t : t + 1])
         graph.replay()
         found.append(y.clone())
     expected, last = stack(xs, stack.initial_state(4))
@@ -193,9 +200,9 @@ def test_a_captured_training_step():
 def test_more_than_2_to_the_31_elements():
     """Last rows and features of a scan whose u has over 2 ** 31 elements, against the scan of those alone."""
     T, B, D = 4, 4096, 43_700
-    if torch.cuda.mem_get_info()[0] < 30 * 2 ** 30:
+    if torch.cuda.mem_get_info()[0] < 30 * 2**30:
         pytest.skip("less than 30 GiB free: this test needs a larger GPU")
-    assert T * B * D * 3 > 2 ** 31
+    assert T * B * D * 3 > 2**31
     torch.manual_seed(0)
     u = torch.empty(T, B, 3, D, dtype=torch.float16, device="cuda").normal_()
     c0, b = torch.zeros(B, D, device="cuda"), torch.zeros(2, D, device="cuda")

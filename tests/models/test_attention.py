@@ -1,4 +1,5 @@
 """Attention: what it computes, what it must not see, and that a row does not depend on the others."""
+
 import math
 
 import pytest
@@ -24,11 +25,15 @@ def make(name, **options):
 
 
 def bias_of(valid):
-    return torch.zeros(valid.shape, dtype=torch.float64).masked_fill(
-        ~valid, torch.finfo(torch.float64).min).t().contiguous()
+    return (
+        torch.zeros(valid.shape, dtype=torch.float64)
+        .masked_fill(~valid, torch.finfo(torch.float64).min)
+        .t()
+        .contiguous()
+    )
 
 
-VALID = (torch.arange(S).unsqueeze(1) < torch.tensor([6, 4, 1])).clone()      # (S, B)
+VALID = (torch.arange(S).unsqueeze(1) < torch.tensor([6, 4, 1])).clone()  # (S, B)
 
 
 def by_definition(attention, query, memory):
@@ -48,9 +53,16 @@ def by_definition(attention, query, memory):
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-@pytest.mark.parametrize("name, options", [("dot", {"heads": 4}), ("dot", {"heads": 1, "size": 6}),
-                                           ("dot", {"heads": 2, "size": 14}), ("additive", {}),
-                                           ("additive", {"size": 5})])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("dot", {"heads": 4}),
+        ("dot", {"heads": 1, "size": 6}),
+        ("dot", {"heads": 2, "size": 14}),
+        ("additive", {}),
+        ("additive", {"size": 5}),
+    ],
+)
 def test_is_its_definition(name, options, beam):
     attention, steps = make(name, **options), 2
     query = torch.randn(steps, B * beam, Q, dtype=torch.float64)
@@ -108,7 +120,7 @@ def test_bits_do_not_depend_on_the_batch(name, heads, threads):
         for beam in (1, 2, 5, 7):
             memory, query = torch.randn(length, 13, 64), torch.randn(1, 13 * beam, 64)
             bias = torch.zeros(13, length)
-            bias[::2, length // 2:] = torch.finfo(torch.float32).min
+            bias[::2, length // 2 :] = torch.finfo(torch.float32).min
             with torch.no_grad():
                 whole = attention(query, *attention.remember(memory), bias, True)
                 for first, last in ((0, 1), (5, 6), (3, 5), (0, 7), (12, 13)):
@@ -127,12 +139,15 @@ def test_product_is_bmm(threads):
     torch.testing.assert_close(product(a, b), a @ b)
 
 
-@pytest.mark.parametrize("make_it, message", [
-    (lambda: DotAttention(4, 4, 6, heads=4), "a size that 4 heads divide, found 6"),
-    (lambda: DotAttention(4, 4, 8, heads=0), "heads of at least 1, found 0"),
-    (lambda: DotAttention(4, 4, 8, dropout=1.0), "dropout from 0 to below 1, found 1.0"),
-    (lambda: AdditiveAttention(4, 4, 8, size=-1), "size of at least 1, found -1"),
-])
+@pytest.mark.parametrize(
+    "make_it, message",
+    [
+        (lambda: DotAttention(4, 4, 6, heads=4), "a size that 4 heads divide, found 6"),
+        (lambda: DotAttention(4, 4, 8, heads=0), "heads of at least 1, found 0"),
+        (lambda: DotAttention(4, 4, 8, dropout=1.0), "dropout from 0 to below 1, found 1.0"),
+        (lambda: AdditiveAttention(4, 4, 8, size=-1), "size of at least 1, found -1"),
+    ],
+)
 def test_impossible_options(make_it, message):
     with pytest.raises(ValueError, match=message):
         make_it()

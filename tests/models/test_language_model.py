@@ -1,4 +1,5 @@
 """The language model: streaming, tying, dropouts, and the step that decoding uses."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ def test_tied_weights_are_one_tensor_with_both_gradients():
     features, _ = model(tokens)
     loss, _ = model.cross_entropy(features, tokens)
     loss.backward()
-    assert torch.count_nonzero(model.embedding.weight.grad.abs().sum(1)) == 20      # every row is an output
+    assert torch.count_nonzero(model.embedding.weight.grad.abs().sum(1)) == 20  # every row is an output
     names = [name for name, _ in model.named_parameters()]
     assert "embedding.weight" in names and "output.weight" not in names
 
@@ -99,6 +100,7 @@ def test_cross_entropy_is_that_of_the_logits():
 
 def test_dropout_masks_are_drawn_once_a_window():
     """A linear probe in the place of the stack shows each mask as it is."""
+
     class Probe(torch.nn.Module):
         causal, input_size, output_size = True, 12, 12
 
@@ -108,13 +110,13 @@ def test_dropout_masks_are_drawn_once_a_window():
 
     model = LanguageModel(200, Probe(), 12, embedding_dropout=0.5, word_dropout=0.3, output_dropout=0.25)
     torch.nn.init.ones_(model.embedding.weight)
-    tokens = torch.arange(200).repeat(2)[:, None].repeat(1, 3)                          # each word twice
+    tokens = torch.arange(200).repeat(2)[:, None].repeat(1, 3)  # each word twice
     output, _ = model(tokens)
     read = model.stack.read
     kept_words, kept_features = read.sum(-1) > 0, read.amax(0) > 0
-    assert torch.equal(kept_words[:200], kept_words[200:])                 # a type, wherever it is
+    assert torch.equal(kept_words[:200], kept_words[200:])  # a type, wherever it is
     assert kept_words[:200, 0].float().mean() == pytest.approx(0.7, abs=0.1)
-    expected = kept_words[..., None] * kept_features / (0.7 * 0.5)         # over time the same features
+    expected = kept_words[..., None] * kept_features / (0.7 * 0.5)  # over time the same features
     torch.testing.assert_close(read, expected)
     assert torch.equal(output, output[:1].expand_as(output))
     torch.testing.assert_close(output.unique(), torch.tensor([0.0, 1 / 0.75]))

@@ -1,4 +1,5 @@
 """Every cell, as a language model, learns to go on with a pattern that it has seen once."""
+
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ SYMBOLS, PERIOD, STEPS, UPDATES = 8, 2, 16, 400
 def batch(count, generator):
     """Rows (STEPS + 1, B) of a random pair of symbols, repeated."""
     pattern = torch.randint(SYMBOLS, (PERIOD, count), generator=generator)
-    return pattern.repeat(STEPS // PERIOD + 1, 1)[:STEPS + 1]
+    return pattern.repeat(STEPS // PERIOD + 1, 1)[: STEPS + 1]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def test_learns_to_repeat(cell):
         text = batch(32, generator)
         features, _ = model(text[:-1])
         known = torch.zeros(STEPS, 32, dtype=torch.bool)
-        known[PERIOD - 1:] = True
+        known[PERIOD - 1 :] = True
         loss, _ = model.cross_entropy(features, text[1:], known)
         optimizer.zero_grad()
         (loss / known.sum()).backward()
@@ -45,5 +46,5 @@ def test_learns_to_repeat(cell):
     model.eval()
     with torch.no_grad():
         predicted = model.logits(model(text[:-1])[0]).argmax(-1)
-    right = (predicted == text[1:])[PERIOD - 1:]
+    right = (predicted == text[1:])[PERIOD - 1 :]
     assert right.float().mean() >= 0.98

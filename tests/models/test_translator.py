@@ -1,4 +1,5 @@
 """The translator: a step is the whole, padding reaches nothing, a row depends on no other, and it learns."""
+
 import pytest
 import torch
 
@@ -8,8 +9,9 @@ from seqsru.models import ATTENTIONS, Decoder, Translator
 V_S, V_T, E, S, T, B = 19, 23, 16, 8, 5, 4
 
 
-def make(cell="sru", *, hidden=12, layers=2, tying="target", vocabulary=V_S, decoder=None,
-         options=None, **model):
+def make(
+    cell="sru", *, hidden=12, layers=2, tying="target", vocabulary=V_S, decoder=None, options=None, **model
+):
     encoder = Stack(cell, E, 10, 2, bidirectional=True, options=options)
     inner = Decoder(cell, E, encoder.output_size, hidden, layers, options=options, **(decoder or {}))
     return Translator(vocabulary, V_T, encoder, inner, E, tying=tying, **model)
@@ -62,8 +64,13 @@ def test_steps_are_the_whole(cell, attention):
 def test_every_option_reaches_every_parameter(tying, hidden, start, attend):
     """float64 differences in a random direction agree with the gradients, and no parameter is without one."""
     vocabulary = V_T if tying == "all" else V_S
-    model = make(hidden=hidden, tying=tying, vocabulary=vocabulary, options={"backend": "reference"},
-                 decoder={"attend": attend, "start": start}).double()
+    model = make(
+        hidden=hidden,
+        tying=tying,
+        vocabulary=vocabulary,
+        options={"backend": "reference"},
+        decoder={"attend": attend, "start": start},
+    ).double()
     source, valid, target = some_batch()
     names, parameters = zip(*model.named_parameters())
 
@@ -113,8 +120,8 @@ def test_a_row_alone_and_shorter_padding():
         whole = model(source, valid, target)
         for row in range(B):
             length = int(valid[:, row].sum())
-            alone = model(source[:length, row:row + 1], None, target[:, row:row + 1])
-            torch.testing.assert_close(alone, whole[:, row:row + 1])
+            alone = model(source[:length, row : row + 1], None, target[:, row : row + 1])
+            torch.testing.assert_close(alone, whole[:, row : row + 1])
 
 
 def test_a_source_without_a_token():
@@ -125,9 +132,14 @@ def test_a_source_without_a_token():
         assert torch.isfinite(model(source, valid, target)).all()
 
 
-@pytest.mark.parametrize("cell, attention, threads", [
-    *((cell, attention, 1) for cell in CELLS for attention in ATTENTIONS), ("sru", "dot", 2),
-], indirect=["threads"])
+@pytest.mark.parametrize(
+    "cell, attention, threads",
+    [
+        *((cell, attention, 1) for cell in CELLS for attention in ATTENTIONS),
+        ("sru", "dot", 2),
+    ],
+    indirect=["threads"],
+)
 def test_bits_do_not_depend_on_the_batch(cell, attention, threads):
     """Float32 on the CPU: what a sentence gets is the same to the bit, whoever is beside it."""
     encoder = Stack(cell, 32, 24, 2, bidirectional=True)
@@ -175,9 +187,15 @@ def test_log_probabilities_are_float32():
 
 def test_dropouts_are_for_training():
     zeros = make().state_dict()
-    dropouts = [({"embedding_dropout": 0.5}, {}), ({"word_dropout": 0.5}, {}), ({"output_dropout": 0.5}, {}),
-                ({}, {"dropout": 0.5}), ({}, {"context_dropout": 0.5}), ({}, {"memory_dropout": 0.5}),
-                ({}, {"attention_options": {"dropout": 0.5}})]
+    dropouts = [
+        ({"embedding_dropout": 0.5}, {}),
+        ({"word_dropout": 0.5}, {}),
+        ({"output_dropout": 0.5}, {}),
+        ({}, {"dropout": 0.5}),
+        ({}, {"context_dropout": 0.5}),
+        ({}, {"memory_dropout": 0.5}),
+        ({}, {"attention_options": {"dropout": 0.5}}),
+    ]
     source, valid, target = some_batch()
     plain = make()
     plain.load_state_dict(zeros)
@@ -195,8 +213,10 @@ def test_dropouts_are_for_training():
 
 
 def test_tying():
-    assert len({id(p) for p in make(tying="all", vocabulary=V_T).parameters()}) + 2 == len(
-        {id(p) for p in make(tying="none", vocabulary=V_T, hidden=12).parameters()}) + 1
+    assert (
+        len({id(p) for p in make(tying="all", vocabulary=V_T).parameters()}) + 2
+        == len({id(p) for p in make(tying="none", vocabulary=V_T, hidden=12).parameters()}) + 1
+    )
     model = make(tying="all", vocabulary=V_T, hidden=E)
     assert model.output_weight is model.target_embedding.weight is model.source_embedding.weight
     model = make(tying="target", hidden=E)
@@ -214,23 +234,38 @@ def test_variances_at_the_start():
         assert 0.8 < model.logits(model(source, None, target)).var() < 1.2
 
 
-@pytest.mark.parametrize("make_it, message", [
-    (lambda: Translator(5, 5, Stack("sru", 8, 8), Decoder("sru", E, 8, 8), E),
-     "encoder.input_size 16, found 8"),
-    (lambda: Translator(5, 5, Stack("sru", E, 8), Decoder("sru", 8, 8, 8), E),
-     "decoder.input_size 16, found 8"),
-    (lambda: Translator(5, 5, Stack("sru", E, 8, bidirectional=True), Decoder("sru", E, 8, 8), E),
-     "decoder.memory_size 16, found 8"),
-    (lambda: make(tying="both"), "tying to be one of all, target, none, found 'both'"),
-    (lambda: make(tying="all"), "one joint vocabulary for tying 'all', found 19 source and 23 target types"),
-    (lambda: make(word_dropout=1.0), "word_dropout from 0 to below 1, found 1.0"),
-    (lambda: make(decoder={"attention": "dots"}), "attention to be one of dot, additive, found 'dots'"),
-    (lambda: make(decoder={"attend": "some"}), "attend to be one of all, first, last, found 'some'"),
-    (lambda: make(decoder={"start": "mean"}), "start to be one of bridge, zeros, found 'mean'"),
-    (lambda: Decoder("srru", 4, 4, 4), "cell to be one of sru, .*, gru, .*, found 'srru'"),
-    (lambda: Decoder("sru", 4, 4, 4, 0), "num_layers of at least 1, found 0"),
-    (lambda: Decoder("sru", 4, 4, 4, context_dropout=-0.1), "context_dropout from 0 to below 1, found -0.1"),
-])
+@pytest.mark.parametrize(
+    "make_it, message",
+    [
+        (
+            lambda: Translator(5, 5, Stack("sru", 8, 8), Decoder("sru", E, 8, 8), E),
+            "encoder.input_size 16, found 8",
+        ),
+        (
+            lambda: Translator(5, 5, Stack("sru", E, 8), Decoder("sru", 8, 8, 8), E),
+            "decoder.input_size 16, found 8",
+        ),
+        (
+            lambda: Translator(5, 5, Stack("sru", E, 8, bidirectional=True), Decoder("sru", E, 8, 8), E),
+            "decoder.memory_size 16, found 8",
+        ),
+        (lambda: make(tying="both"), "tying to be one of all, target, none, found 'both'"),
+        (
+            lambda: make(tying="all"),
+            "one joint vocabulary for tying 'all', found 19 source and 23 target types",
+        ),
+        (lambda: make(word_dropout=1.0), "word_dropout from 0 to below 1, found 1.0"),
+        (lambda: make(decoder={"attention": "dots"}), "attention to be one of dot, additive, found 'dots'"),
+        (lambda: make(decoder={"attend": "some"}), "attend to be one of all, first, last, found 'some'"),
+        (lambda: make(decoder={"start": "mean"}), "start to be one of bridge, zeros, found 'mean'"),
+        (lambda: Decoder("srru", 4, 4, 4), "cell to be one of sru, .*, gru, .*, found 'srru'"),
+        (lambda: Decoder("sru", 4, 4, 4, 0), "num_layers of at least 1, found 0"),
+        (
+            lambda: Decoder("sru", 4, 4, 4, context_dropout=-0.1),
+            "context_dropout from 0 to below 1, found -0.1",
+        ),
+    ],
+)
 def test_impossible_options(make_it, message):
     with pytest.raises(ValueError, match=message):
         make_it()

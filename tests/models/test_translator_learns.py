@@ -2,6 +2,7 @@
 
 Every attention, and every cell as encoder and as decoder.
 """
+
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ def batch(count, generator):
     """Source (8, B), its validity, target (9, B) with EOS, and its validity."""
     lengths = torch.randint(1, LONGEST + 1, (count,), generator=generator)
     order = torch.rand(len(DIGITS), count, generator=generator).argsort(0)
-    digits = order[:LONGEST] + DIGITS.start         # none of them twice: each says where it stands
+    digits = order[:LONGEST] + DIGITS.start  # none of them twice: each says where it stands
     steps = torch.arange(LONGEST + 1).unsqueeze(1)
     valid = steps[:-1] < lengths
     backwards = digits.gather(0, (lengths - 1 - steps[:-1]).clamp(min=0)).masked_fill(~valid, EOS)
@@ -33,11 +34,14 @@ def one_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder, decoder, attention", [
-    *(("sru", "sru", attention) for attention in ATTENTIONS),
-    *((cell, "sru", "dot") for cell in CELLS if cell != "sru"),
-    *(("sru", cell, "dot") for cell in CELLS if cell != "sru"),
-])
+@pytest.mark.parametrize(
+    "encoder, decoder, attention",
+    [
+        *(("sru", "sru", attention) for attention in ATTENTIONS),
+        *((cell, "sru", "dot") for cell in CELLS if cell != "sru"),
+        *(("sru", cell, "dot") for cell in CELLS if cell != "sru"),
+    ],
+)
 def test_learns_to_reverse(encoder, decoder, attention):
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(1)
@@ -57,7 +61,19 @@ def test_learns_to_reverse(encoder, decoder, attention):
     model.eval()
     with torch.no_grad():
         memory, state = model.begin(source, valid)
-    found = beam_search(model.step, memory, state, torch.full((100,), EOS), eos=EOS, beam=3, penalty="power",
-                        max_length=torch.full((100,), 12), alpha=1.0, coverage=0.0, stop="first", n_best=1)
+    found = beam_search(
+        model.step,
+        memory,
+        state,
+        torch.full((100,), EOS),
+        eos=EOS,
+        beam=3,
+        penalty="power",
+        max_length=torch.full((100,), 12),
+        alpha=1.0,
+        coverage=0.0,
+        stop="first",
+        n_best=1,
+    )
     right = [best.tokens == target[:, row][real[:, row]].tolist() for row, (best,) in enumerate(found)]
     assert sum(right) >= 80

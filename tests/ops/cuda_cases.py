@@ -2,6 +2,7 @@
 
 Used by the simulator's process, by the small PTX machine, and by the tests that need a GPU.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -13,7 +14,7 @@ import torch
 from seqsru.ops import reference
 
 # One rounding of a half type, and what the arithmetic before it may move.
-ROUNDING = {torch.bfloat16: 2.0 ** -8, torch.float16: 2.0 ** -11}
+ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 FORWARD = {torch.float64: 1e-12, torch.float32: 2e-6}
 BACKWARD = {torch.float64: 1e-12, torch.float32: 1e-5}
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -33,8 +34,13 @@ class Case(NamedTuple):
     valid: bool = False
 
     def __str__(self) -> str:
-        parts = [str(self.dtype).removeprefix("torch."), f"{self.T}x{self.B}x{self.D}", self.highway,
-                 "identity tanh relu".split()[self.activation], f"v{self.version}"]
+        parts = [
+            str(self.dtype).removeprefix("torch."),
+            f"{self.T}x{self.B}x{self.D}",
+            self.highway,
+            "identity tanh relu".split()[self.activation],
+            f"v{self.version}",
+        ]
         return "-".join(parts + ["mask"] * self.mask + ["valid"] * self.valid)
 
 
@@ -54,11 +60,14 @@ def some_variants(dtype: torch.dtype) -> list[Case]:
 
 def time_parallel(dtype: torch.dtype) -> list[Case]:
     """Scans that can be cut in time, of more and of fewer steps than a chunk, of a multiple of it and not."""
-    return [Case(dtype, T, 2, 3, "linear", valid=valid) for T in (1, 2, 5, 8, 11)
-            for valid in (False, True)] + [
+    return [
+        Case(dtype, T, 2, 3, "linear", valid=valid) for T in (1, 2, 5, 8, 11) for valid in (False, True)
+    ] + [
         Case(dtype, 7, 2, 3, "identity", 0, 1, True, True),
         Case(dtype, 8, 1, 5, "project", 1, 1, False, True),
-        Case(dtype, 9, 3, 2, "none", 2, 1, True, False), Case(dtype, 0, 2, 3, "identity", 0, 1)]
+        Case(dtype, 9, 3, 2, "none", 2, 1, True, False),
+        Case(dtype, 0, 2, 3, "identity", 0, 1),
+    ]
 
 
 def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
@@ -93,7 +102,7 @@ def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
         # Over many steps large gates make the recurrence chaotic: two right answers drift apart.
         size, weight = (2, 0.5) if T < 10 else (1, 0.3)
         u = poisoned(size * normal(T, B, 4 if case.highway == "project" else 3, D))
-        x = poisoned(normal(T, B, 3 * D))[:, :, D:2 * D] if case.highway == "identity" else None
+        x = poisoned(normal(T, B, 3 * D))[:, :, D : 2 * D] if case.highway == "identity" else None
         v = (weight * normal(2, D)).to(wide) if case.version == 2 else None
         mask = ((normal(B, D) > -1) * 1.25).to(dtype) if case.mask else None
         b, scale = normal(2, D).to(wide), 1.0 if x is None else 1.5
@@ -138,7 +147,8 @@ def place(value, device: str):
         return value.to(device) if isinstance(value, torch.Tensor) else value
     width = value.stride(1)
     return value.as_strided((*value.shape[:-1], width), value.stride(), 0).to(device)[
-        :, :, value.storage_offset():value.storage_offset() + value.shape[2]]
+        :, :, value.storage_offset() : value.storage_offset() + value.shape[2]
+    ]
 
 
 def to_double(value):

@@ -2,19 +2,21 @@
 
 A program of its own, run by test_cuda_simulator.py: the simulator has to be chosen before numba is imported.
 """
+
 import json
 import os
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
-import torch  # noqa: E402
-from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel  # noqa: E402
+import torch
+from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel
 
-from seqsru.ops import cuda, scan  # noqa: E402
+from seqsru.ops import cuda, scan
 
 
 def through_the_operators() -> float:
     """Largest difference of outputs and gradients of `sru_scan` between the simulator and the reference."""
+
     def run(backend):
         torch.manual_seed(1)
         leaves = [torch.randn(shape) for shape in ((5, 2, 3, 4), (5, 2, 4), (2, 4), (2, 4), (2, 4))]
@@ -43,7 +45,7 @@ if __name__ == "__main__":
         for case in every_variant(dtype) if dtype == torch.float32 else some_variants(dtype):
             report[str(case)] = distances(cuda, case)
     chunks = {}
-    for span in (2, 4):                     # time in chunks: where the recurrence is linear
+    for span in (2, 4):  # time in chunks: where the recurrence is linear
         cuda._span = lambda T, B, D, device, span=span: span
         for dtype in DTYPES:
             for case in time_parallel(dtype):

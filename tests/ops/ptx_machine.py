@@ -7,6 +7,7 @@ taken in 32 bits gives a wrong address here too. The approximate instructions (`
 
 Reference: NVIDIA, *Parallel Thread Execution ISA*, chapter 9.
 """
+
 from __future__ import annotations
 
 import math
@@ -19,14 +20,20 @@ WIDTH = {"8": 8, "16": 16, "32": 32, "64": 64}
 FLOAT = {"f32": np.float32, "f64": np.float64}
 STORED = {**FLOAT, "u8": np.uint8, "u16": np.uint16}
 UNSIGNED = {16: np.uint16, 32: np.uint32, 64: np.uint64}
-COMPARE = {"eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
-           "ge": operator.ge}
+COMPARE = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
 INSTRUCTION = re.compile(r"(?:@(!?)(%p\d+)\s+)?([a-z][\w.]*)\s*(.*);")
 
 
 def parse(ptx):
     """Return (parameter names, instructions, label -> index) of the one kernel in a PTX text."""
-    head, body = ptx[ptx.index(".entry"):].split("{", 1)
+    head, body = ptx[ptx.index(".entry") :].split("{", 1)
     parameters = re.findall(r"\.param \.\w+ (\w+)", head)
     instructions, labels = [], {}
     for line in body.splitlines():

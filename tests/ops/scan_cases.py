@@ -1,4 +1,5 @@
 """Generated arguments for the scans, and their results by the definition in float64."""
+
 from __future__ import annotations
 
 import random
@@ -11,9 +12,14 @@ from seqsru.ops import linear_scan, sru_scan
 from seqsru.ops.reference import ACTIVATIONS, linear_loop, sru_loop
 
 HIGHWAYS = ("identity", "project", "none")
-VARIANTS = [(version, highway, activation, masked, padded)
-            for version in (1, 2) for highway in HIGHWAYS for activation in ACTIVATIONS
-            for masked in (False, True) for padded in (False, True)]
+VARIANTS = [
+    (version, highway, activation, masked, padded)
+    for version in (1, 2)
+    for highway in HIGHWAYS
+    for activation in ACTIVATIONS
+    for masked in (False, True)
+    for padded in (False, True)
+]
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,21 @@ class Case:
             if tensor is None or name == "valid":
                 return tensor
             return tensor.to(wide if name in ("c0", "v") or (name == "b" and "u" in self.tensors) else dtype)
-        return replace(self, tensors={name: cast(name, value) for name, value in self.tensors.items()},
-                       gh=self.gh.to(dtype), gc_last=self.gc_last.to(wide))
+
+        return replace(
+            self,
+            tensors={name: cast(name, value) for name, value in self.tensors.items()},
+            gh=self.gh.to(dtype),
+            gc_last=self.gc_last.to(wide),
+        )
 
     def differentiable(self) -> list[str]:
         """Names of the tensors that are given a gradient."""
-        return [name for name, value in self.tensors.items()
-                if value is not None and name not in ("mask", "valid")]
+        return [
+            name
+            for name, value in self.tensors.items()
+            if value is not None and name not in ("mask", "valid")
+        ]
 
     def run(self, scan, **more) -> dict[str, Tensor]:
         """Outputs, final state and every gradient of `scan` on this case, by name."""
@@ -48,15 +62,25 @@ class Case:
         for name in wanted:
             given[name].requires_grad_()
         h, c_last = scan(**given, **self.options, **more)
-        gradients = torch.autograd.grad([h, c_last], [given[name] for name in wanted],
-                                        [self.gh, self.gc_last])
+        gradients = torch.autograd.grad(
+            [h, c_last], [given[name] for name in wanted], [self.gh, self.gc_last]
+        )
         results = {"h": h.detach(), "c_last": c_last.detach()}
         return results | {f"g{name}": gradient for name, gradient in zip(wanted, gradients)}
 
 
-def sru_case(seed: int, T: int, B: int, D: int, version: int = 2, highway: str = "identity",
-             activation: str = "identity", masked: bool = False, padded: bool = False,
-             poison: bool = True) -> Case:
+def sru_case(
+    seed: int,
+    T: int,
+    B: int,
+    D: int,
+    version: int = 2,
+    highway: str = "identity",
+    activation: str = "identity",
+    masked: bool = False,
+    padded: bool = False,
+    poison: bool = True,
+) -> Case:
     """Random arguments in float64. With `padded`, rows end early, one at 0, and hold NaN from there on.
 
     v is small enough that the recurrence forgets its rounding errors: with larger weights it is chaotic, and
@@ -68,7 +92,7 @@ def sru_case(seed: int, T: int, B: int, D: int, version: int = 2, highway: str =
         return torch.randn(shape, generator=make, dtype=torch.float64)
 
     u, gh = normal(T, B, 4 if highway == "project" else 3, D), normal(T, B, D)
-    x = normal(T, B, 3 * D)[:, :, D:2 * D] if highway == "identity" else None
+    x = normal(T, B, 3 * D)[:, :, D : 2 * D] if highway == "identity" else None
     valid = _prefixes(T, B, make) if padded else None
     if valid is not None and poison:
         for tensor in (u, x, gh):
@@ -96,7 +120,7 @@ def linear_case(seed: int, T: int, B: int, D: int, padded: bool = False, poison:
 
 def _prefixes(T: int, B: int, make: torch.Generator) -> Tensor:
     lengths = torch.randint(0, T + 1, (B,), generator=make)
-    lengths[0] = T * (B % 2)        # all of it, or an all-padding row
+    lengths[0] = T * (B % 2)  # all of it, or an all-padding row
     return torch.arange(T)[:, None] < lengths
 
 
@@ -124,7 +148,7 @@ def scan_and_definition(case: Case):
     return (sru_scan, sru_definition) if "u" in case.tensors else (linear_scan, linear_definition)
 
 
-ROUNDING = {torch.bfloat16: 2.0 ** -8, torch.float16: 2.0 ** -11}      # half the distance of neighbours
+ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}  # half the distance of neighbours
 
 
 def assert_close(found: dict[str, Tensor], exact: dict[str, Tensor], forward: float, backward: float) -> None:

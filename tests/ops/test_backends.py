@@ -1,4 +1,5 @@
 """Which backend a name means, and how a machine that lacks one is told."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -56,6 +57,7 @@ def test_status_reports_a_wrong_result_and_a_failure(monkeypatch):
 
     def broken(*arguments):
         raise OSError("no threading layer")
+
     monkeypatch.setattr(cpu, "sru_forward", wrong)
     assert backend_status()["cpu"] == "no: a scan whose result is 0.25 gave 1.25; report this"
     monkeypatch.setattr(cpu, "sru_forward", broken)

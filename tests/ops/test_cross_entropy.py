@@ -1,4 +1,5 @@
 """The fused output product and cross entropy against torch's separate operations."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,9 @@ def test_rows_left_out_count_for_nothing_even_when_nan(small_blocks):
     valid = torch.tensor([True, False, True, True, False, False] * 2).view(4, 3)
     with torch.no_grad():
         x[~valid.view(-1)] = float("nan")
-    loss, nll = linear_cross_entropy(x.view(4, 3, 7), weight, bias, targets.view(4, 3), valid=valid,
-                                     smoothing=0.1)
+    loss, nll = linear_cross_entropy(
+        x.view(4, 3, 7), weight, bias, targets.view(4, 3), valid=valid, smoothing=0.1
+    )
     kept = valid.view(-1)
     logits = F.linear(x[kept], weight, bias)
     expected = F.cross_entropy(logits, targets[kept], reduction="sum", label_smoothing=0.1)
@@ -119,10 +121,10 @@ def test_compiled_softmax_equals_torch_s(dtype, vocabulary, smoothing, bias):
     ours = cpu.softmax_cross_entropy(found, shift, targets, smoothing, True)
     theirs = cross_entropy._softmax_in_place(expected, shift, targets, smoothing, True)
     tolerance = 1e-12 if dtype == torch.float64 else 2e-6
-    for one, other in list(zip(ours, theirs))[:2 if smoothing else 1]:
+    for one, other in list(zip(ours, theirs))[: 2 if smoothing else 1]:
         assert one.dtype == other.dtype == wide
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    rounding = 2 ** -7 if dtype == torch.bfloat16 else tolerance
+    rounding = 2**-7 if dtype == torch.bfloat16 else tolerance
     torch.testing.assert_close(found, expected, rtol=rounding, atol=tolerance)
     torch.testing.assert_close(cpu.column_sums(found), found.sum(0, dtype=wide), rtol=tolerance, atol=1e-6)
     untouched = logits.clone()

@@ -1,4 +1,5 @@
 """The CUDA kernels compiled without a GPU: to PTX and to machine code, and the PTX run on a small machine."""
+
 import functools
 import re
 
@@ -140,7 +141,7 @@ def flat(shape, *index):
 
 
 FORWARD_ARRAYS = "u x c0 v b mask valid h c_last c".split()
-BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()      # h, c_last: their gradients
+BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()  # h, c_last: their gradients
 
 
 @pytest.mark.slow
@@ -149,11 +150,11 @@ BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()    
 @pytest.mark.parametrize("name, arrays", [("sru_forward", FORWARD_ARRAYS), ("sru_backward", BACKWARD_ARRAYS)])
 def test_offsets_beyond_32_bits(name, arrays, k, span):
     """Run the last thread of a scan of over 2 ** 33 elements, and compare every address it touches."""
-    T, B, D = 3, 70_000, 30_011                     # B · D alone is almost 2 ** 31
-    assert T * B * D * k > 2 ** 33
+    T, B, D = 3, 70_000, 30_011  # B · D alone is almost 2 ** 31
+    assert T * B * D * k > 2**33
     at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
     x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)
-    if k == 4:                                      # the highway input is the last slice of u
+    if k == 4:  # the highway input is the last slice of u
         at.update({skip: at[u] + 4 * 3 * D for skip, u in (("x", "u"), ("gx", "gu")) if u in at})
     chunks = -(-T // span)
     steps = range((chunks - 1) * span, T)
@@ -166,7 +167,7 @@ def test_offsets_beyond_32_bits(name, arrays, k, span):
             indices = [flat((T, B, k, D), t, B - 1, j, D - 1) for t in steps for j in range(3)]
         elif array == "x" or array == "gx" and k == 4:
             indices = [t * x_step + (B - 1) * x_row + D - 1 for t in steps]
-        elif array == "c" and name == "sru_backward":       # after each step, and before the first
+        elif array == "c" and name == "sru_backward":  # after each step, and before the first
             indices = [flat((T, B, D), t, B - 1, D - 1) for t in range(max(0, steps[0] - 1), T)]
         elif array == "c0" and name == "sru_backward":
             indices = [flat((B, D), B - 1, D - 1)] if chunks == 1 else []

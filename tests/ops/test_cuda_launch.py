@@ -1,4 +1,5 @@
 """How the CUDA backend launches a kernel, seen without a GPU: what it hands over, where, and its errors."""
+
 import contextlib
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_forward_hands_over_pointers_sizes_and_options(launches):
     (kernel,) = launches.values()
     assert list(launches) == [("sru_forward", torch.float32, (9, 0))]
     configuration, arguments = kernel.launches[0]
-    assert configuration == (3, 64, ("stream", 0, 77))      # 150 recurrences in blocks of 64
+    assert configuration == (3, 64, ("stream", 0, 77))  # 150 recurrences in blocks of 64
     expected = pointers(u, x, c0, v, b, mask, valid, h, c_last, c)
     assert arguments == (*expected, 5, 3, 50, 5, 31, 3, 300, 100, 1, 1.5)
 
@@ -96,7 +97,7 @@ def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     _, arguments = next(iter(launches.values())).launches[0]
     found = dict(zip(BACKWARD, arguments))
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert arguments[len(BACKWARD):] == (5, 3, 50, 5, 25, 4, 600, 200, 0, 1.0)
+    assert arguments[len(BACKWARD) :] == (5, 3, 50, 5, 25, 4, 600, 200, 0, 1.0)
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
 
@@ -144,7 +145,7 @@ def test_chunks_are_run_twice_with_a_scan_over_them_between(launches, monkeypatc
     assert [arguments[15:20] for _, arguments in backward.launches] == [(5, 3, 50, 2, 32), (5, 3, 50, 2, 24)]
     assert [arguments[7:] for _, arguments in over.launches] == [(3, 3, 50, 3, 0)] * 2
     blocks = {configuration[0] for configuration, _ in forward.launches + backward.launches}
-    assert blocks == {8}                                    # 450 threads
+    assert blocks == {8}  # 450 threads
     assert c_last.shape == (3, 50)
 
 
@@ -156,16 +157,20 @@ def test_the_gates_of_version_2_read_the_state_so_time_stays_whole(launches, mon
     assert [len(kernel.launches) for kernel in launches.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("T, B, D, chunks", [
-    (255, 1, 512, 1),           # short
-    (1000, 32, 4096, 1),        # as wide as the device
-    (1000, 1, 512, 44),         # the square root of 2 T
-    (1000, 16, 512, 8),         # 67,584 threads fill 132 multiprocessors
-    (4096, 0, 512, 1),
-])
+@pytest.mark.parametrize(
+    "T, B, D, chunks",
+    [
+        (255, 1, 512, 1),  # short
+        (1000, 32, 4096, 1),  # as wide as the device
+        (1000, 1, 512, 44),  # the square root of 2 T
+        (1000, 16, 512, 8),  # 67,584 threads fill 132 multiprocessors
+        (4096, 0, 512, 1),
+    ],
+)
 def test_chunks_fill_the_device_and_no_more(launches, monkeypatch, T, B, D, chunks):
-    monkeypatch.setattr(torch.cuda, "get_device_properties",
-                        lambda device: SimpleNamespace(multi_processor_count=132))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132)
+    )
     span = cuda._span(T, B, D, torch.device("cuda"))
     assert abs(cuda._chunks(T, span) - chunks) <= 1 and (chunks > 1) == (span < T)
 

@@ -1,4 +1,5 @@
 """The CUDA kernels' own source, run by numba's simulator on CPU tensors, against the float64 reference."""
+
 import json
 import os
 import subprocess
@@ -15,8 +16,12 @@ def report():
     """What one run of the simulator printed: case -> tensor -> error in units of what is allowed."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parents[1])])
-    run = subprocess.run([sys.executable, str(here / "cuda_simulate.py")], capture_output=True, text=True,
-                         env={**os.environ, "PYTHONPATH": path})
+    run = subprocess.run(
+        [sys.executable, str(here / "cuda_simulate.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -1,4 +1,5 @@
 """What the DLPack capsule of a tensor says, against what torch says."""
+
 import pytest
 import torch
 

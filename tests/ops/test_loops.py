@@ -1,4 +1,5 @@
 """The loops of mgu and pru: plain autograd through the equations, gradients, operators, half precision."""
+
 import pytest
 import torch
 
@@ -36,7 +37,7 @@ over_loops = pytest.mark.parametrize("loop, plain", LOOPS, ids=["mgu", "pru"])
 def problem(T, B, D, dtype=torch.float64, wide=torch.float64):
     u = torch.randn(T, B, 2 * D, dtype=torch.float64).to(dtype).requires_grad_()
     state = torch.randn(B, D, dtype=wide).requires_grad_()
-    weight = (torch.randn(2 * D, D, dtype=torch.float64) * D ** -0.5).to(dtype).requires_grad_()
+    weight = (torch.randn(2 * D, D, dtype=torch.float64) * D**-0.5).to(dtype).requires_grad_()
     lengths = torch.randint(0, T + 1, (B,))
     return u, state, weight, torch.arange(T).unsqueeze(1) < lengths
 
@@ -52,8 +53,10 @@ def test_equals_autograd_through_the_equations(loop, plain, T, B, D, padded):
     weights = [torch.randn_like(tensor) for tensor in expected]
     for a, b in zip(found, expected):
         torch.testing.assert_close(a, b)
-    for a, b in zip(torch.autograd.grad(found, (u, state, weight), weights),
-                    torch.autograd.grad(expected, (u, state, weight), weights)):
+    for a, b in zip(
+        torch.autograd.grad(found, (u, state, weight), weights),
+        torch.autograd.grad(expected, (u, state, weight), weights),
+    ):
         torch.testing.assert_close(a, b)
     with torch.no_grad():
         for a, b in zip(loop(u, state, weight, valid=valid if padded else None), found):
@@ -71,23 +74,31 @@ def test_only_the_last_state_or_only_the_outputs_may_be_used(loop, plain):
     u, state, weight, valid = problem(5, 2, 3)
     for which in (0, 1):
         found = torch.autograd.grad(loop(u, state, weight)[which].sum(), (u, state, weight))
-        expected = torch.autograd.grad(plain(u, state, weight, torch.ones_like(valid))[which].sum(),
-                                       (u, state, weight))
+        expected = torch.autograd.grad(
+            plain(u, state, weight, torch.ones_like(valid))[which].sum(), (u, state, weight)
+        )
         for a, b in zip(found, expected):
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("forward, backward", [(loops._mgu_forward, loops._mgu_backward),
-                                               (loops._pru_forward, loops._pru_backward)], ids=["mgu", "pru"])
+@pytest.mark.parametrize(
+    "forward, backward",
+    [(loops._mgu_forward, loops._mgu_backward), (loops._pru_forward, loops._pru_backward)],
+    ids=["mgu", "pru"],
+)
 def test_operators_are_registered_as_torch_wants(forward, backward):
     u, state, weight, valid = problem(3, 2, 4)
     torch.library.opcheck(forward, (u, state, weight, valid, True))
-    torch.library.opcheck(forward, (u, state, weight, valid, False),
-                          test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        forward, (u, state, weight, valid, False), test_utils=("test_schema", "test_faketensor")
+    )
     _, _, before, gates = forward(u, state, weight, valid, True)
     arguments = (torch.rand_like(before), torch.rand_like(state), before, gates, u, weight, valid)
-    torch.library.opcheck(backward, tuple(tensor.detach() for tensor in arguments),
-                          test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        backward,
+        tuple(tensor.detach() for tensor in arguments),
+        test_utils=("test_schema", "test_faketensor"),
+    )
 
 
 @over_loops

@@ -1,4 +1,5 @@
 """The product whose rows do not influence each other."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,8 +10,10 @@ from seqsru.ops import linear
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("inputs, outputs", [
-    (512, 1536), (37, 111), (7, 33), (64, 1), (650, 3), (7, 5), (128, 15), (31, 16), (256, 700)])
+@pytest.mark.parametrize(
+    "inputs, outputs",
+    [(512, 1536), (37, 111), (7, 33), (64, 1), (650, 3), (7, 5), (128, 15), (31, 16), (256, 700)],
+)
 @torch.no_grad()
 def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(inputs, outputs, threads):
     weight, bias, x = torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(1100, inputs)
@@ -21,8 +24,8 @@ def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(inputs, outputs, 
             whole = linear(x, weight, given)
             for rows in (*range(1, 18), 31, 32, 33, 63, 65, 100, 127, 129, 257, 700):
                 for start in (0, 3):
-                    part = linear(x[start:start + rows], weight, given)
-                    assert torch.equal(part, whole[start:start + rows]), rows
+                    part = linear(x[start : start + rows], weight, given)
+                    assert torch.equal(part, whole[start : start + rows]), rows
     finally:
         torch.set_num_threads(before)
 
@@ -52,7 +55,7 @@ def test_where_gradients_are_wanted_it_is_torchs_own():
     x, weight, bias = torch.randn(3, 5), torch.randn(7, 5, requires_grad=True), torch.randn(7)
     assert torch.equal(linear(x, weight, bias), functional.linear(x, weight, bias))
     assert linear(x, weight, bias).requires_grad
-    gradient, = torch.autograd.grad(linear(x, weight, bias).sum(), weight)
+    (gradient,) = torch.autograd.grad(linear(x, weight, bias).sum(), weight)
     assert torch.allclose(gradient, x.sum(0).expand(7, 5))
 
 
@@ -70,6 +73,7 @@ def test_other_dtypes_autocast_and_graphs_use_torchs_own():
     class Product(torch.nn.Module):
         def forward(self, x, weight):
             return linear(x, weight)
+
     program = torch.export.export(Product(), (x, weight), dynamic_shapes=({0: rows}, None))
     for count in (1, 5, 30):
         x = torch.randn(count, 5)

@@ -1,4 +1,5 @@
 """The definition: by hand, by finite differences, and its written-out gradients by autograd."""
+
 from __future__ import annotations
 
 import math
@@ -14,6 +15,7 @@ from seqsru.ops.reference import accumulation_dtype, linear_loop, sru_loop
 def test_two_steps_by_hand():
     def sigmoid(y):
         return 1 / (1 + math.exp(-y))
+
     u = [(0.5, -1.0, 2.0, 0.25), (-1.5, 0.75, -0.5, 1.0)]
     c, m, v_f, v_r, b_f, b_r, outputs = 0.8, 1.25, 0.3, -0.6, 0.1, -0.2, []
     for u0, u1, u2, skip in u:
@@ -21,16 +23,22 @@ def test_two_steps_by_hand():
         c = f * c + (1 - f) * u0
         outputs.append(skip + (math.tanh(c) - skip) * m * r)
     h, c_last, states = sru_loop(
-        torch.tensor(u, dtype=torch.float64).view(2, 1, 4, 1), None,
+        torch.tensor(u, dtype=torch.float64).view(2, 1, 4, 1),
+        None,
         torch.tensor([[0.8]], dtype=torch.float64),
-        torch.tensor([[v_f], [v_r]], dtype=torch.float64), torch.tensor([[b_f], [b_r]], dtype=torch.float64),
-        torch.tensor([[m]], dtype=torch.float64), None, 1, 1.0)
+        torch.tensor([[v_f], [v_r]], dtype=torch.float64),
+        torch.tensor([[b_f], [b_r]], dtype=torch.float64),
+        torch.tensor([[m]], dtype=torch.float64),
+        None,
+        1,
+        1.0,
+    )
     assert h.flatten().tolist() == pytest.approx(outputs, rel=1e-14)
     assert c_last.item() == pytest.approx(c, rel=1e-14) and states[1].item() == c_last.item()
 
 
 def test_the_highway_scales_x_and_without_one_the_gate_is_all():
-    u, c0, b = torch.zeros(1, 1, 3, 1), torch.full((1, 1), 2.0), torch.zeros(2, 1)     # f = r = 1/2, so c = 1
+    u, c0, b = torch.zeros(1, 1, 3, 1), torch.full((1, 1), 2.0), torch.zeros(2, 1)  # f = r = 1/2, so c = 1
     x = torch.full((1, 1, 1), 10.0)
     assert sru_loop(u, x, c0, None, b, None, None, 0, 3.0)[0].item() == 30 + (1 - 30) * 0.5
     assert sru_loop(u, None, c0, None, b, None, None, 0, 1.0)[0].item() == 0.5

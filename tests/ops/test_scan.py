@@ -1,4 +1,5 @@
 """The operators: gradients, registration, compilers, layouts, and what they refuse."""
+
 from __future__ import annotations
 
 import pytest
@@ -31,18 +32,23 @@ def check_gradients(case, backend):
     """Compare with finite differences."""
     wanted = case.differentiable()
     given = [case.tensors[name].detach().clone().requires_grad_() for name in wanted]
-    assert gradcheck(lambda *values: run(**(case.tensors | dict(zip(wanted, values))), **case.options,
-                                         backend=backend), given)
+    assert gradcheck(
+        lambda *values: run(**(case.tensors | dict(zip(wanted, values))), **case.options, backend=backend),
+        given,
+    )
 
 
 def test_the_gradient_of_one_output_alone():
     for case in (sru_case(32, 5, 3, 4, 2, "identity", "tanh", True), linear_case(33, 5, 3, 4)):
         run, definition = scan_and_definition(case)
         for part in (0, 1):
+
             def alone(scan_):
                 def weighed(**given):
                     return [out if i == part else 0 * out for i, out in enumerate(scan_(**given))]
+
                 return case.run(weighed)
+
             assert_close(alone(run), alone(definition), 1e-13, 1e-12)
 
 
@@ -52,10 +58,10 @@ def test_an_output_that_nobody_reads_needs_no_gradient(backend):
     u = case.tensors["u"].requires_grad_()
     for part in (0, 1):
         outputs = sru_scan(**case.tensors, **case.options, backend=backend)
-        gradient, = torch.autograd.grad(outputs[part].sum(), u)
+        (gradient,) = torch.autograd.grad(outputs[part].sum(), u)
         both = sru_scan(**case.tensors, **case.options, backend=backend)
         zero = torch.zeros_like(both[1 - part])
-        want, = torch.autograd.grad([both[part].sum(), both[1 - part]], u, [torch.ones(()).double(), zero])
+        (want,) = torch.autograd.grad([both[part].sum(), both[1 - part]], u, [torch.ones(()).double(), zero])
         assert torch.equal(gradient, want)
 
 
@@ -63,20 +69,27 @@ def test_a_second_derivative_is_refused():
     case = sru_case(35, 2, 2, 3)
     u = case.tensors["u"].requires_grad_()
     h, _ = sru_scan(**case.tensors, **case.options)
-    gradient, = torch.autograd.grad(h.sum(), u, create_graph=True)
+    (gradient,) = torch.autograd.grad(h.sum(), u, create_graph=True)
     with pytest.raises(RuntimeError, match="no autograd formula was registered"):
         gradient.sum().backward()
 
 
-@pytest.mark.parametrize("case, backend", [
-    (sru_case(36, 3, 2, 5, 2, "identity", "tanh", True, True), "cpu"),
-    (sru_case(37, 3, 2, 5, 1, "none"), "cpu"),
-    (linear_case(39, 3, 2, 5, True), "cpu"), (linear_case(40, 3, 2, 5), "reference")])
+@pytest.mark.parametrize(
+    "case, backend",
+    [
+        (sru_case(36, 3, 2, 5, 2, "identity", "tanh", True, True), "cpu"),
+        (sru_case(37, 3, 2, 5, 1, "none"), "cpu"),
+        (linear_case(39, 3, 2, 5, True), "cpu"),
+        (linear_case(40, 3, 2, 5), "reference"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.*non-leaf Tensor")
 def test_operators_are_registered_as_torch_wants(case, backend):
     is_sru = "u" in case.tensors
-    given = {name: None if value is None else value.clone().requires_grad_(value.is_floating_point())
-             for name, value in case.to(torch.float32).tensors.items()}
+    given = {
+        name: None if value is None else value.clone().requires_grad_(value.is_floating_point())
+        for name, value in case.to(torch.float32).tensors.items()
+    }
     for keep in (True, False):
         if is_sru:
             given["mask"] = None if given["mask"] is None else given["mask"].detach()
@@ -102,8 +115,14 @@ def test_operators_are_registered_as_torch_wants(case, backend):
 # Compilers
 
 
-@pytest.mark.parametrize("case", [sru_case(41, 6, 3, 7, 2, "identity", "tanh", True, True),
-                                  sru_case(42, 6, 3, 7, 1, "project"), linear_case(43, 6, 3, 7, True)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        sru_case(41, 6, 3, 7, 2, "identity", "tanh", True, True),
+        sru_case(42, 6, 3, 7, 1, "project"),
+        linear_case(43, 6, 3, 7, True),
+    ],
+)
 def test_compiles_as_one_graph_with_gradients(case):
     run, _ = scan_and_definition(case)
     torch._dynamo.reset()
@@ -126,6 +145,7 @@ def test_exports_with_any_number_of_steps():
     def given(T):
         tensors = sru_case(T, T, 3, 7, padded=True, poison=False).to(torch.float32).tensors
         return (*(tensors[name] for name in ("u", "x", "c0", "v", "b", "valid")), torch.rand(T, 3, 7))
+
     steps = torch.export.Dim("steps", min=1)
     timed = {0: steps}
     shapes = (timed, timed, None, None, None, timed, timed)
@@ -141,6 +161,7 @@ def test_exports_with_any_number_of_steps():
 
 def test_fake_and_meta_tensors_give_shapes_without_running():
     from torch._subclasses.fake_tensor import FakeTensorMode
+
     with FakeTensorMode():
         u, x, c0, b = torch.empty(4, 2, 3, 5), torch.empty(4, 2, 5), torch.empty(2, 5), torch.empty(2, 5)
         h, c_last = sru_scan(u, x, c0, None, b)
@@ -152,8 +173,9 @@ def test_fake_and_meta_tensors_give_shapes_without_running():
 # The direct call
 
 
-@pytest.mark.parametrize("case", [sru_case(44, 6, 3, 7, 2, "identity", "tanh", True, True),
-                                  linear_case(45, 6, 3, 7, True)])
+@pytest.mark.parametrize(
+    "case", [sru_case(44, 6, 3, 7, 2, "identity", "tanh", True, True), linear_case(45, 6, 3, 7, True)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_gradients_the_operator_is_passed_by(case, dtype, monkeypatch):
     run, _ = scan_and_definition(case)
@@ -178,8 +200,10 @@ def test_without_gradients_the_operator_is_passed_by(case, dtype, monkeypatch):
 def test_strided_arguments_give_what_contiguous_ones_do(backend):
     case = sru_case(46, 5, 3, 8, 2, "identity", "tanh", True, True)
     want = case.run(sru_scan, backend=backend)
-    spread = {name: None if value is None else torch.stack([value, value], -1)[..., 0]
-              for name, value in case.tensors.items()}
+    spread = {
+        name: None if value is None else torch.stack([value, value], -1)[..., 0]
+        for name, value in case.tensors.items()
+    }
     assert not spread["u"].is_contiguous() and spread["x"].stride(2) == 2
     case.tensors.update(spread)
     for name, result in case.run(sru_scan, backend=backend).items():
@@ -192,7 +216,7 @@ def test_x_may_be_a_slice_and_its_gradient_reaches_the_whole(backend):
     case = sru_case(47, 5, 3, 4)
     case.tensors["x"] = wide[:, :, 4:8]
     h, _ = sru_scan(**case.tensors, **case.options, backend=backend)
-    gradient, = torch.autograd.grad(h, wide, case.gh)
+    (gradient,) = torch.autograd.grad(h, wide, case.gh)
     case.tensors["x"] = wide[:, :, 4:8].detach().clone()
     assert torch.equal(gradient[:, :, 4:8], case.run(sru_scan, backend=backend)["gx"])
     assert not gradient[:, :, :4].any() and not gradient[:, :, 8:].any()
@@ -240,57 +264,103 @@ def test_outputs_and_states_have_the_promised_dtypes(dtype):
 
 
 def arguments(**changes):
-    given = {"u": torch.zeros(4, 2, 3, 5), "x": torch.zeros(4, 2, 5), "c0": torch.zeros(2, 5),
-             "v": torch.zeros(2, 5), "b": torch.zeros(2, 5)}
+    given = {
+        "u": torch.zeros(4, 2, 3, 5),
+        "x": torch.zeros(4, 2, 5),
+        "c0": torch.zeros(2, 5),
+        "v": torch.zeros(2, 5),
+        "b": torch.zeros(2, 5),
+    }
     return given | changes
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"u": torch.zeros(4, 2, 15)}, r"u of shape \(T, B, k, D\) with k 3 or 4, found \(4, 2, 15\); view"),
-    ({"u": torch.zeros(4, 2, 5, 5)}, r"k 3 or 4, found \(4, 2, 5, 5\)"),
-    ({"c0": torch.zeros(2, 6)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(2, 6\); project"),
-    ({"c0": torch.zeros(5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(5,\)"),
-    ({"x": torch.zeros(4, 2, 6)}, r"x of shape \(T, B, D\) = \(4, 2, 5\) to go with u, found \(4, 2, 6\)"),
-    ({"u": torch.zeros(4, 2, 4, 5)}, "no x beside a u with k = 4, whose last slice is the highway input"),
-    ({"x": None, "scale": 2.0}, "expected scale = 1 without x, found 2.0; pass x"),
-    ({"b": torch.zeros(10)}, r"b of shape \(2, D\) = \(2, 5\), the forget and reset biases, found \(10,\)"),
-    ({"v": torch.zeros(10)}, r"v of shape \(2, D\) = \(2, 5\), the forget and reset weights, found \(10,\)"),
-    ({"mask": torch.zeros(1, 2, 5)}, r"mask of shape \(B, D\) = \(2, 5\), one draw .* found \(1, 2, 5\)"),
-    ({"mask": torch.zeros(2, 5, requires_grad=True)}, "a mask without gradient, found one that requires it"),
-    ({"valid": torch.ones(2, 4).bool()}, r"valid of shape \(T, B\) = \(4, 2\) to go with u, found \(2, 4\)"),
-    ({"valid": torch.ones(4, 2)}, "valid in bool, True on real tokens, found float32; pass valid != 0"),
-    ({"u": torch.zeros(4, 2, 3, 5).int()}, "u in float64, float32, bfloat16 or float16, found int32"),
-    ({"x": torch.zeros(4, 2, 5).double()}, "x in float32 as u is, found float64; cast it to the dtype of u"),
-    ({"mask": torch.zeros(2, 5).bfloat16()}, "mask in float32 as u is, found bfloat16"),
-    ({"c0": torch.zeros(2, 5).bfloat16()}, "c0 in float32 beside u in float32, found bfloat16; keep states"),
-    ({"v": torch.zeros(2, 5).double()}, "v in float32 beside u in float32, found float64"),
-    ({"u": torch.zeros(4, 2, 3, 5).half(), "x": None, "b": torch.zeros(2, 5).half()},
-     "b in float32 beside u in float16, found float16"),
-    ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as u is, found it on 'meta'; move it there"),
-    ({"x": torch.zeros(4, 2, 5, device="meta")}, "x on 'cpu' as u is, found it on 'meta'"),
-    ({"valid": torch.ones(4, 2, device="meta").bool()}, "valid on 'cpu' as u is, found it on 'meta'"),
-    ({"activation": "tahn"}, r"one of identity, tanh, relu, found 'tahn'; did you mean 'tanh'\?"),
-    ({"activation": "softmax"}, "identity, tanh, relu, found 'softmax'; use one of these"),
-    ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
-    ({"backend": "cuda"}, "backend 'cuda' expected cuda tensors, found tensors on 'cpu'; move them there"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"u": torch.zeros(4, 2, 15)}, r"u of shape \(T, B, k, D\) with k 3 or 4, found \(4, 2, 15\); view"),
+        ({"u": torch.zeros(4, 2, 5, 5)}, r"k 3 or 4, found \(4, 2, 5, 5\)"),
+        ({"c0": torch.zeros(2, 6)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(2, 6\); project"),
+        ({"c0": torch.zeros(5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(5,\)"),
+        (
+            {"x": torch.zeros(4, 2, 6)},
+            r"x of shape \(T, B, D\) = \(4, 2, 5\) to go with u, found \(4, 2, 6\)",
+        ),
+        ({"u": torch.zeros(4, 2, 4, 5)}, "no x beside a u with k = 4, whose last slice is the highway input"),
+        ({"x": None, "scale": 2.0}, "expected scale = 1 without x, found 2.0; pass x"),
+        (
+            {"b": torch.zeros(10)},
+            r"b of shape \(2, D\) = \(2, 5\), the forget and reset biases, found \(10,\)",
+        ),
+        (
+            {"v": torch.zeros(10)},
+            r"v of shape \(2, D\) = \(2, 5\), the forget and reset weights, found \(10,\)",
+        ),
+        ({"mask": torch.zeros(1, 2, 5)}, r"mask of shape \(B, D\) = \(2, 5\), one draw .* found \(1, 2, 5\)"),
+        (
+            {"mask": torch.zeros(2, 5, requires_grad=True)},
+            "a mask without gradient, found one that requires it",
+        ),
+        (
+            {"valid": torch.ones(2, 4).bool()},
+            r"valid of shape \(T, B\) = \(4, 2\) to go with u, found \(2, 4\)",
+        ),
+        ({"valid": torch.ones(4, 2)}, "valid in bool, True on real tokens, found float32; pass valid != 0"),
+        ({"u": torch.zeros(4, 2, 3, 5).int()}, "u in float64, float32, bfloat16 or float16, found int32"),
+        (
+            {"x": torch.zeros(4, 2, 5).double()},
+            "x in float32 as u is, found float64; cast it to the dtype of u",
+        ),
+        ({"mask": torch.zeros(2, 5).bfloat16()}, "mask in float32 as u is, found bfloat16"),
+        (
+            {"c0": torch.zeros(2, 5).bfloat16()},
+            "c0 in float32 beside u in float32, found bfloat16; keep states",
+        ),
+        ({"v": torch.zeros(2, 5).double()}, "v in float32 beside u in float32, found float64"),
+        (
+            {"u": torch.zeros(4, 2, 3, 5).half(), "x": None, "b": torch.zeros(2, 5).half()},
+            "b in float32 beside u in float16, found float16",
+        ),
+        ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as u is, found it on 'meta'; move it there"),
+        ({"x": torch.zeros(4, 2, 5, device="meta")}, "x on 'cpu' as u is, found it on 'meta'"),
+        ({"valid": torch.ones(4, 2, device="meta").bool()}, "valid on 'cpu' as u is, found it on 'meta'"),
+        ({"activation": "tahn"}, r"one of identity, tanh, relu, found 'tahn'; did you mean 'tanh'\?"),
+        ({"activation": "softmax"}, "identity, tanh, relu, found 'softmax'; use one of these"),
+        ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
+        (
+            {"backend": "cuda"},
+            "backend 'cuda' expected cuda tensors, found tensors on 'cpu'; move them there",
+        ),
+    ],
+)
 def test_sru_scan_says_what_is_wrong(changes, message):
     given = arguments(**changes)
     with pytest.raises(ValueError, match=message):
         sru_scan(**given)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"a": torch.zeros(4, 5)}, r"linear_scan: expected a of shape \(T, B, D\), found \(4, 5\); add the axes"),
-    ({"b": torch.zeros(4, 2, 1)}, r"b of the shape of a, \(4, 2, 5\), found \(4, 2, 1\); expand it"),
-    ({"c0": torch.zeros(3, 5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with a, found \(3, 5\); project"),
-    ({"a": torch.zeros(4, 2, 5).long()}, "a in float64, float32, bfloat16 or float16, found int64"),
-    ({"b": torch.zeros(4, 2, 5).half()}, "b in float32 as a is, found float16; cast it to the dtype of a"),
-    ({"c0": torch.zeros(2, 5).double()}, "c0 in float32 beside a in float32, found float64"),
-    ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as a is, found it on 'meta'"),
-    ({"valid": torch.ones(4, 3).bool()}, r"valid of shape \(T, B\) = \(4, 2\) to go with a, found \(4, 3\)"),
-    ({"backend": "cpuu"}, r"found 'cpuu'; did you mean 'cpu'\?"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"a": torch.zeros(4, 5)},
+            r"linear_scan: expected a of shape \(T, B, D\), found \(4, 5\); add the axes",
+        ),
+        ({"b": torch.zeros(4, 2, 1)}, r"b of the shape of a, \(4, 2, 5\), found \(4, 2, 1\); expand it"),
+        ({"c0": torch.zeros(3, 5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with a, found \(3, 5\); project"),
+        ({"a": torch.zeros(4, 2, 5).long()}, "a in float64, float32, bfloat16 or float16, found int64"),
+        (
+            {"b": torch.zeros(4, 2, 5).half()},
+            "b in float32 as a is, found float16; cast it to the dtype of a",
+        ),
+        ({"c0": torch.zeros(2, 5).double()}, "c0 in float32 beside a in float32, found float64"),
+        ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as a is, found it on 'meta'"),
+        (
+            {"valid": torch.ones(4, 3).bool()},
+            r"valid of shape \(T, B\) = \(4, 2\) to go with a, found \(4, 3\)",
+        ),
+        ({"backend": "cpuu"}, r"found 'cpuu'; did you mean 'cpu'\?"),
+    ],
+)
 def test_linear_scan_says_what_is_wrong(changes, message):
     given = {"a": torch.zeros(4, 2, 5), "b": torch.zeros(4, 2, 5), "c0": torch.zeros(2, 5)} | changes
     with pytest.raises(ValueError, match=message):

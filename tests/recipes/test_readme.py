@@ -1,4 +1,5 @@
 """What the README shows is what the package does: its example, its config, its commands, its paths."""
+
 import importlib.util
 import inspect
 import json
@@ -17,9 +18,17 @@ from seqsru.data import synthetic
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = ["tokenizer.vocabulary_size=120", "model.embedding_size=16", "model.encoder.hidden_size=8",
-         "model.decoder.hidden_size=16", "training.epochs=1", "training.tensorboard=false",
-         "training.valid_metric=perplexity", "decoding.length_factor=0", "decoding.length_offset=6"]
+SMALL = [
+    "tokenizer.vocabulary_size=120",
+    "model.embedding_size=16",
+    "model.encoder.hidden_size=8",
+    "model.decoder.hidden_size=16",
+    "training.epochs=1",
+    "training.tensorboard=false",
+    "training.valid_metric=perplexity",
+    "decoding.length_factor=0",
+    "decoding.length_offset=6",
+]
 
 
 def block(language, number=0):
@@ -48,8 +57,9 @@ def test_the_example_is_short_and_runs(tmp_path):
 CONTRACT = module(ROOT / "tests" / "cells" / "test_cell_contract.py")
 
 
-@pytest.mark.parametrize("test", [name for name in dir(CONTRACT) if name.startswith("test_")
-                                  and "torch_cells" not in name])
+@pytest.mark.parametrize(
+    "test", [name for name in dir(CONTRACT) if name.startswith("test_") and "torch_cells" not in name]
+)
 def test_the_ten_line_cell_keeps_the_contract(test, tmp_path, monkeypatch):
     code = block("python", 1)
     body = code.split("class MineCell(Cell):\n")[1].splitlines()
@@ -91,8 +101,24 @@ def test_the_config_trains_and_the_commands_beside_it_work(tmp_path, monkeypatch
     (tmp_path / "en-de.yaml").write_text(block("yaml"), encoding="utf-8")
     assert main(["train", "en-de.yaml", *SMALL]) == 0
     assert re.match(r"perplexity \d+\.\d\d\nseqsru 0\.", capsys.readouterr().out)
-    assert main(["latency", "runs/en-de", "test.en", "--length", "4", "--repeats", "1", "--warmup", "1",
-                 "--json", "latency.json"]) == 0
+    assert (
+        main(
+            [
+                "latency",
+                "runs/en-de",
+                "test.en",
+                "--length",
+                "4",
+                "--repeats",
+                "1",
+                "--warmup",
+                "1",
+                "--json",
+                "latency.json",
+            ]
+        )
+        == 0
+    )
     assert "later tokens" in capsys.readouterr().out
     report = json.loads((tmp_path / "latency.json").read_text(encoding="utf-8"))
     assert report["systems"][0]["steps"] == 5 * 4

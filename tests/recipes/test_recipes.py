@@ -1,4 +1,5 @@
 """Every recipe: configs pass the strict checker, scripts parse, comparison with what is expected works."""
+
 import json
 import re
 import subprocess
@@ -61,9 +62,9 @@ def test_config_comments_every_key_once(path):
 def test_script_parses_and_stops_at_the_first_error(path):
     subprocess.run(["bash", "-n", str(path)], check=True)
     text = path.read_text(encoding="utf-8")
-    if path.name != "install.sh":          # that one is sourced
+    if path.name != "install.sh":  # that one is sourced
         assert text.startswith("#!/usr/bin/env bash\n#")
-        assert "\nset -euo pipefail\ncd \"$(dirname \"${BASH_SOURCE[0]}\")/" in text
+        assert '\nset -euo pipefail\ncd "$(dirname "${BASH_SOURCE[0]}")/' in text
 
 
 @pytest.mark.parametrize("recipe", sorted({path.parent for path in CONFIGS}), ids=name)
@@ -83,8 +84,14 @@ def check(*arguments):
 
 @pytest.fixture
 def expectations(tmp_path):
-    entry = {"what": "BLEU", "file": "bleu.json", "key": "scores.bleu", "expected": 30.0, "tolerance": 1.0,
-             "better": "higher"}
+    entry = {
+        "what": "BLEU",
+        "file": "bleu.json",
+        "key": "scores.bleu",
+        "expected": 30.0,
+        "tolerance": 1.0,
+        "better": "higher",
+    }
     lower = {**entry, "what": "perplexity", "key": "scores.perplexity", "better": "lower"}
     path = tmp_path / "expected.json"
     path.write_text(json.dumps({"sru": [entry, lower], "new": []}))
@@ -92,9 +99,16 @@ def expectations(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("bleu, perplexity, passes", [
-    (30.0, 30.0, True), (29.0, 31.0, True), (99.0, 1.0, True), (28.9, 30.0, False), (30.0, 31.1, False),
-])
+@pytest.mark.parametrize(
+    "bleu, perplexity, passes",
+    [
+        (30.0, 30.0, True),
+        (29.0, 31.0, True),
+        (99.0, 1.0, True),
+        (28.9, 30.0, False),
+        (30.0, 31.1, False),
+    ],
+)
 def test_check(expectations, bleu, perplexity, passes):
     run = expectations.parent / "sru"
     (run / "bleu.json").write_text(json.dumps({"scores": {"bleu": bleu, "perplexity": perplexity}}))
@@ -109,8 +123,12 @@ def test_check_says_what_is_missing(expectations):
     missing_file = check(expectations, folder / "sru")
     (folder / "sru" / "bleu.json").write_text('{"scores": {}}')
     missing_key, unknown = check(expectations, folder / "sru"), check(expectations, folder / "other")
-    for result, message in ((missing_file, "expected BLEU in"), (missing_key, "expected scores.bleu in"),
-                            (unknown, "expected a run named sru or new, found other"), (check(), "RUN")):
+    for result, message in (
+        (missing_file, "expected BLEU in"),
+        (missing_key, "expected scores.bleu in"),
+        (unknown, "expected a run named sru or new, found other"),
+        (check(), "RUN"),
+    ):
         assert message in result.stderr
         assert result.returncode == 2
     unmeasured = check(expectations, folder / "new")
@@ -119,6 +137,7 @@ def test_check_says_what_is_missing(expectations):
 
 
 # ---- Penn Treebank ---------------------------------------------------------------------------------
+
 
 def ptb_model(file, schema, vocabulary=10_000):
     values = config.load(RECIPES / "ptb" / file, schema).values
@@ -131,7 +150,7 @@ def test_the_twins_have_equal_parameters_and_differ_in_the_stack_and_the_epochs_
     assert abs(lstm_count / sru_count - 1) < 0.005
     for section in ("seed", "data", "tokenizer", "batches", "optimizer", "schedule"):
         assert sru[section] == lstm[section], section
-    same_time = {"epochs": 0}                   # as many epochs as fit into it
+    same_time = {"epochs": 0}  # as many epochs as fit into it
     assert {**sru["training"], **same_time} == {**lstm["training"], **same_time}
     assert (sru["model"]["stack"]["cell"]["name"], lstm["model"]["stack"]["cell"]["name"]) == ("sru", "lstm")
     readme = (RECIPES / "ptb" / "README.md").read_text(encoding="utf-8")
@@ -147,13 +166,16 @@ def test_the_paper_s_configuration_has_the_paper_s_size(schema):
 
 # ---- quickstart ------------------------------------------------------------------------------------
 
+
 def test_quickstart_s_splits_share_no_phrase(tmp_path, schema):
     folder = fetch("synthetic", tmp_path)
     values = config.load(RECIPES / "quickstart" / "config.yaml", schema).values
     seen = {}
     for side in ("source", "target"):
-        splits = [(folder / values["data"][split][side].name).read_text(encoding="utf-8").splitlines()
-                  for split in ("train", "valid", "test")]
+        splits = [
+            (folder / values["data"][split][side].name).read_text(encoding="utf-8").splitlines()
+            for split in ("train", "valid", "test")
+        ]
         assert [len(split) for split in splits] == [20_000, 500, 1_000]
         seen[side] = [set(split) for split in splits]
         assert sum(map(len, seen[side])) == len(set().union(*seen[side])) == 21_500
@@ -170,8 +192,12 @@ def test_exact_match(tmp_path):
     script = RECIPES / "quickstart" / "exact_match.py"
 
     def run(made):
-        return subprocess.run([sys.executable, str(script), "source", "right", made, "result.json"],
-                              cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, str(script), "source", "right", made, "result.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
 
     shown = run("made").stdout
     assert "2 of 3 phrases never seen in training are exactly right: 66.67 %" in shown
@@ -187,14 +213,34 @@ def test_ptb_from_raw_data_to_the_number(mirror, tmp_path, monkeypatch, capsys):
     """The steps of recipes/ptb/run.sh with a model too small and a training too short to be any good."""
     monkeypatch.chdir(tmp_path)
     assert main(["fetch", "ptb", "recipes/ptb/data"]) == 0
-    small = ["model.embedding_size=8", "model.stack.hidden_size=8", "model.stack.num_layers=1",
-             "training.epochs=0", "training.steps=2", "training.tensorboard=false", "training.threads=2"]
+    small = [
+        "model.embedding_size=8",
+        "model.stack.hidden_size=8",
+        "model.stack.num_layers=1",
+        "training.epochs=0",
+        "training.steps=2",
+        "training.tensorboard=false",
+        "training.threads=2",
+    ]
     assert main(["train", str(RECIPES / "ptb" / "sru.yaml"), *small]) == 0
     capsys.readouterr()
-    assert main(["evaluate", "recipes/ptb/runs/sru", "--split", "test", "--state", "carried",
-                 "--json", "recipes/ptb/runs/sru/test.json"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "recipes/ptb/runs/sru",
+                "--split",
+                "test",
+                "--state",
+                "carried",
+                "--json",
+                "recipes/ptb/runs/sru/test.json",
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "|tokens:82430|" in shown and "|state:carried|" in shown
     found = json.loads((tmp_path / "recipes/ptb/runs/sru/test.json").read_text(encoding="utf-8"))
-    assert 8_000 < found["perplexity"] < 12_000        # 10,000 types, and chance
+    assert 8_000 < found["perplexity"] < 12_000  # 10,000 types, and chance
     assert found["unknown"] > 0 and found["lines"] == 3761

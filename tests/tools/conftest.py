@@ -1,4 +1,5 @@
 """The programs in tools/ are imported from there."""
+
 import sys
 from pathlib import Path
 

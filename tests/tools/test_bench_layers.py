@@ -1,4 +1,5 @@
 """tools/bench_layers.py at tiny sizes."""
+
 import json
 
 import bench_layers
@@ -15,7 +16,8 @@ def test_compares_every_layer_and_writes_json(tmp_path, capsys):
     report = json.loads(out.read_text())
     assert report["environment"]["versions"]["torch"] == torch.__version__
     assert [(row["pass"], row["layer"]) for row in report["rows"]] == [
-        (what, layer) for what in ("forward", "training") for layer in ("SRU", "LSTM", "GRU", "conv k=3")]
+        (what, layer) for what in ("forward", "training") for layer in ("SRU", "LSTM", "GRU", "conv k=3")
+    ]
     for row in report["rows"]:
         assert 0 < row["ms"]["q1"] <= row["ms"]["median"] <= row["ms"]["q3"]
         assert row["ratio"]["q1"] <= row["ratio"]["median"] <= row["ratio"]["q3"]
@@ -26,6 +28,7 @@ def test_compares_every_layer_and_writes_json(tmp_path, capsys):
 
 def test_every_cell_can_be_compared(capsys):
     from seqsru.cells import CELLS
+
     arguments = ["--sizes", "3x2x8", "--repeats", "1", "--seconds", "0.001", "--layers", ",".join(CELLS)]
     assert bench_layers.main(arguments) == 0
     head = capsys.readouterr().out.splitlines()[1]

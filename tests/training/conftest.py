@@ -1,4 +1,5 @@
 """One thread for models this small: on a busy machine two wait for each other far longer than they work."""
+
 import pytest
 import torch
 

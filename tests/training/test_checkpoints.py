@@ -1,4 +1,5 @@
 """What a checkpoint holds, which one is chosen, and what is refused."""
+
 import json
 
 import pytest
@@ -79,11 +80,15 @@ def test_a_damaged_best_gives_way_to_the_next(tmp_path):
         assert checkpoints.select(tmp_path, "best").step == 1
 
 
-@pytest.mark.parametrize("which, message", [
-    ("best", "expected a good checkpoint, found none"), ("last", "expected a good checkpoint, found none"),
-    ("17", "step-00000017: expected a checkpoint folder, found none"),
-    ("first", "expected best, last or a step number, found 'first'"),
-])
+@pytest.mark.parametrize(
+    "which, message",
+    [
+        ("best", "expected a good checkpoint, found none"),
+        ("last", "expected a good checkpoint, found none"),
+        ("17", "step-00000017: expected a checkpoint folder, found none"),
+        ("first", "expected best, last or a step number, found 'first'"),
+    ],
+)
 def test_a_checkpoint_that_is_not_there(tmp_path, which, message):
     with pytest.raises(CheckpointError, match=message):
         checkpoints.select(tmp_path, which)

@@ -1,4 +1,5 @@
 """The language model's task: its batches, its loss, its validation."""
+
 import pytest
 import tiny
 import torch
@@ -13,13 +14,14 @@ from seqsru.training import LanguageModelTask
 def make(**options):
     words = Words.train(tiny.LINES)
     tokens = TokenStream.from_lines(tiny.LINES, words)
-    return LanguageModelTask(StreamBatches(tokens.tokens, 4, 6, words.eos), tokens,
-                             {"tokenizer": words.fingerprint}, **options)
+    return LanguageModelTask(
+        StreamBatches(tokens.tokens, 4, 6, words.eos), tokens, {"tokenizer": words.fingerprint}, **options
+    )
 
 
 def test_loss_is_the_smoothed_one_and_nll_is_not(tmp_path):
     task, model = make(label_smoothing=0.1), tiny.make(tmp_path).model.eval()
-    *_, last = task.batches(1, 0)                                 # its rows end at different steps
+    *_, last = task.batches(1, 0)  # its rows end at different steps
     assert last.valid is not None
     result = task.loss(model, last, None)
     features, _ = model(last.inputs, None, last.valid)
@@ -36,7 +38,7 @@ def test_the_state_is_carried_from_window_to_window(tmp_path):
     carried = task.loss(model, first, None).carried
     went_on, began = task.loss(model, second, carried), task.loss(model, second, None)
     features, _ = model(torch.cat([first.inputs, second.inputs]))
-    _, nll = model.cross_entropy(features[len(first.inputs):], second.targets)
+    _, nll = model.cross_entropy(features[len(first.inputs) :], second.targets)
     torch.testing.assert_close(went_on.nll, nll.sum())
     assert abs(went_on.nll - began.nll) > 1e-3
 

@@ -1,4 +1,5 @@
 """The optimizers against their formulas, in float64."""
+
 import pytest
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def adam_by_hand(lr, beta1, beta2, eps, coupled=0.0, decoupled=0.0):
         w = w * (1 - lr * decoupled)
         g = gradient + coupled * w
         m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
-        w = w - lr * (m / (1 - beta1 ** t)) / ((v / (1 - beta2 ** t)).sqrt() + eps)
+        w = w - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + eps)
     return w
 
 
@@ -53,8 +54,9 @@ def test_sgd_shrinks_after_the_step_whatever_the_rate():
     torch.testing.assert_close(run("sgd", lr=0.1, shrink=0.25), w)
 
 
-@pytest.mark.parametrize("name, theirs", [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW),
-                                          ("sgd", torch.optim.SGD)])
+@pytest.mark.parametrize(
+    "name, theirs", [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
 def test_defaults_are_those_of_torch_but_for_the_rate(name, theirs):
     parameter = nn.Parameter(START.clone())
     ours = OPTIMIZERS[name]([parameter], lr=0.3).defaults

@@ -1,4 +1,5 @@
 """A run that was stopped, killed or damaged, and gone on with, ends with the bits of one that was not."""
+
 import json
 import os
 import signal
@@ -13,8 +14,12 @@ RECIPES = {
     "adamw, cosine": {},
     "accumulation": {"accumulate": 3, "validate_every": 4},
     "momentum, plateau": {
-        "optimizer": "sgd", "lr": 0.5, "optimizer_options": {"momentum": 0.9, "shrink": 1e-4},
-        "schedule": "plateau", "validate_every": 5, "normalize": "batch",
+        "optimizer": "sgd",
+        "lr": 0.5,
+        "optimizer_options": {"momentum": 0.9, "shrink": 1e-4},
+        "schedule": "plateau",
+        "validate_every": 5,
+        "normalize": "batch",
     },
     "bfloat16": {"precision": "bfloat16"},
 }
@@ -46,11 +51,18 @@ def stop_after(trainer, batches):
     return trainer
 
 
-@pytest.mark.parametrize("recipe, stops", [
-    ("adamw, cosine", [1]), ("adamw, cosine", [5, 2, 9]), ("adamw, cosine", [16]),
-    ("adamw, cosine", [17, 15]), ("accumulation", [1, 2, 13]), ("momentum, plateau", [7, 20]),
-    ("bfloat16", [10]),
-])
+@pytest.mark.parametrize(
+    "recipe, stops",
+    [
+        ("adamw, cosine", [1]),
+        ("adamw, cosine", [5, 2, 9]),
+        ("adamw, cosine", [16]),
+        ("adamw, cosine", [17, 15]),
+        ("accumulation", [1, 2, 13]),
+        ("momentum, plateau", [7, 20]),
+        ("bfloat16", [10]),
+    ],
+)
 def test_interrupted_runs_end_with_the_same_bits(tmp_path, whole, recipe, stops, capfd):
     for batches in stops:
         outcome = stop_after(tiny.make(tmp_path, **RECIPES[recipe]), batches).fit()
@@ -65,7 +77,7 @@ def test_metrics_of_an_interrupted_run_are_those_of_a_whole_one(tmp_path):
     tiny.make(tmp_path / "whole").fit()
     stop_after(tiny.make(tmp_path / "stopped"), 8).fit()
     with open(tmp_path / "stopped" / "metrics.jsonl", "a") as file:
-        file.write('{"kind": "train", "step": 10, "lo')     # what a killed process leaves
+        file.write('{"kind": "train", "step": 10, "lo')  # what a killed process leaves
     tiny.make(tmp_path / "stopped").fit()
 
     def lines(folder):
@@ -95,8 +107,10 @@ def test_more_epochs_go_on_from_the_end(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_loses_only_what_was_not_saved(tmp_path, whole):
-    process = subprocess.Popen([sys.executable, tiny.__file__, str(tmp_path)],
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    process = subprocess.Popen(
+        [sys.executable, tiny.__file__, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if len(list((tmp_path / "checkpoints").glob("step-*"))) >= 7:
@@ -116,16 +130,25 @@ def damage_byte(path):
 
 def cut(path):
     content = (path / "training.safetensors").read_bytes()
-    (path / "training.safetensors").write_bytes(content[:len(content) // 2])
+    (path / "training.safetensors").write_bytes(content[: len(content) // 2])
 
 
-@pytest.mark.parametrize("damage, message", [
-    (damage_byte, r"step-00000020/model\.safetensors: expected sha256 .*; the checkpoint is damaged"),
-    (cut, r"step-00000020/training\.safetensors: expected sha256"),
-    (lambda path: (path / "state.json").unlink(), r"step-00000020/state\.json: expected a file, found none"),
-    (lambda path: (path / "manifest.json").write_text("{"), r"00020/manifest\.json: expected JSON, found"),
-    (lambda path: (path / "manifest.json").write_text("[]"), r"json: expected a JSON object, found list"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (damage_byte, r"step-00000020/model\.safetensors: expected sha256 .*; the checkpoint is damaged"),
+        (cut, r"step-00000020/training\.safetensors: expected sha256"),
+        (
+            lambda path: (path / "state.json").unlink(),
+            r"step-00000020/state\.json: expected a file, found none",
+        ),
+        (
+            lambda path: (path / "manifest.json").write_text("{"),
+            r"00020/manifest\.json: expected JSON, found",
+        ),
+        (lambda path: (path / "manifest.json").write_text("[]"), r"json: expected a JSON object, found list"),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, whole, damage, message):
     stop_after(tiny.make(tmp_path, save_every=5, keep=3), 20).fit()
     damage(tmp_path / "checkpoints" / "step-00000020")

@@ -1,4 +1,5 @@
 """Each schedule against its formula, written out again."""
+
 import math
 
 import pytest
@@ -25,7 +26,7 @@ def test_inverse_sqrt_peaks_at_the_end_of_the_rise():
 def test_noam_is_the_formula_of_the_paper():
     schedule = SCHEDULES["noam"](2.0, warmup=4000, width=256)
     steps = [1, 100, 4000, 4001, 100000]
-    expected = [2.0 * 256 ** -0.5 * min(t ** -0.5, t * 4000 ** -1.5) for t in steps]
+    expected = [2.0 * 256**-0.5 * min(t**-0.5, t * 4000**-1.5) for t in steps]
     assert rates(schedule, steps) == pytest.approx(expected, rel=1e-15)
 
 
@@ -45,7 +46,7 @@ def test_cosine_alone_needs_the_number_of_steps():
 def test_exponential_falls_from_its_epoch_on():
     schedule = SCHEDULES["exponential"](1.0, decay=0.98, start=175)
     found = [schedule.rate(Position(1, epoch, 0)) for epoch in (1, 174, 175, 176, 300)]
-    assert found == pytest.approx([1.0, 1.0, 0.98, 0.98 ** 2, 0.98 ** 126], rel=1e-15)
+    assert found == pytest.approx([1.0, 1.0, 0.98, 0.98**2, 0.98**126], rel=1e-15)
 
 
 def test_plateau_waits_then_falls_to_its_floor():
@@ -67,14 +68,17 @@ def test_plateau_goes_on_where_its_state_was_saved():
     assert rates(first, [1]) == rates(second, [1]) == [0.5]
 
 
-@pytest.mark.parametrize("name, option, value, message", [
-    ("inverse_sqrt", "warmup", 0, "warmup should be at least 1, not 0"),
-    ("cosine", "warmup", -1, "warmup should be at least 0, not -1"),
-    ("cosine", "floor", 2.0, r"floor should be from 0 to 1, not 2\.0"),
-    ("plateau", "factor", -0.5, "factor should be from 0 to 1"),
-    ("exponential", "start", 0, "start should be at least 1"),
-    ("noam", "width", 0, "width should be at least 1"),
-])
+@pytest.mark.parametrize(
+    "name, option, value, message",
+    [
+        ("inverse_sqrt", "warmup", 0, "warmup should be at least 1, not 0"),
+        ("cosine", "warmup", -1, "warmup should be at least 0, not -1"),
+        ("cosine", "floor", 2.0, r"floor should be from 0 to 1, not 2\.0"),
+        ("plateau", "factor", -0.5, "factor should be from 0 to 1"),
+        ("exponential", "start", 0, "start should be at least 1"),
+        ("noam", "width", 0, "width should be at least 1"),
+    ],
+)
 def test_impossible_options_are_refused(name, option, value, message):
     with pytest.raises(ValueError, match=f"schedule {name}: {message}"):
         SCHEDULES[name](1.0, **{option: value})

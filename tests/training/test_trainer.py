@@ -1,4 +1,5 @@
 """The loop, on a task to follow by hand: the loss of a batch is w times the sum of its numbers."""
+
 import json
 import logging
 import sys
@@ -36,7 +37,7 @@ class Sum(Task):
 
     def validate(self, model):
         assert not model.training and not torch.is_grad_enabled()
-        torch.rand(3)                               # must not move the training's generator
+        torch.rand(3)  # must not move the training's generator
         return {"value": self.values.pop(0), "other": float("inf")}
 
 
@@ -48,8 +49,14 @@ class Weight(nn.Module):
 
 def make(folder, batches, schedule="constant", task=None, **options):
     model = Weight()
-    return Trainer(model, task or Sum(batches), OPTIMIZERS["sgd"](model.parameters(), 1.0),
-                   SCHEDULES[schedule](1.0), folder, TrainingOptions(**{"tensorboard": False, **options}))
+    return Trainer(
+        model,
+        task or Sum(batches),
+        OPTIMIZERS["sgd"](model.parameters(), 1.0),
+        SCHEDULES[schedule](1.0),
+        folder,
+        TrainingOptions(**{"tensorboard": False, **options}),
+    )
 
 
 def trained(folder, batches, **options):
@@ -104,7 +111,7 @@ def test_patience_ends_training_after_validations_without_a_new_best(tmp_path, h
     outcome = make(tmp_path, None, task=Sum([[1]], values, higher), epochs=9, patience=2, keep=1).fit()
     assert (outcome.reason, outcome.step, outcome.best_step) == ("patience", 4, 2)
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["step-00000002", "step-00000004"]            # the best and the newest
+    assert kept == ["step-00000002", "step-00000004"]  # the best and the newest
     assert make(tmp_path, None, task=Sum([[1]], []), epochs=9, patience=2).fit().reason == "patience"
 
 
@@ -119,7 +126,12 @@ def test_checkpoints_are_kept_as_asked(tmp_path):
     task = Sum([[1]] * 2, values)
     make(tmp_path, None, task=task, steps=12, validate_every=2, save_every=3, keep=3, keep_best=2).fit()
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
-        "step-00000004", "step-00000008", "step-00000009", "step-00000010", "step-00000012"]
+        "step-00000004",
+        "step-00000008",
+        "step-00000009",
+        "step-00000010",
+        "step-00000012",
+    ]
 
 
 def test_a_gradient_that_is_not_finite_stops_training_before_the_weights_are_touched(tmp_path):
@@ -173,8 +185,10 @@ def test_nothing_is_printed_where_stderr_is_no_terminal(tmp_path, capfd):
     make(tmp_path, [[1]], epochs=2).fit()
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "log").read_text().splitlines() == [
-        "step 1: value 1.00, best 1.00 at step 1", "step 2: value 1.00, best 1.00 at step 1",
-        "stopped at step 2: epochs"]
+        "step 1: value 1.00, best 1.00 at step 1",
+        "step 2: value 1.00, best 1.00 at step 1",
+        "stopped at step 2: epochs",
+    ]
 
 
 def test_a_terminal_gets_a_bar_and_the_validations(tmp_path, monkeypatch, capsys):
@@ -202,14 +216,17 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
     assert not (tmp_path / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("options, message", [
-    ({}, "either epochs or steps, found epochs 0 and steps 0; give one"),
-    ({"epochs": 1, "steps": 1}, "either epochs or steps, found epochs 1 and steps 1"),
-    ({"epochs": 1, "precision": "float16"}, "precision to be float32 or bfloat16, found 'float16'"),
-    ({"epochs": 1, "normalize": "words"}, "normalize to be tokens or batch, found 'words'"),
-    ({"epochs": 1, "accumulate": 0}, "accumulate of at least 1, found 0"),
-    ({"epochs": 1, "clip": -1.0}, r"clip of at least 0, found -1\.0"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "either epochs or steps, found epochs 0 and steps 0; give one"),
+        ({"epochs": 1, "steps": 1}, "either epochs or steps, found epochs 1 and steps 1"),
+        ({"epochs": 1, "precision": "float16"}, "precision to be float32 or bfloat16, found 'float16'"),
+        ({"epochs": 1, "normalize": "words"}, "normalize to be tokens or batch, found 'words'"),
+        ({"epochs": 1, "accumulate": 0}, "accumulate of at least 1, found 0"),
+        ({"epochs": 1, "clip": -1.0}, r"clip of at least 0, found -1\.0"),
+    ],
+)
 def test_options_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainingOptions(**options)

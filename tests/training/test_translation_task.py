@@ -1,4 +1,5 @@
 """Training a translator: what its loss is, what validation gives, and that it goes on to the same bits."""
+
 import signal
 
 import pytest
@@ -26,9 +27,16 @@ def parallel(count):
 def make_task(batches=None, rules=(), valid=None, **options):
     source, target = Words.train(SOURCE), Words.train(TARGET)
     pairs = PairBatches(Pairs.from_lines(parallel(150), source, target), 128, seed=3)
-    return TranslationTask(pairs, valid or parallel(20), source, target, Decoding(beam=2), rules,
-                           {"source tokenizer": source.fingerprint, "target tokenizer": target.fingerprint},
-                           **options)
+    return TranslationTask(
+        pairs,
+        valid or parallel(20),
+        source,
+        target,
+        Decoding(beam=2),
+        rules,
+        {"source tokenizer": source.fingerprint, "target tokenizer": target.fingerprint},
+        **options,
+    )
 
 
 def make(folder, task=None, lr=5e-3, **options):
@@ -37,9 +45,14 @@ def make(folder, task=None, lr=5e-3, **options):
     encoder = Stack("sru", 24, 24, 1, bidirectional=True, options=options_of_cells)
     decoder = Decoder("sru", 24, encoder.output_size, 24, 1, dropout=0.1, options=options_of_cells)
     model = Translator(8, 8, encoder, decoder, 24)
-    return Trainer(model, task or make_task(label_smoothing=0.1), OPTIMIZERS["adam"](model.parameters(), lr),
-                   SCHEDULES["inverse_sqrt"](lr, warmup=20), folder,
-                   TrainingOptions(**{"clip": 1.0, "tensorboard": False, **options}))
+    return Trainer(
+        model,
+        task or make_task(label_smoothing=0.1),
+        OPTIMIZERS["adam"](model.parameters(), lr),
+        SCHEDULES["inverse_sqrt"](lr, warmup=20),
+        folder,
+        TrainingOptions(**{"clip": 1.0, "tensorboard": False, **options}),
+    )
 
 
 def test_loss_is_that_of_the_real_target_tokens(tmp_path):
@@ -81,7 +94,7 @@ def test_validation_may_leave_translating_out(tmp_path):
 
 def test_validation_has_its_beam_and_its_rules(tmp_path):
     assert make_task().decoding.beam == 2 and make_task(valid_beam=1).decoding.beam == 1
-    task = make_task(rules=[ForbiddenTokens(list(range(2, 8)))])              # leaves nothing but <unk>
+    task = make_task(rules=[ForbiddenTokens(list(range(2, 8)))])  # leaves nothing but <unk>
     with torch.no_grad():
         assert task.validate(make(tmp_path, steps=1).model.eval())["bleu"] == 0.0
 

@@ -1,4 +1,5 @@
 """A language model that trains in a second, for the tests of the loop; as a program it trains in a folder."""
+
 import sys
 from pathlib import Path
 
@@ -13,8 +14,17 @@ from seqsru.training import OPTIMIZERS, SCHEDULES, LanguageModelTask, Trainer, T
 LINES = [" ".join("abcdefgh"[(i * k + k) % 8] for k in range(3 + i % 5)) for i in range(57)]
 
 
-def make(folder, *, lines=LINES, optimizer="adamw", schedule="cosine", lr=0.01, optimizer_options=None,
-         schedule_options=None, **options):
+def make(
+    folder,
+    *,
+    lines=LINES,
+    optimizer="adamw",
+    schedule="cosine",
+    lr=0.01,
+    optimizer_options=None,
+    schedule_options=None,
+    **options,
+):
     """A trainer of a model with every dropout, always the same: 15 windows an epoch, the last one ragged."""
     torch.manual_seed(1)
     words = Words.train(LINES)
@@ -24,8 +34,11 @@ def make(folder, *, lines=LINES, optimizer="adamw", schedule="cosine", lr=0.01, 
     windows, valid = StreamBatches(train.tokens, 4, 6, words.eos), TokenStream.from_lines(LINES[:9], words)
     task = LanguageModelTask(windows, valid, {"tokenizer": words.fingerprint}, label_smoothing=0.1)
     return Trainer(
-        model, task, OPTIMIZERS[optimizer](model.parameters(), lr, **optimizer_options or {}),
-        SCHEDULES[schedule](lr, **schedule_options or {}), Path(folder),
+        model,
+        task,
+        OPTIMIZERS[optimizer](model.parameters(), lr, **optimizer_options or {}),
+        SCHEDULES[schedule](lr, **schedule_options or {}),
+        Path(folder),
         TrainingOptions(**{"epochs": 3, "clip": 1.0, "tensorboard": False, "log_every": 5, **options}),
     )
 
