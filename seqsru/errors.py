@@ -1,7 +1,7 @@
 """Every refusal of the package is an object of one grammar: what was expected, what was found, what to do.
 
-A refusal tells its user how to go on; anything else that is raised is a bug. ``setting`` names the argument or
-the setting that is to blame, so that whoever knows where it was given can say so.
+A refusal tells its user how to go on; anything else that is raised is a bug. ``setting`` names the argument
+or the setting that is to blame, so that whoever knows where it was given can say so.
 """
 
 from __future__ import annotations
