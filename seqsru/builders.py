@@ -169,7 +169,7 @@ class Translation(Builder):
             ),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
             "decoding": Section(
-                {**from_signature(Decoding).entries, "rules": rules_section()},
+                {**from_signature(Decoding, skip=["rules"]).entries, "rules": rules_section()},
                 "How translations are searched for, in validation and later.",
             ),
         }

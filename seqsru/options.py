@@ -21,7 +21,7 @@ from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.schema import REQUIRED, Section, Setting, from_signature, kind_text, shown
 
 LOADING = from_signature(build.load, skip=["run"])
-DECODING = from_signature(Decoding)
+DECODING = from_signature(Decoding, skip=["rules"])
 NAMES = {LanguagePipeline: "a language model", TranslationPipeline: "a translation model"}
 CHUNK = 1024  # lines that are worked on together
 
