@@ -164,11 +164,12 @@ class Pieces:
 
     def encode(self, line: str) -> list[int]:
         """Return the ids of the pieces of a line, without ``</s>``."""
-        return self._processor.encode(line)
+        ids: list[int] = self._processor.encode(line)
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; ``</s>`` is dropped, ``<unk>`` becomes `` ⁇ ``."""
-        return self._processor.decode([int(i) for i in ids if i != self.eos])
+        return str(self._processor.decode([int(i) for i in ids if i != self.eos]))
 
     def labels(self, ids: Iterable[int]) -> list[str]:
         """Return the piece of every id, ``</s>`` too: what an attention plot writes at its axes."""
