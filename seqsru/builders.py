@@ -20,10 +20,10 @@ from seqsru.builder import (
 )
 from seqsru.config import Settings
 from seqsru.data import (
+    LineReport,
     PairBatches,
     Pairs,
     ParallelLines,
-    Report,
     StreamBatches,
     Tokenizer,
     TokenStream,
@@ -169,7 +169,7 @@ class Translation(Builder):
             ),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
             "decoding": Section(
-                {**from_signature(Decoding).entries, "rules": rules_section()},
+                {**from_signature(Decoding, skip=["rules"]).entries, "rules": rules_section()},
                 "How translations are searched for, in validation and later.",
             ),
         }
@@ -202,7 +202,7 @@ class Translation(Builder):
         return texts
 
     def stand_in(self, values: Values) -> dict[str, ParallelLines]:
-        pair = ParallelLines("stand-in", ["a"], ["a"], [1], Report("stand-in"))
+        pair = ParallelLines("stand-in", ["a"], ["a"], [1], LineReport("stand-in"))
         return {"train": pair, "valid": pair}
 
     def tokenizer_files(self, values: Values) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 
 from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Hypothesis, beam_search, sample
+from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
 from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
 from seqsru.models.language_model import LanguageModel
 
@@ -132,12 +132,7 @@ class LanguagePipeline:
             start,
             eos=self.tokenizer.eos,
             max_length=torch.tensor([max_length]),
-            beam=beam,
-            penalty="power",
-            alpha=alpha,
-            coverage=0.0,
-            stop="first",
-            n_best=n_best,
+            decoding=Decoding(beam=beam, alpha=alpha, n_best=n_best),
         )
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
 

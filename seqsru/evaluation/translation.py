@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqsru.data.lines import Report
+from seqsru.data.lines import LineReport
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, Rule, Step, beam_search
 from seqsru.models.translator import Translator
@@ -211,9 +211,9 @@ class TranslationPipeline:
                     scores[index] = -math.fsum(value for value, inside in zip(row, kept) if inside)
         return scores
 
-    def cut_report(self, translations: Sequence[Translation], name: str) -> Report:
+    def cut_report(self, translations: Sequence[Translation], name: str) -> LineReport:
         """Return which of the lines named `name` were cut; false where none was."""
-        report = Report(name, len(translations))
+        report = LineReport(name, len(translations))
         for number, translation in enumerate(translations, start=1):
             if translation.cut:
                 report.add("longer than max_source, cut", number)
@@ -238,13 +238,7 @@ class TranslationPipeline:
             start,
             eos=self.target_tokenizer.eos,
             max_length=limits,
-            beam=decoding.beam,
-            penalty=decoding.penalty,
-            alpha=decoding.alpha,
-            coverage=decoding.coverage,
-            stop=decoding.stop,
-            n_best=decoding.n_best,
-            rules=self.rules,
+            decoding=decoding.changed(rules=(*decoding.rules, *self.rules)),
             source_valid=valid,
             with_attention=attention,
         )
