@@ -31,9 +31,9 @@ from seqsru.data import (
     read_parallel,
 )
 from seqsru.decoding import Decoding, Rule
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.pipelines.language import LanguagePipeline
 from seqsru.evaluation.signature import parameters
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.models import LanguageModel
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder

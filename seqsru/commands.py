@@ -12,9 +12,9 @@ from typing import Any
 
 from seqsru import build, config
 from seqsru.data import Report
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.pipelines.language import LanguagePipeline
 from seqsru.evaluation.plots import new_figure, plot_attention
-from seqsru.evaluation.translation import Translation, TranslationPipeline
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.measurements import evaluate, latency, score
 from seqsru.options import (
     add_decoding,

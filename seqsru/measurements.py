@@ -10,10 +10,10 @@ from seqsru import build
 from seqsru.data import DataError, read_lines, read_parallel
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.clock import Target
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.pipelines.language import LanguagePipeline
 from seqsru.evaluation.latency import language_target, measure, table, translation_target
 from seqsru.evaluation.plots import new_figure, plot_latency
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.options import (
     CHUNK,
     DECODING,

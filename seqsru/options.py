@@ -16,8 +16,8 @@ from seqsru.builder import make_rules, rules_section
 from seqsru.data import Report, iter_lines, read_lines
 from seqsru.data.files import write_whole
 from seqsru.decoding import RULES, Decoding
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.schema import REQUIRED, Section, Setting, from_signature, kind_text, shown
 
 LOADING = from_signature(build.load, skip=["run"])

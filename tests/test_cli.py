@@ -17,7 +17,7 @@ from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 import seqsru
 from seqsru import cli
 from seqsru.cli import COMMANDS, main
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.training import Trainer, checkpoints
 
 ROOT = Path(seqsru.__file__).parent.parent

@@ -14,7 +14,7 @@ from seqsru.data.pairs import PairBatch, PairBatches
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Rule
 from seqsru.evaluation.bleu import translation_scores
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.models.translator import Translator
 from seqsru.training.task import BatchLoss, State, Task, check_smoothing
 

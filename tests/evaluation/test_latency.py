@@ -12,8 +12,8 @@ from seqsru.data import Words
 from seqsru.evaluation import clock as clocks
 from seqsru.evaluation import latency, plots
 from seqsru.evaluation.environment import weights_hash
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.models import LanguageModel
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator

@@ -11,7 +11,7 @@ from seqsru.data.lines import ParallelLines, Report
 from seqsru.data.pairs import PairBatches, Pairs
 from seqsru.data.vocabulary import Words
 from seqsru.decoding import Decoding, ForbiddenTokens
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
 from seqsru.training import OPTIMIZERS, SCHEDULES, Trainer, TrainingOptions, TranslationTask
 

@@ -7,7 +7,7 @@ import torch
 
 from seqsru.cells import Stack
 from seqsru.data.vocabulary import Words
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.pipelines.language import LanguagePipeline
 from seqsru.models import LanguageModel
 
 LINES = ["a b c d", "b c", "d d a", ""]

@@ -10,7 +10,7 @@ from seqsru.cells import Stack
 from seqsru.data import Words
 from seqsru.decoding import Decoding, ForbiddenTokens, MinimumLength
 from seqsru.evaluation.plots import plot_attention
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
 
 WORDS = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf und mal plus minus mehr als".split()
@@ -85,7 +85,7 @@ def test_scores_do_not_depend_on_the_batch(monkeypatch):
     pipeline, targets = make(), sentences(len(LINES), seed=5)
     expected = pipeline.score(LINES, targets)
     assert [pipeline.score([line], [target])[0] for line, target in zip(LINES, targets)] == expected
-    monkeypatch.setattr("seqsru.evaluation.translation.SCORED_AT_ONCE", 40)
+    monkeypatch.setattr("seqsru.pipelines.translation.SCORED_AT_ONCE", 40)
     assert pipeline.score(LINES[::-1], targets[::-1])[::-1] == expected
 
 
