@@ -429,7 +429,7 @@ def test_translate_with_rules(run, refused, translation_run):
         "command line: min_lenght is not a setting; did you mean 'min_length'?"
     )
     assert refused("translate", translation_run, "--rule", "min_length.length=0", stdin="one\n") == (
-        "seqsru: min_length: expected a length of at least 1, found 0; leave the rule out"
+        "seqsru: length: expected at least 1, found 0; leave the rule min_length out"
     )
 
 
@@ -539,7 +539,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
     assert refused("evaluate", translation_run, "--split", "valid", "--state", "carried") == (
         "seqsru: evaluate: expected --state with a language model, found a translation model; leave it out"
     )
-    assert "expected some of bleu, chrf, ter, found 'blue'" in refused(
+    assert "metrics: expected one of bleu, chrf, ter, found 'blue'" in refused(
         "evaluate", translation_run, "--split", "valid", "--metrics", "blue"
     )
     assert re.search(

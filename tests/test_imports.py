@@ -29,9 +29,10 @@ ARROWS = {
     "cells": {"ops"},
     "models": {"ops", "cells"},
     "evaluation": LOWER,
-    "training": LOWER | {"evaluation"},
-    "build": LOWER | {"evaluation", "training", "config"},
-    "cli": LOWER | {"evaluation", "training", "config", "build"},
+    "pipelines": LOWER | {"evaluation"},
+    "training": LOWER | {"evaluation", "pipelines"},
+    "build": LOWER | {"evaluation", "pipelines", "training", "config"},
+    "cli": LOWER | {"evaluation", "pipelines", "training", "config", "build"},
     "__main__": {"cli"},
     "__init__": {"cells", "build"},
 }

@@ -6,25 +6,27 @@ the state belongs to sentence ``n // (N // B)``.
 """
 
 from seqsru.decoding.beam import beam_search
+from seqsru.decoding.decoding import BatchBy, Decoding, Stop
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
-from seqsru.decoding.options import Decoding
-from seqsru.decoding.penalties import PENALTIES, STOPS, coverage_penalty
+from seqsru.decoding.penalties import PENALTIES, Penalty, coverage_penalty
 from seqsru.decoding.rules import RULES, ForbiddenTokens, MinimumLength, NoRepeatedNgram, Rule
 from seqsru.decoding.sampling import sample
 
 __all__ = [
     "PENALTIES",
     "RULES",
-    "STOPS",
+    "BatchBy",
     "Decoding",
     "ForbiddenTokens",
     "Hypothesis",
     "Memory",
     "MinimumLength",
     "NoRepeatedNgram",
+    "Penalty",
     "Rule",
     "State",
     "Step",
+    "Stop",
     "beam_search",
     "coverage_penalty",
     "sample",

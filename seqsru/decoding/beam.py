@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from seqsru.decoding.decoding import Decoding
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
-from seqsru.decoding.penalties import check_search
 from seqsru.decoding.rules import Rule
 from seqsru.decoding.search import Search
+from seqsru.errors import Refused
 
 
 @torch.no_grad()
@@ -23,17 +26,11 @@ def beam_search(
     *,
     eos: int,
     max_length: Tensor,
-    beam: int,
-    penalty: str,
-    alpha: float,
-    coverage: float,
-    stop: str,
-    n_best: int,
-    rules: Sequence[Rule] = (),
+    decoding: Decoding,
     source_valid: Tensor | None = None,
     with_attention: bool = False,
 ) -> list[list[Hypothesis]]:
-    """Search the best continuations of each sentence. `Decoding` holds the defaults of the settings.
+    """Search the best continuations of each sentence.
 
     The score of a hypothesis of L tokens, ``</s>`` included, is ``log_prob / lp(L) + coverage * cp``
     (`PENALTIES`, `coverage_penalty`). Each step ranks the 2 * beam best candidates by summed log probability
@@ -55,12 +52,10 @@ def beam_search(
         The token that ends a hypothesis.
     max_length : Tensor of shape (B,), integer
         Most tokens of an output, ``</s>`` included.
-    beam, penalty, alpha, coverage, stop, n_best
-        As in `Decoding`.
-    rules : sequence of Rule
-        Applied in order to the log probabilities of every step.
+    decoding : Decoding
+        How to search; what it says of lengths and batches is the caller's to do.
     source_valid : Tensor of shape (S, B), bool, or None
-        True on real source tokens; needed with `coverage`.
+        True on real source tokens; needed with a coverage penalty.
     with_attention : bool
         Whether hypotheses carry their attention; `step` must then give it.
 
@@ -72,27 +67,17 @@ def beam_search(
 
     Raises
     ------
-    ValueError
-        If a setting cannot be meant, the model gives NaN, or attention is needed and not given.
+    Refused
+        A limit is below 1, the model gives NaN, or attention is needed and not given.
     """
-    check_search(beam, penalty, alpha, coverage, stop, n_best)
     limits = check_limits(start, max_length)
-    if coverage and source_valid is None:
-        raise ValueError("beam_search: expected source_valid with a coverage penalty, found None; pass it")
+    if decoding.coverage and source_valid is None:
+        raise Refused("the source's mask with a coverage penalty", None, "pass it", "source_valid")
+    beam, rules = decoding.beam, decoding.rules
     real = [None] * len(limits) if source_valid is None else list(source_valid.t().cpu().numpy())
-    needs_attention = with_attention or coverage > 0
+    needs_attention = with_attention or decoding.coverage > 0
     searches = [
-        Search(
-            limit,
-            valid,
-            eos=eos,
-            beam=beam,
-            penalty=penalty,
-            alpha=alpha,
-            coverage=coverage,
-            stop=stop,
-            with_attention=with_attention,
-        )
+        Search(limit, valid, eos=eos, decoding=decoding, with_attention=with_attention)
         for limit, valid in zip(limits, real)
     ]
     active, tokens, length = list(searches), start, 0
@@ -104,11 +89,13 @@ def beam_search(
         weights: list[Tensor] | list[None] = [None] * len(active)
         if needs_attention:
             if attention is None:
-                raise ValueError(
-                    "beam_search: expected attention weights from the step, found None; "
-                    "ask the model for them, or use a model that attends"
+                raise Refused(
+                    "attention weights from the step",
+                    None,
+                    "ask the model for them, or use a model that attends",
+                    "with_attention" if with_attention else "coverage",
                 )
-            weights = list(attention.float().cpu().split(width))
+            weights = list(torch.split(attention.float().cpu(), width))
         last = [search.limit == length for search in active]
         limited = _constrain(log_probs, history, last, width, eos, rules)
         candidates = rank(limited, np.stack([search.totals for search in active]), 2 * beam)
@@ -127,25 +114,27 @@ def beam_search(
         tokens = torch.from_numpy(np.concatenate([search.tokens[-1] for search in active])).to(start.device)
         if rules:
             history = torch.cat([history.index_select(0, rows), tokens.unsqueeze(1)], dim=1)
-    return [search.finished[:n_best] for search in searches]
+    return [search.finished[: decoding.n_best] for search in searches]
 
 
 def check_limits(start: Tensor, max_length: Tensor) -> list[int]:
-    """Return `max_length` as numbers, or raise ValueError where it does not fit `start`."""
+    """Return `max_length` as numbers, or refuse it where it does not fit `start`."""
     if start.dim() != 1 or max_length.shape != start.shape:
-        raise ValueError(
-            f"decoding: expected start and max_length of one shape (B,), found "
-            f"{tuple(start.shape)} and {tuple(max_length.shape)}; give one of each a sentence"
+        raise Refused(
+            "start and max_length of one shape (B,)",
+            f"{tuple(start.shape)} and {tuple(max_length.shape)}",
+            "give one of each a sentence",
+            "max_length",
         )
     limits = [int(limit) for limit in max_length.tolist()]
     if limits and min(limits) < 1:
-        raise ValueError(
-            f"decoding: expected max_length of at least 1, found {min(limits)}; </s> is a token too"
-        )
+        raise Refused("at least 1", min(limits), "</s> is a token too", "max_length")
     return limits
 
 
-def rank(log_probs: Tensor, totals: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rank(
+    log_probs: Tensor, totals: NDArray[Any], count: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return each sentence's best candidates, summed log probability down, then flat index up.
 
     Sums are float64: two candidates of one row tie only where their float32 log probabilities do. No row can
@@ -167,7 +156,7 @@ def rank(log_probs: Tensor, totals: np.ndarray, count: int) -> tuple[np.ndarray,
 
     Raises
     ------
-    ValueError
+    Refused
         If a log probability is NaN.
     """
     sentences, width = totals.shape
@@ -184,9 +173,10 @@ def rank(log_probs: Tensor, totals: np.ndarray, count: int) -> tuple[np.ndarray,
         values, tokens = log_probs.sort(dim=1, descending=True, stable=True)
     best = values.cpu().numpy().astype(np.float64)
     if np.isnan(best).any():
-        raise ValueError(
-            "beam_search: expected log probabilities, found NaN; the weights are damaged or "
-            "training diverged: load another checkpoint"
+        raise Refused(
+            "log probabilities",
+            "NaN",
+            "the weights are damaged or training diverged: load another checkpoint",
         )
     sums = (totals.reshape(-1, 1) + best).reshape(sentences, -1)
     words = tokens.cpu().numpy().reshape(sentences, -1)

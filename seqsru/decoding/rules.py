@@ -2,9 +2,12 @@
 
 # Annotations are read at run time: the settings of a rule are its constructor's arguments.
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from seqsru.errors import Refused
 
 
 class Rule(ABC):
@@ -38,11 +41,9 @@ class MinimumLength(Rule):
         Fewest tokens of an output, ``</s>`` included.
     """
 
-    def __init__(self, length: int):
+    def __init__(self, length: int) -> None:
         if length < 1:
-            raise ValueError(
-                f"min_length: expected a length of at least 1, found {length}; leave the rule out"
-            )
+            raise Refused("at least 1", length, "leave the rule min_length out", "length")
         self.length = length
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
@@ -63,18 +64,20 @@ class ForbiddenTokens(Rule):
         The forbidden token numbers.
     """
 
-    def __init__(self, tokens: list[int]):
+    def __init__(self, tokens: list[int]) -> None:
         if not tokens:
-            raise ValueError("forbid: expected at least one token number, found none; leave the rule out")
+            raise Refused("at least one token number", "none", "leave the rule forbid out", "tokens")
         self.tokens = sorted(set(tokens))
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
         """Forbid the tokens."""
         vocabulary = log_probs.shape[1]
         if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
-            raise ValueError(
-                f"forbid: expected token numbers from 0 to {vocabulary - 1}, found "
-                f"{self.tokens}; take them from the target tokenizer"
+            raise Refused(
+                f"token numbers from 0 to {vocabulary - 1}",
+                self.tokens,
+                "take them from the target tokenizer",
+                "tokens",
             )
         log_probs = log_probs.clone()
         log_probs[:, self.tokens] = -torch.inf
@@ -90,11 +93,9 @@ class NoRepeatedNgram(Rule):
         Length of the sequences that may not repeat.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         if size < 1:
-            raise ValueError(
-                f"no_repeat_ngram: expected a size of at least 1, found {size}; leave the rule out"
-            )
+            raise Refused("at least 1", size, "leave the rule no_repeat_ngram out", "size")
         self.size = size
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
@@ -110,4 +111,8 @@ class NoRepeatedNgram(Rule):
         return log_probs.masked_fill(hits > 0, -torch.inf)
 
 
-RULES = {"min_length": MinimumLength, "forbid": ForbiddenTokens, "no_repeat_ngram": NoRepeatedNgram}
+RULES: dict[str, Callable[..., Rule]] = {
+    "min_length": MinimumLength,
+    "forbid": ForbiddenTokens,
+    "no_repeat_ngram": NoRepeatedNgram,
+}

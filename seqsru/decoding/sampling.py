@@ -11,6 +11,7 @@ from torch import Tensor
 from seqsru.decoding.beam import check_limits
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
 from seqsru.decoding.rules import Rule
+from seqsru.errors import Refused
 
 
 @torch.no_grad()
@@ -59,18 +60,17 @@ def sample(
 
     Raises
     ------
-    ValueError
+    Refused
         If a setting cannot be meant, or nothing is left to choose from.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(
-            f"temperature: expected a finite number above 0, found {temperature}; "
-            "for the likeliest token set top_k to 1"
+        raise Refused(
+            "a finite number above 0", temperature, "for the likeliest token set top_k to 1", "temperature"
         )
     if top_k < 0:
-        raise ValueError(f"top_k: expected at least 0, found {top_k}; 0 keeps every token")
+        raise Refused("at least 0", top_k, "0 keeps every token", "top_k")
     if not 0 < top_p <= 1:
-        raise ValueError(f"top_p: expected above 0 and at most 1, found {top_p}; 1 keeps every token")
+        raise Refused("above 0 and at most 1", top_p, "1 keeps every token", "top_p")
     limits = check_limits(start, max_length)
     outputs: list[list[int]] = [[] for _ in limits]
     sums = [0.0] * len(limits)
@@ -109,10 +109,7 @@ def _draw(log_probs: Tensor, uniform: Tensor, temperature: float, top_k: int, to
     if top_k:
         ordered, tokens = ordered[:, :top_k], tokens[:, :top_k]
     if not (ordered[:, 0] > -torch.inf).all():
-        raise ValueError(
-            "sample: expected a token to choose from, found none or NaN; "
-            "loosen the rules, or load another checkpoint"
-        )
+        raise Refused("a token to choose from", "none or NaN", "loosen the rules, or load another checkpoint")
     sums = ordered.softmax(dim=1).cumsum(dim=1)
     sums = torch.cat([torch.zeros_like(sums[:, :1]), sums], dim=1)  # (N, choices + 1), from 0 up
     size = (sums[:, :-1] < top_p * sums[:, -1:]).sum(dim=1, keepdim=True)  # choices in the nucleus

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from seqsru.decoding.decoding import Decoding
 from seqsru.decoding.hypothesis import Hypothesis
 from seqsru.decoding.penalties import PENALTIES, coverage_penalty
 
 
 class Search:
-    """One sentence's side of `beam_search`, which explains the settings.
+    """One sentence's side of `beam_search`, which explains the arguments.
 
     Parameters
     ----------
     limit : int
         Most tokens of an output, ``</s>`` included.
     valid : ndarray of shape (S,), bool, or None
-        True on real source positions; needed with `coverage`.
-    eos, beam, penalty, alpha, coverage, stop, with_attention
+        True on real source positions; needed with a coverage penalty.
+    eos, decoding, with_attention
         As in `beam_search`.
 
     Attributes
@@ -37,29 +41,24 @@ class Search:
     def __init__(
         self,
         limit: int,
-        valid: np.ndarray | None,
+        valid: NDArray[Any] | None,
         *,
         eos: int,
-        beam: int,
-        penalty: str,
-        alpha: float,
-        coverage: float,
-        stop: str,
+        decoding: Decoding,
         with_attention: bool,
-    ):
-        self.limit, self.valid = limit, valid
-        self.eos, self.beam, self.stop = eos, beam, stop
-        self.penalty, self.alpha, self.coverage = PENALTIES[penalty], alpha, coverage
-        self.with_attention = with_attention
+    ) -> None:
+        self.limit, self.valid, self.eos, self.with_attention = limit, valid, eos, with_attention
+        self.beam, self.stop, self.coverage = decoding.beam, decoding.stop, decoding.coverage
+        self.penalty, self.alpha = PENALTIES[decoding.penalty], decoding.alpha
         self.totals = np.zeros(1)
-        self.parents: list[np.ndarray] = []
-        self.tokens: list[np.ndarray] = []
+        self.parents: list[NDArray[Any]] = []
+        self.tokens: list[NDArray[Any]] = []
         self.attention: list[Tensor] = []  # for each step, the weights of the rows before it
         self.finished: list[Hypothesis] = []
         self.done = False
 
     def advance(
-        self, totals: np.ndarray, parents: np.ndarray, tokens: np.ndarray, attention: Tensor | None
+        self, totals: NDArray[Any], parents: NDArray[Any], tokens: NDArray[Any], attention: Tensor | None
     ) -> None:
         """Take one step's candidates, best first.
 

@@ -126,8 +126,8 @@ def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int |
         raise Refused("one or two systems", len(decoders), "compare two at a time", "decoders")
     if len(stepless) == 1 and len(decoders) == 2:
         raise Refused(
-            "two decoders with steps or two without",
-            f"only {stepless[0]} without",
+            "two with steps or two without",
+            f"{stepless[0]} alone without any",
             "compare like with like",
             "decoders",
         )

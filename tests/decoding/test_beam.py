@@ -1,23 +1,32 @@
 """Beam search: the best of everything when wide enough, and exactly its description when not."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from seqsru.decoding import PENALTIES, STOPS, Decoding, MinimumLength, beam_search, coverage_penalty
+from seqsru.decoding import PENALTIES, Decoding, MinimumLength, Stop, beam_search, coverage_penalty
 from seqsru.decoding.beam import rank
+from seqsru.errors import Refused
 from tests.decoding.fakes import EOS, Fake, every_output, plain_beam
 
-SETTINGS = {"beam": 3, "penalty": "power", "alpha": 1.0, "coverage": 0.0, "stop": "first", "n_best": 1}
+STOPS = get_args(Stop)
 
 
-def search(fake, limits, **changed):
+def search(fake, limits, *, source_valid=None, with_attention=False, **settings):
     memory, state = fake.begin()
-    settings = {**SETTINGS, **changed}
-    if "n_best" not in changed:
-        settings["n_best"] = settings["beam"]
+    beam = settings.pop("beam", 3)
     return beam_search(
-        fake.step, memory, state, fake.start(), eos=EOS, max_length=torch.tensor(limits), **settings
+        fake.step,
+        memory,
+        state,
+        fake.start(),
+        eos=EOS,
+        max_length=torch.tensor(limits),
+        decoding=Decoding(**{"beam": beam, "n_best": beam, **settings}),
+        source_valid=source_valid,
+        with_attention=with_attention,
     )
 
 
@@ -114,12 +123,7 @@ def test_a_twenty_line_model():
             torch.tensor([0]),
             eos=0,
             max_length=torch.tensor([5]),
-            beam=beam,
-            penalty="none",
-            alpha=1.0,
-            coverage=0.0,
-            stop="first",
-            n_best=1,
+            decoding=Decoding(beam=beam, penalty="none"),
         )
         assert [h.tokens for h in hypotheses] == [best]
         assert hypotheses[0].log_prob == pytest.approx(np.log(0.6 * 0.5 if beam == 1 else 0.4 * 0.9))
@@ -166,7 +170,7 @@ def test_neighbours_change_nothing():
             fake.start()[one],
             eos=EOS,
             max_length=torch.tensor([limit]),
-            **{**SETTINGS, "beam": 4, "n_best": 4},
+            decoding=Decoding(beam=4, n_best=4),
         )
         assert alone == together[sentence]
 
@@ -216,7 +220,7 @@ def test_equal_scores_keep_the_order_they_finished_in():
         torch.tensor([1]),
         eos=0,
         max_length=torch.tensor([3]),
-        **{**SETTINGS, "beam": 4, "n_best": 4},
+        decoding=Decoding(beam=4, n_best=4),
     )
     assert [h.tokens for h in hypotheses] == [[0], [1, 0], [1, 1, 0], [1, 2, 0]]
     assert [h.score for h in hypotheses] == [-1.0] * 4
@@ -225,7 +229,7 @@ def test_equal_scores_keep_the_order_they_finished_in():
 def test_forced_length():
     """A minimum equal to the maximum fixes the length: `</s>` comes at max_length whatever the rule says."""
     fake = Fake(6, 2, seed=0)
-    for rules in ([MinimumLength(5)], [MinimumLength(9)]):
+    for rules in ((MinimumLength(5),), (MinimumLength(9),)):
         found = search(fake, [5, 5], beam=3, rules=rules)
         assert [[len(h.tokens) for h in hypotheses] for hypotheses in found] == [[5, 5, 5]] * 2
 
@@ -248,10 +252,9 @@ def test_coverage_penalty_is_finite():
     ],
 )
 def test_impossible_settings(changed, message):
-    with pytest.raises(ValueError, match=message):
-        search(Fake(5, 1), [4], **changed)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message) as caught:
         Decoding(**{"beam": 3, **changed})
+    assert [caught.value.setting] == list(changed)
 
 
 @pytest.mark.parametrize(
@@ -262,11 +265,25 @@ def test_impossible_settings(changed, message):
         ({"max_source": 1}, "max_source: expected at least 2, a token and </s>, found 1"),
         ({"length_factor": -0.5}, "length_factor: expected a finite number of at least 0, found -0.5"),
         ({"length_offset": -2}, r"length_offset: .* at least 1, found 2.0 \+ -2"),
+        ({"rules": ("min_length",)}, "rules: expected rules of .*, found min_length; make them first"),
     ],
 )
 def test_impossible_translation_settings(changed, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message) as caught:
         Decoding(**changed)
+    assert [caught.value.setting] == list(changed)
+
+
+def test_some_settings_changed():
+    decoding = Decoding(beam=3)
+    assert decoding.changed() == decoding
+    assert decoding.changed(n_best=2, stop="all") == Decoding(beam=3, n_best=2, stop="all")
+    with pytest.raises(
+        Refused, match=r"a setting of decoding \(beam, .*\), found 'bean'; did you mean 'beam'\?"
+    ):
+        decoding.changed(bean=2)
+    with pytest.raises(Refused, match="n_best: expected 1 to the beam's 3, found 4"):
+        decoding.changed(n_best=4)
 
 
 def test_longest_output():
@@ -275,21 +292,21 @@ def test_longest_output():
 
 
 def test_impossible_input():
-    with pytest.raises(ValueError, match=r"one shape \(B,\), found \(2,\) and \(1,\)"):
+    with pytest.raises(Refused, match=r"one shape \(B,\), found \(2,\) and \(1,\)"):
         search(Fake(5, 2), [4])
-    with pytest.raises(ValueError, match="max_length of at least 1, found 0"):
+    with pytest.raises(Refused, match="max_length: expected at least 1, found 0; </s> is a token too"):
         search(Fake(5, 2), [4, 0])
-    with pytest.raises(ValueError, match="source_valid with a coverage penalty, found None"):
+    with pytest.raises(Refused, match="source_valid: expected .* with a coverage penalty, found None"):
         search(Fake(5, 1), [4], coverage=0.1)
     broken = Fake(5, 1)
     broken.table[:] = torch.nan
-    with pytest.raises(ValueError, match="expected log probabilities, found NaN"):
+    with pytest.raises(Refused, match="expected log probabilities, found NaN"):
         search(broken, [4])
 
     def blind(tokens, memory, state):
         return torch.zeros(len(tokens), 3), None, state
 
-    with pytest.raises(ValueError, match="expected attention weights from the step, found None"):
+    with pytest.raises(Refused, match="with_attention: expected attention weights from the step, found None"):
         beam_search(
             blind,
             (),
@@ -298,5 +315,5 @@ def test_impossible_input():
             eos=0,
             max_length=torch.tensor([3]),
             with_attention=True,
-            **SETTINGS,
+            decoding=Decoding(),
         )

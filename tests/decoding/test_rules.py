@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from seqsru.decoding import RULES, ForbiddenTokens, MinimumLength, NoRepeatedNgram, beam_search
+from seqsru.decoding import RULES, Decoding, ForbiddenTokens, MinimumLength, NoRepeatedNgram, beam_search
+from seqsru.errors import Refused
 from tests.decoding.fakes import EOS, Fake
 
 EXAMPLES = {"min_length": {"length": 4}, "forbid": {"tokens": [2, 3]}, "no_repeat_ngram": {"size": 2}}
@@ -20,13 +21,7 @@ def test_every_rule_decodes(name):
         fake.start(),
         eos=EOS,
         max_length=torch.tensor([9, 9, 9]),
-        beam=4,
-        penalty="power",
-        alpha=1.0,
-        coverage=0.0,
-        stop="all",
-        n_best=4,
-        rules=[RULES[name](**EXAMPLES[name])],
+        decoding=Decoding(beam=4, stop="all", n_best=4, rules=(RULES[name](**EXAMPLES[name]),)),
     )
     for hypotheses in found:
         for hypothesis in hypotheses:
@@ -62,15 +57,21 @@ def test_forbidden_tokens(rule, history, forbidden):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: MinimumLength(0), "min_length: expected a length of at least 1, found 0"),
-        (lambda: ForbiddenTokens([]), "forbid: expected at least one token number, found none"),
-        (lambda: NoRepeatedNgram(0), "no_repeat_ngram: expected a size of at least 1, found 0"),
+        (lambda: MinimumLength(0), "length: expected at least 1, found 0; leave the rule min_length out"),
+        (
+            lambda: ForbiddenTokens([]),
+            "tokens: expected at least one token number, found none; leave the rule forbid out",
+        ),
+        (
+            lambda: NoRepeatedNgram(0),
+            "size: expected at least 1, found 0; leave the rule no_repeat_ngram out",
+        ),
         (
             lambda: ForbiddenTokens([7])(torch.zeros(1, 5), torch.zeros(1, 0), 0),
-            r"forbid: expected token numbers from 0 to 4, found \[7\]",
+            r"tokens: expected token numbers from 0 to 4, found \[7\]; take them from the target tokenizer",
         ),
     ],
 )
 def test_impossible_rules(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         make()

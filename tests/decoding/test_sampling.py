@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seqsru.decoding import ForbiddenTokens, sample
+from seqsru.errors import Refused
 from tests.decoding.fakes import EOS, Fake
 
 
@@ -113,5 +114,5 @@ def test_a_seed_repeats_and_sentences_that_end_change_nothing():
     ],
 )
 def test_impossible_settings(changed, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         draw(Fake(3, 1), [4], **changed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqsru.cells import CELLS, Stack
-from seqsru.decoding import beam_search
+from seqsru.decoding import Decoding, beam_search
 from seqsru.models import ATTENTIONS, Decoder, Translator
 
 EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 4, 400
@@ -67,13 +67,8 @@ def test_learns_to_reverse(encoder, decoder, attention):
         state,
         torch.full((100,), EOS),
         eos=EOS,
-        beam=3,
-        penalty="power",
         max_length=torch.full((100,), 12),
-        alpha=1.0,
-        coverage=0.0,
-        stop="first",
-        n_best=1,
+        decoding=Decoding(beam=3),
     )
     right = [best.tokens == target[:, row][real[:, row]].tolist() for row, (best,) in enumerate(found)]
     assert sum(right) >= 80
