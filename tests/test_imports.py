@@ -22,6 +22,7 @@ PARTS = {
 }
 LOWER = {"ops", "cells", "models", "data", "decoding"}
 ARROWS = {
+    "errors": set(),
     "ops": set(),
     "data": set(),
     "decoding": set(),
@@ -69,7 +70,7 @@ def forbidden(files):
         names = Path(path).with_suffix("").parts
         own = part_of(names)
         for module in imported(source, list(names[:-1])):
-            if part_of(module) != own and part_of(module) not in ARROWS[own]:
+            if part_of(module) not in {own, "errors", *ARROWS[own]}:
                 yield path, part_of(module)
 
 

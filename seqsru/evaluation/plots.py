@@ -132,8 +132,9 @@ def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
     size = len(score.labels)
     longest = max(map(len, score.labels))
     cell = 0.24 + 0.085 * len(str(counts.max()))  # room for the largest count
-    side = cell * size
-    figure = new_figure(path, width=2.0 + 0.08 * longest + side, height=1.2 + 0.08 * longest + side)
+    side = max(1.8, cell * size)
+    width = 2.0 + 0.08 * longest + side
+    figure = new_figure(path, width=width, height=1.2 + 0.08 * longest + side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for row in range(size):
@@ -148,7 +149,8 @@ def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
     axes.set_title(
         f"accuracy {score.accuracy:.4f}, macro F1 {score.macro_f1:.4f}, {score.total} lines", fontsize=9
     )
-    figure.colorbar(image, ax=axes, label="share of the gold label")
+    # a bar as long as the matrix and always as thin
+    figure.colorbar(image, ax=axes, label="share of the gold label", fraction=0.3 / width, aspect=side / 0.15)
     figure.savefig(path, dpi=150)
 
 

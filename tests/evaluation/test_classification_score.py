@@ -53,20 +53,6 @@ def test_the_definitions_of_scikit_learn(seed):
     assert score.macro_f1 == pytest.approx(sum(expected[label][2] for label in present) / len(present))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_against_scikit_learn(seed):
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
-    draw = random.Random(seed)
-    labels = ["x", "y", "z"]
-    gold, found = (draw.choices(labels, [5, 2, 1], k=40) for _ in range(2))
-    score = classification_score(gold, found, labels)
-    assert score.accuracy == pytest.approx(metrics.accuracy_score(gold, found))
-    assert score.macro_f1 == pytest.approx(metrics.f1_score(gold, found, average="macro", zero_division=0))
-    assert [list(row) for row in score.counts] == metrics.confusion_matrix(
-        gold, found, labels=labels
-    ).tolist()
-
-
 def test_as_plain_values():
     plain = classification_score(GOLD, FOUND, ["a", "b", "c"]).as_dict()
     assert json.loads(json.dumps(plain)) == plain
