@@ -30,14 +30,14 @@ from seqsru.data import (
     read_lines,
     read_parallel,
 )
-from seqsru.decoding import Decoding, Rule
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.decoding import Decoding
 from seqsru.evaluation.signature import parameters
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import LanguageModel
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.schema import Schema, Section, Setting, from_signature, registry
 from seqsru.training import LanguageModelTask, TranslationTask
 
@@ -183,7 +183,6 @@ class Translation(Builder):
                 "source_tokenizer",
                 "target_tokenizer",
                 "decoding",
-                "rules",
                 "fingerprints",
             ],
         )
@@ -245,34 +244,30 @@ class Translation(Builder):
         pairs = Pairs.from_lines(texts["train"], source, target)
         with settings.at("batches"):
             batches = PairBatches(pairs, seed=values["seed"], **values["batches"])
-        decoding, rules = self.search(settings)
+        decoding = self.search(settings)
         options = {name: values["training"][name] for name in self.task_section().entries}
         prints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         with settings.at("training"):
-            return TranslationTask(
-                batches, texts["valid"], source, target, decoding, rules, prints, **options
-            )
+            return TranslationTask(batches, texts["valid"], source, target, decoding, prints, **options)
 
     def reports(self, task: TranslationTask) -> list[str]:
         return [str(task.batch_source.report)]
 
-    def search(self, settings: Settings) -> tuple[Decoding, list[Rule]]:
+    def search(self, settings: Settings) -> Decoding:
         """How the settings say that translations are searched for."""
         options = dict(settings.values["decoding"])
         with settings.at("decoding"):
             rules = make_rules(options.pop("rules"))
-            return Decoding(**options), rules
+            return Decoding(**options, rules=tuple(rules))
 
     def pipeline(
         self, settings: Settings, model: Translator, tokenizers: Mapping[str, Tokenizer]
     ) -> TranslationPipeline:
-        decoding, rules = self.search(settings)
         return TranslationPipeline(
             model,
             tokenizers["source tokenizer"],
             tokenizers["target tokenizer"],
-            decoding=decoding,
-            rules=rules,
+            decoding=self.search(settings),
         )
 
     def fields(self, values: Values, model: nn.Module) -> dict[str, object]:

@@ -8,13 +8,10 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 from seqsru import build, config
-from seqsru.data import LineReport
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.data import Report
 from seqsru.evaluation.plots import new_figure, plot_attention
-from seqsru.evaluation.translation import Translation, TranslationPipeline
 from seqsru.measurements import evaluate, latency, score
 from seqsru.options import (
     add_decoding,
@@ -31,6 +28,8 @@ from seqsru.options import (
     say,
     use_threads,
 )
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.schema import describe, from_signature
 
 GENERATION = from_signature(LanguagePipeline.generate, skip=["self", "prompt"])
@@ -146,7 +145,7 @@ def _translate(options: argparse.Namespace) -> int:
     if options.plot is not None:
         new_figure("line.png", width=1.0, height=1.0)  # is matplotlib there? asked before the work
         options.plot.mkdir(parents=True, exist_ok=True)
-    cut, number = LineReport(str(options.file or "<stdin>")), 0
+    cut, number = Report(str(options.file or "<stdin>")), 0
     with output(options.output) as stream, progress(options.output) as bar:
         for lines in chunks(options.file):
             wanted = options.attention or options.plot is not None
@@ -156,7 +155,8 @@ def _translate(options: argparse.Namespace) -> int:
                 if translation.cut:
                     cut.add("longer than max_source, cut", number)
                 if options.plot is not None and translation.attention is not None:
-                    plot_attention(translation, options.plot / f"line-{number}.png")
+                    labels = translation.source_labels, translation.target_labels
+                    plot_attention(translation.attention, *labels, options.plot / f"line-{number}.png")
             stream.flush()
             bar.update(len(lines))
     if cut:
@@ -167,31 +167,13 @@ def _translate(options: argparse.Namespace) -> int:
 def _write(translation: Translation, index: int, options: argparse.Namespace, stream) -> None:
     """Write one line's translation in the form that was asked for."""
     if options.json:
-        found = {"index": index, **_plain(translation, options.attention)}
+        found = {"index": index, **translation.as_dict(options.attention)}
         print(json.dumps(found, ensure_ascii=False), file=stream)
     elif options.moses:
         for one in (translation, *translation.alternatives):
             print(f"{index} ||| {one.text} ||| log_prob= {one.log_prob:.6f} ||| {one.score:.6f}", file=stream)
     else:
         print(translation.text, file=stream)
-
-
-def _plain(translation: Translation, attention: bool) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "text": translation.text,
-        "score": translation.score,
-        "log_prob": translation.log_prob,
-        "tokens": translation.tokens,
-    }
-    if attention:
-        weights = translation.attention
-        plain |= {
-            "attention": None if weights is None else weights.tolist(),
-            "source_labels": translation.source_labels,
-            "target_labels": translation.target_labels,
-        }
-    plain["alternatives"] = [_plain(other, attention) for other in translation.alternatives]
-    return plain
 
 
 def generate(parser: argparse.ArgumentParser) -> None:

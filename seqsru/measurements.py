@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ from seqsru import build
 from seqsru.data import read_lines, read_parallel
 from seqsru.errors import Refused
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
-from seqsru.evaluation.clock import Target
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.latency import language_target, measure, table, translation_target
+from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.latency import measure
+from seqsru.evaluation.latency_report import table
 from seqsru.evaluation.plots import new_figure, plot_latency
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.options import (
     CHUNK,
     DECODING,
@@ -34,9 +32,11 @@ from seqsru.options import (
     use_threads,
     write_json,
 )
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.schema import from_signature
 
-MEASURING = from_signature(measure, skip=["targets", "lines"])
+MEASURING = from_signature(measure, skip=["decoders", "lines"])
 STATES = ("carried", "separate")
 METRICS = ("bleu", "chrf", "ter")
 
@@ -151,7 +151,7 @@ def _perplexity(options: argparse.Namespace, run: build.Run, file: Path) -> int:
     for name, value in found.values().items():
         print(f"{name} {value:.4f}")
     print(signature)
-    write_json(options.json, {**found.values(), **asdict(found), "data": str(file), "signature": signature})
+    write_json(options.json, {**found.as_dict(), "data": str(file), "signature": signature})
     return 0
 
 
@@ -180,7 +180,7 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
         with output(options.translations) as stream:
             stream.writelines(text + "\n" for text in texts)
     scores = translation_scores(texts, pair.target, metrics)
-    used = replace(pipeline.decoding, **settings)
+    used = pipeline.decoding.changed(**settings)
     signature = run.signed(
         {
             "data": source.name,
@@ -204,7 +204,7 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
         compared = paired_bootstrap(baseline, texts, pair.target, metrics)
         for comparison in compared:
             print(comparison.line)
-        report["comparison"] = {name: asdict(one) for name, one in zip(metrics, compared)}
+        report["comparison"] = {name: one.as_dict() for name, one in zip(metrics, compared)}
     write_json(options.json, report)
     return 0
 
@@ -258,7 +258,7 @@ def _latency(options: argparse.Namespace) -> int:
     )
     lines = [line for line in read_lines(files[0]).lines if line.strip()][: options.first]
     targets = [_target(name, run, options.beam) for name, run in zip(names, runs)]
-    report: dict[str, Any] = measure(targets, lines, **complete(options, MEASURING))
+    report = measure(targets, lines, **complete(options, MEASURING))
     protocol = report["protocol"]
     signatures = [
         run.signed(
@@ -282,14 +282,14 @@ def _latency(options: argparse.Namespace) -> int:
     return 0
 
 
-def _target(name: str, run: build.Run, beam: int | None) -> Target:
+def _target(name: str, run: build.Run, beam: int | None) -> TimedDecoder:
     if isinstance(run.pipeline, LanguagePipeline):
         if beam is not None:
             raise ValueError(
                 "latency: expected --beam with a translation model, found a language model; leave it out"
             )
-        return language_target(name, run.pipeline)
-    return translation_target(name, run.pipeline, beam)
+        return run.pipeline.timed(name)
+    return run.pipeline.timed(name, beam=beam)
 
 
 def _files(options: argparse.Namespace, run: build.Run, command: str) -> list[Path]:

@@ -16,8 +16,8 @@ from seqsru.builder import make_rules, rules_section
 from seqsru.data import LineReport, iter_lines, read_lines
 from seqsru.data.files import write_whole
 from seqsru.decoding import RULES, Decoding
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.schema import REQUIRED, Section, Setting, from_signature, kind_text, shown
 
 LOADING = from_signature(build.load, skip=["run"])
@@ -111,9 +111,8 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 
 def decoding(options: argparse.Namespace, pipeline: TranslationPipeline) -> dict[str, Any]:
     """The settings of the search that were given; rules that were are added to the pipeline's."""
-    rules = config.resolve(rules_section(), options.rule or []).values
-    pipeline.rules = (*pipeline.rules, *make_rules(rules))
-    return given(options, DECODING)
+    rules = make_rules(config.resolve(rules_section(), options.rule or []).values)
+    return {**given(options, DECODING), "rules": (*pipeline.decoding.rules, *rules)}
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

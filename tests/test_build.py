@@ -434,7 +434,7 @@ def test_a_translation_run(translation_run):
     assert told[0].endswith("valid.src + " + str(run.parent / "valid.tgt") + ": 12 lines")
     assert told[1].endswith("train.tgt: 60 lines")
     pipeline = seqsru.load(run)
-    assert pipeline.decoding.beam == 2 and pipeline.rules == ()
+    assert pipeline.decoding.beam == 2 and pipeline.decoding.rules == ()
     assert len(pipeline.translate(["one", ""])) == 2
     assert pipeline.score(["one"], ["ONE"])[0] < 0
 
@@ -462,7 +462,7 @@ def test_one_joint_sentencepiece_model(texts, tmp_path):
     assert {path.name for path in (tmp_path / "run").glob("*.model")} == {"tokenizer.model"}
     pipeline = seqsru.load(tmp_path / "run")
     assert pipeline.source_tokenizer is pipeline.target_tokenizer
-    assert [type(rule).__name__ for rule in pipeline.rules] == ["NoRepeatedNgram"]
+    assert [type(rule).__name__ for rule in pipeline.decoding.rules] == ["NoRepeatedNgram"]
     Words(["<unk>", "<eos>", *map(str, range(38))]).save(tmp_path / "run", "tokenizer")
     with pytest.raises(CheckpointError, match="expected the source tokenizer with sha256"):
         seqsru.load(tmp_path / "run")

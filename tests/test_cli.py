@@ -17,7 +17,7 @@ from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 import seqsru
 from seqsru import cli
 from seqsru.cli import COMMANDS, main
-from seqsru.evaluation.translation import TranslationPipeline
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.training import Trainer, checkpoints
 
 ROOT = Path(seqsru.__file__).parent.parent
@@ -539,7 +539,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
     assert refused("evaluate", translation_run, "--split", "valid", "--state", "carried") == (
         "seqsru: evaluate: expected --state with a language model, found a translation model; leave it out"
     )
-    assert "expected some of bleu, chrf, ter, found 'blue'" in refused(
+    assert "metrics: expected one of bleu, chrf, ter, found 'blue'" in refused(
         "evaluate", translation_run, "--split", "valid", "--metrics", "blue"
     )
     assert re.search(

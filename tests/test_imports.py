@@ -22,6 +22,7 @@ PARTS = {
 }
 LOWER = {"ops", "cells", "models", "data", "decoding"}
 ARROWS = {
+    "errors": set(),
     "ops": set(),
     "data": set(),
     "decoding": set(),
@@ -29,9 +30,10 @@ ARROWS = {
     "cells": {"ops"},
     "models": {"ops", "cells"},
     "evaluation": LOWER,
-    "training": LOWER | {"evaluation"},
-    "build": LOWER | {"evaluation", "training", "config"},
-    "cli": LOWER | {"evaluation", "training", "config", "build"},
+    "pipelines": LOWER | {"evaluation"},
+    "training": LOWER | {"evaluation", "pipelines"},
+    "build": LOWER | {"evaluation", "pipelines", "training", "config"},
+    "cli": LOWER | {"evaluation", "pipelines", "training", "config", "build"},
     "__main__": {"cli"},
     "__init__": {"cells", "build"},
 }
@@ -68,7 +70,7 @@ def forbidden(files):
         names = Path(path).with_suffix("").parts
         own = part_of(names)
         for module in imported(source, list(names[:-1])):
-            if part_of(module) != own and part_of(module) not in ARROWS[own]:
+            if part_of(module) not in {own, "errors", *ARROWS[own]}:
                 yield path, part_of(module)
 
 

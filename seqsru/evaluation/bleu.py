@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from seqsru.errors import Refused, check_known
+
+METRICS = ("bleu", "chrf", "ter")
 RESAMPLES = 1000
 SEED = "12345"
 
@@ -60,6 +63,11 @@ class Comparison:
     p_value: float
     signature: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """The attributes by name, as plain JSON values."""
+        values = asdict(self)
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}
+
     @property
     def line(self) -> str:
         """The comparison in one line."""
@@ -86,7 +94,7 @@ def translation_scores(
 
     Raises
     ------
-    ValueError
+    Refused
         The counts differ, there are no lines, or a metric is unknown.
     """
     _check_counts({"translations": hypotheses}, references)
@@ -117,7 +125,7 @@ def paired_bootstrap(
 
     Raises
     ------
-    ValueError
+    Refused
         The counts differ, there are no lines, or a metric is unknown.
     """
     from sacrebleu.significance import PairedTest
@@ -153,28 +161,29 @@ def paired_bootstrap(
     return comparisons
 
 
-def _metrics(names: Sequence[str]) -> dict:
+def _metrics(names: Sequence[str]) -> dict[str, Any]:
     """Return sacrebleu's metrics of those names, with its own defaults."""
-    from sacrebleu.metrics import BLEU, CHRF, TER
-
-    known = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
     for name in names:
-        if name not in known:
-            raise ValueError(
-                f"metrics: expected some of {', '.join(known)}, found {name!r}; choose among these"
-            )
+        check_known(METRICS, metrics=name)
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+
+    known = dict(zip(METRICS, (BLEU, CHRF, TER)))
     return {name: known[name]() for name in names}
 
 
 def _check_counts(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> None:
     for name, lines in systems.items():
         if len(lines) != len(references):
-            raise ValueError(
-                f"bleu: expected a reference for each of the {len(lines)} lines of the {name}, "
-                f"found {len(references)} references; check that both are of the same test set"
+            raise Refused(
+                f"a reference for each of the {len(lines)} lines of the {name}",
+                f"{len(references)} references",
+                "check that both are of the same test set",
+                "references",
             )
     if not references:
-        raise ValueError("bleu: expected at least one line to score, found none; check the test files")
+        raise Refused("at least one line to score", "none", "check the test files", "references")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Target:
+class TimedDecoder:
     """A decoder to measure.
 
     Attributes
@@ -20,9 +20,11 @@ class Target:
     name : str
         What the report calls it.
     model : Module
-        Has ``begin`` and ``step``; both are looked up on this object each time `decode` needs them.
-    eos : int
-        Output that ends a sentence; a forced length forbids it until the last token.
+        Has ``begin`` and ``step``; both are looked up on this object each time `decode` needs them. Without
+        steps, a line is one call of the model.
+    eos : int or None
+        Output that ends a sentence; a forced length forbids it until the last token. None: there are no
+        steps, as in a classifier.
     decoder : str
         How it decodes, for people: ``beam 5``.
     decode : callable
@@ -32,9 +34,15 @@ class Target:
 
     name: str
     model: Any
-    eos: int
+    eos: int | None
     decoder: str
     decode: Callable[[str, int | None], object]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
 
 @dataclass
@@ -44,7 +52,7 @@ class Readings:
     Attributes
     ----------
     begin : tuple of int
-        Start and end of ``begin``.
+        Start and end of ``begin``, or of the call of a model without steps.
     steps : list of tuple of int
         Start and end of each step, and how long the meter itself kept the search waiting after it.
     """
@@ -66,12 +74,14 @@ class Readings:
 
 
 @contextmanager
-def watched(target: Target, length: int | None, timed: bool = True) -> Iterator[list[Readings]]:
-    """Put a clock around ``begin`` and ``step`` of a target's model until the context ends.
+def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> Iterator[list[Readings]]:
+    """Put a clock around ``begin`` and ``step`` of a decoder's model until the context ends.
+
+    Of a model without steps, ``forward`` takes the place of ``begin``.
 
     Parameters
     ----------
-    target : Target
+    decoder : TimedDecoder
         Decoder whose model is watched.
     length : int or None
         Forced number of tokens: the end is forbidden before it. None: the model ends where it wants.
@@ -83,39 +93,51 @@ def watched(target: Target, length: int | None, timed: bool = True) -> Iterator[
     list of Readings
         One entry a call of ``begin``, filled as the decoder runs; zeros where `timed` is False.
     """
-    model, device = target.model, next(target.model.parameters()).device
-    begin, step = model.begin, model.step
-    end_token = torch.tensor([target.eos], device=device)
+    model, device = decoder.model, decoder.device
     calls: list[Readings] = []
     tokens = 0
 
     def read() -> int:
         return now(device) if timed else 0
 
-    def timed_begin(*arguments: object, **options: object):
-        nonlocal tokens
-        tokens = 0
-        start = read()
-        result = begin(*arguments, **options)
-        calls.append(Readings((start, read())))
-        return result
+    def timed_reading(read_source: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_begin(*arguments: object, **options: object) -> Any:
+            nonlocal tokens
+            tokens = 0
+            start = read()
+            result = read_source(*arguments, **options)
+            calls.append(Readings((start, read())))
+            return result
 
-    def timed_step(*arguments: object, **options: object):
-        nonlocal tokens
-        tokens += 1
-        start = read()
-        log_probs, attention, state = step(*arguments, **options)
-        end = read()
-        if length is not None and tokens < length:
-            log_probs = log_probs.index_fill(1, end_token, float("-inf"))
-        calls[-1].steps.append((start, end, read() - end))
-        return log_probs, attention, state
+        return timed_begin
 
-    model.begin, model.step = timed_begin, timed_step  # found on the object before the methods of its class
+    def timed_stepping(step: Callable[..., Any], eos: int) -> Callable[..., Any]:
+        end_token = torch.tensor([eos], device=device)
+
+        def timed_step(*arguments: object, **options: object) -> Any:
+            nonlocal tokens
+            tokens += 1
+            start = read()
+            log_probs, attention, state = step(*arguments, **options)
+            end = read()
+            if length is not None and tokens < length:
+                log_probs = log_probs.index_fill(1, end_token, float("-inf"))
+            calls[-1].steps.append((start, end, read() - end))
+            return log_probs, attention, state
+
+        return timed_step
+
+    if decoder.eos is None:
+        clocks = {"forward": timed_reading(model.forward)}
+    else:
+        clocks = {"begin": timed_reading(model.begin), "step": timed_stepping(model.step, decoder.eos)}
+    for name, clock in clocks.items():
+        setattr(model, name, clock)  # found on the object before the methods of its class
     try:
         yield calls
     finally:
-        del model.begin, model.step
+        for name in clocks:
+            delattr(model, name)
 
 
 def now(device: torch.device) -> int:

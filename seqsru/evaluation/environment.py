@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from importlib import metadata
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -14,7 +15,26 @@ from torch import nn
 PACKAGES = ("seqsru", "torch", "numba", "numba-cuda", "numpy", "sentencepiece", "sacrebleu", "safetensors")
 
 
-def environment(device: torch.device) -> dict[str, object]:
+class Environment(TypedDict):
+    """The machine of a measurement; what an operating system does not tell is None.
+
+    ``threads`` are torch's, ``affinity`` the cores that this process may use, ``load_average`` of 1, 5 and 15
+    minutes, ``versions`` of the installed packages.
+    """
+
+    device: str
+    device_name: str
+    cpu: str
+    cores: int | None
+    threads: int
+    affinity: list[int] | None
+    load_average: list[float] | None
+    system: str
+    python: str
+    versions: dict[str, str]
+
+
+def environment(device: torch.device) -> Environment:
     """Describe the machine a measurement runs on, at the moment of the call.
 
     Parameters
@@ -24,10 +44,8 @@ def environment(device: torch.device) -> dict[str, object]:
 
     Returns
     -------
-    dict
-        JSON-able: ``device``, ``device_name``, ``cpu``, ``cores``, ``threads`` (torch's), ``affinity`` (the
-        cores this process may use), ``load_average`` (1, 5 and 15 minutes), ``system``, ``python`` and
-        ``versions`` of the installed packages. What an operating system does not tell is None.
+    Environment
+        JSON-able.
     """
     return {
         "device": device.type,

@@ -11,38 +11,51 @@ Five times are kept apart, in milliseconds:
 ``model_steps``   the step of the model alone, without the first
 ``encoding``      ``begin`` alone
 ``sentences``     text in to text out, in calls of their own, without any clock inside
+
+A decoder without steps, such as a classifier, has the last two; its ``encoding`` is the call of its model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 
-from seqsru.evaluation.clock import Target, now, watched
+from seqsru.errors import Refused, check_at_least
+from seqsru.evaluation.clock import TimedDecoder, now, watched
 from seqsru.evaluation.environment import environment, weights_hash
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.translation import Translation, TranslationPipeline
+from seqsru.evaluation.latency_report import (
+    TIMES,
+    LatencyReport,
+    Ratio,
+    Spread,
+    SystemReport,
+    TimeName,
+    Times,
+    summary,
+)
 
-TIMES = ("first_token", "later_tokens", "model_steps", "encoding", "sentences")
+STEPLESS: tuple[TimeName, ...] = ("encoding", "sentences")  # the times of a decoder without steps
+COMPARED: tuple[TimeName, ...] = ("first_token", "later_tokens", "sentences")
+
+Gathered = dict[TimeName, list[int]]  # nanoseconds
 
 
 def measure(
-    targets: Sequence[Target],
+    decoders: Sequence[TimedDecoder],
     lines: Sequence[str],
     *,
     length: int | None = None,
     repeats: int = 3,
     warmup: int = 3,
     threads: int = 1,
-) -> dict[str, Any]:
+) -> LatencyReport:
     """Measure one decoder, or two by turns, at batch 1.
 
     Parameters
     ----------
-    targets : sequence of Target
+    decoders : sequence of TimedDecoder
         One decoder, or two that are compared. Two take turns line by line, and the first to go changes.
     lines : sequence of str
         Lines to decode, one at a time; empty lines are left out.
@@ -58,36 +71,31 @@ def measure(
 
     Returns
     -------
-    dict
-        JSON-able report: ``protocol``, ``environment``, ``systems`` (for each the times named at the top of
-        this module: n, mean, p50, p90, p99, max and the percentiles 0 to 100, in milliseconds) and ``ratio``
-        (None for one decoder).
+    LatencyReport
+        JSON-able.
 
     Raises
     ------
-    ValueError
-        No line to decode, a count below its least value, or no line that gave a second token.
+    Refused
+        No line to decode, a count below its least value, no line that gave a second token, or a forced length
+        for a decoder without steps.
     """
     lines = [line for line in lines if line.strip()]
-    _check(len(targets) in (1, 2), "one or two systems", len(targets), "compare two at a time")
-    _check(len(lines) > 0, "a line with text in it", "none", "give it the sentences that it shall decode")
-    _check(repeats >= len(targets), f"{len(targets)} or more repeats", repeats, "raise repeats")
-    _check(warmup >= 1, "1 or more warm-up lines", warmup, "the first call compiles and allocates")
-    _check(length is None or length >= 2, "a forced length of 2 or more", length, "the first is kept apart")
-    _check(threads >= 1, "1 or more threads", threads, "raise threads")
+    _check(decoders, lines, length, repeats)
+    check_at_least(1, warmup=warmup, threads=threads)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        surroundings = environment(next(targets[0].model.parameters()).device)
-        warmups = [_warm_up(target, lines, length, warmup) for target in targets]
-        passes: list[list[dict[str, list[int]]]] = [[] for _ in targets]
+        surroundings = environment(decoders[0].device)
+        warmups = [_warm_up(decoder, lines, length, warmup) for decoder in decoders]
+        passes: list[list[Gathered]] = [[] for _ in decoders]
         for repeat in range(repeats):
-            for gathered in passes:
-                gathered.append({name: [] for name in TIMES})
+            for decoder, gathered in zip(decoders, passes):
+                gathered.append({name: [] for name in _times(decoder)})
             for i, line in enumerate(lines):
-                turns = list(enumerate(targets))
-                for which, target in turns[::-1] if (repeat + i) % 2 else turns:
-                    _time_line(target, line, length, passes[which][-1])
+                turns = list(enumerate(decoders))
+                for which, decoder in turns[::-1] if (repeat + i) % 2 else turns:
+                    _time_line(decoder, line, length, passes[which][-1])
     finally:
         torch.set_num_threads(threads_before)
     return {
@@ -101,150 +109,101 @@ def measure(
             "warmup_lines": warmup,
             "threads": threads,
             "clock": "perf_counter_ns",
-            "turns": "line by line" if len(targets) == 2 else None,
+            "turns": "line by line" if len(decoders) == 2 else None,
         },
         "environment": surroundings,
         "systems": [
-            _system(target, steps, gathered) for target, steps, gathered in zip(targets, warmups, passes)
+            _system(decoder, steps, gathered) for decoder, steps, gathered in zip(decoders, warmups, passes)
         ],
-        "ratio": _ratio(targets, passes) if len(targets) == 2 else None,
+        "ratio": _ratio(decoders, passes) if len(decoders) == 2 else None,
     }
 
 
-def language_target(name: str, pipeline: LanguagePipeline) -> Target:
-    """Measure ``generate``: each line is a prompt, and the same draw continues it every time."""
-
-    def decode(line: str, length: int | None) -> list[str]:
-        return pipeline.generate(line) if length is None else pipeline.generate(line, max_length=length)
-
-    return Target(name, pipeline.model, pipeline.tokenizer.eos, "sampling", decode)
-
-
-def translation_target(name: str, pipeline: TranslationPipeline, beam: int | None = None) -> Target:
-    """Measure ``translate`` with the pipeline's own settings, or another beam."""
-    width = pipeline.decoding.beam if beam is None else beam
-
-    def decode(line: str, length: int | None) -> list[Translation]:
-        if length is None:
-            return pipeline.translate([line], beam=width, n_best=1)
-        return pipeline.translate([line], beam=width, n_best=1, length_factor=0.0, length_offset=length)
-
-    return Target(name, pipeline.model, pipeline.target_tokenizer.eos, f"beam {width}", decode)
-
-
-def summary(nanoseconds: Sequence[int]) -> dict[str, Any]:
-    """n, mean, P50, P90, P99, max and all percentiles of a list of times, in milliseconds.
-
-    Percentiles interpolate linearly between the two nearest of the sorted times, as numpy's do by default.
-    """
-    times = sorted(nanoseconds)
-
-    def at(percent: float) -> float:
-        place = (len(times) - 1) * percent / 100
-        low = int(place)
-        high = min(low + 1, len(times) - 1)
-        return (times[low] + (times[high] - times[low]) * (place - low)) / 1e6
-
-    return {
-        "n": len(times),
-        "mean": sum(times) / len(times) / 1e6,
-        "p50": at(50),
-        "p90": at(90),
-        "p99": at(99),
-        "max": times[-1] / 1e6,
-        "percentiles": [at(percent) for percent in range(101)],
-    }
-
-
-def table(report: dict[str, Any]) -> str:
-    """Lay a report out for people: one row a time, one block a system, the environment below."""
-    protocol, surroundings = report["protocol"], report["environment"]
-    rows = [f"{'milliseconds, batch 1':<36}{'n':>7}{'mean':>9}{'P50':>9}{'P90':>9}{'P99':>9}{'max':>9}"]
-    for system in report["systems"]:
-        rows.append(
-            f"{system['name']} ({system['decoder']}, {system['parameters'] / 1e6:.2f} M parameters, "
-            f"weights {system['weights']})"
+def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int | None, repeats: int) -> None:
+    """Refuse what cannot be measured or compared."""
+    stepless = [decoder.name for decoder in decoders if decoder.eos is None]
+    if len(decoders) not in (1, 2):
+        raise Refused("one or two systems", len(decoders), "compare two at a time", "decoders")
+    if len(stepless) == 1 and len(decoders) == 2:
+        raise Refused(
+            "two with steps or two without",
+            f"{stepless[0]} alone without any",
+            "compare like with like",
+            "decoders",
         )
-        for name in TIMES:
-            times = system[name]
-            rows.append(
-                f"  {name.replace('_', ' '):<34}{times['n']:>7}"
-                + "".join(f"{times[key]:>9.3f}" for key in ("mean", "p50", "p90", "p99", "max"))
-            )
-    if report["ratio"] is not None:
-        for name, ratio in report["ratio"]["p50"].items():
-            rows.append(
-                f"{report['ratio']['of']} / {report['ratio']['to']}, P50 of {name.replace('_', ' ')}: "
-                f"{ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f} in "
-                f"{len(ratio['repeats'])} repeats)"
-            )
-    mode = "natural length" if protocol["length"] is None else f"forced length {protocol['length']}"
-    rows.append(
-        f"{mode}, {protocol['lines']} lines x {protocol['repeats']} repeats after "
-        f"{protocol['warmup_lines']} warm-up lines "
-        f"({', '.join(str(system['warmup_steps']) for system in report['systems'])} steps)"
-    )
-    rows.append(
-        f"{surroundings['device_name']}, {protocol['threads']} thread(s) of {surroundings['cores']} "
-        f"cores, load {surroundings['load_average']}, torch {surroundings['versions'].get('torch')}"
-    )
-    return "\n".join(rows) + "\n"
+    if not lines:
+        raise Refused("a line with text in it", "none", "give the sentences that shall be decoded", "lines")
+    if repeats < len(decoders):
+        why = "raise it" if len(decoders) == 1 else "a ratio of two systems needs a spread"
+        raise Refused(f"at least {len(decoders)}", repeats, why, "repeats")
+    if length is not None and stepless:
+        raise Refused(f"none for {stepless[0]}, which gives no tokens", length, "leave it out", "length")
+    if length is not None and length < 2:
+        raise Refused("at least 2", length, "the first token is kept apart from the later ones", "length")
 
 
-def _check(holds: bool, expected: str, found: object, hint: str) -> None:
-    if not holds:
-        raise ValueError(f"latency: expected {expected}, found {found}; {hint}.")
+def _times(decoder: TimedDecoder) -> tuple[TimeName, ...]:
+    """The names of the times that a decoder has."""
+    return STEPLESS if decoder.eos is None else TIMES
 
 
-def _warm_up(target: Target, lines: Sequence[str], length: int | None, warmup: int) -> int:
+def _warm_up(decoder: TimedDecoder, lines: Sequence[str], length: int | None, warmup: int) -> int:
     """Decode the first lines, around again where there are too few, and count the steps."""
-    with watched(target, length) as calls:
+    with watched(decoder, length) as calls:
         for i in range(warmup):
-            target.decode(lines[i % len(lines)], length)
+            decoder.decode(lines[i % len(lines)], length)
     return sum(len(call.steps) for call in calls)
 
 
-def _time_line(target: Target, line: str, length: int | None, gathered: dict[str, list[int]]) -> None:
+def _time_line(decoder: TimedDecoder, line: str, length: int | None, gathered: Gathered) -> None:
     """Decode a line twice, bare and then with the clock inside, and add its times to the lists."""
-    device = next(target.model.parameters()).device
-    with nullcontext() if length is None else watched(target, length, timed=False):
+    device = decoder.device
+    with nullcontext() if length is None else watched(decoder, length, timed=False):
         start = now(device)
-        target.decode(line, length)
+        decoder.decode(line, length)
         gathered["sentences"].append(now(device) - start)
-    with watched(target, length) as calls:
-        target.decode(line, length)
+    with watched(decoder, length) as calls:
+        decoder.decode(line, length)
     for call in calls:
-        gathered["first_token"].append(call.first_token())
-        gathered["later_tokens"] += call.later_tokens()
-        gathered["model_steps"] += call.model_steps()
         gathered["encoding"].append(call.begin[1] - call.begin[0])
+        if call.steps:
+            gathered["first_token"].append(call.first_token())
+            gathered["later_tokens"] += call.later_tokens()
+            gathered["model_steps"] += call.model_steps()
 
 
-def _system(target: Target, warmup_steps: int, passes: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
-    times = {name: [ns for gathered in passes for ns in gathered[name]] for name in TIMES}
-    _check(
-        len(times["later_tokens"]) > 0,
-        f"a line of two tokens or more from {target.name}",
-        "none",
-        "choose other lines or a forced length",
-    )
+def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]) -> SystemReport:
+    times = {name: [ns for gathered in passes for ns in gathered[name]] for name in _times(decoder)}
+    steps = 0
+    if decoder.eos is not None:
+        if not times["later_tokens"]:
+            raise Refused(
+                f"a line of two tokens or more from {decoder.name}",
+                "none",
+                "choose other lines or a forced length",
+                "lines",
+            )
+        steps = len(times["first_token"]) + len(times["later_tokens"])
+    summaries: Times = {}
+    for name, nanoseconds in times.items():
+        summaries[name] = summary(nanoseconds)
     return {
-        "name": target.name,
-        "decoder": target.decoder,
-        "weights": weights_hash(target.model),
-        "parameters": sum(parameter.numel() for parameter in target.model.parameters()),
-        "steps": len(times["first_token"]) + len(times["later_tokens"]),
+        "name": decoder.name,
+        "decoder": decoder.decoder,
+        "weights": weights_hash(decoder.model),
+        "parameters": sum(parameter.numel() for parameter in decoder.model.parameters()),
+        "steps": steps,
         "warmup_steps": warmup_steps,
-        **{name: summary(times[name]) for name in TIMES},
+        **summaries,
     }
 
 
-def _ratio(targets: Sequence[Target], passes: Sequence[list[dict[str, list[int]]]]) -> dict[str, Any]:
+def _ratio(decoders: Sequence[TimedDecoder], passes: Sequence[list[Gathered]]) -> Ratio:
     """Second system's P50 over the first's, repeat by repeat, and its spread."""
-    medians = {}
-    for name in ("first_token", "later_tokens", "sentences"):
+    medians: dict[TimeName, Spread] = {}
+    for name in (name for name in COMPARED if name in _times(decoders[0])):
         ratios = [summary(new[name])["p50"] / summary(base[name])["p50"] for base, new in zip(*passes)]
         ordered = sorted(ratios)
         middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
         medians[name] = {"median": middle, "min": ordered[0], "max": ordered[-1], "repeats": ratios}
-    return {"of": targets[1].name, "to": targets[0].name, "p50": medians}
+    return {"of": decoders[1].name, "to": decoders[0].name, "p50": medians}

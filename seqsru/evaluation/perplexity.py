@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqsru.data.stream import TokenStream
+from seqsru.errors import Refused
 from seqsru.models.language_model import LanguageModel
 
 # Tokens of one stream read in a forward call: long enough that the products are whole, short enough for
@@ -72,6 +74,10 @@ class TextScore:
             for name in ("perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """The four values, and what they were computed from, as plain JSON values."""
+        return {**self.values(), **asdict(self)}
+
 
 def perplexity(
     model: LanguageModel, text: TokenStream, *, carried: bool = True, window: int = WINDOW
@@ -92,11 +98,11 @@ def perplexity(
 
     Raises
     ------
-    ValueError
+    Refused
         No lines.
     """
     if not len(text.tokens):
-        raise ValueError("perplexity: expected at least one line of text, found none; check the file")
+        raise Refused("at least one line of text", "none", "check the file", "text")
     if carried:
         nll = stream_nll(model, text.tokens, text.eos, window=window)
     else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seqsru.cells import Cell
+from seqsru.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ def probe(model: nn.Module, loss: Callable[[], Tensor]) -> list[LayerProbe]:
 
     Raises
     ------
-    ValueError
+    Refused
         The model has no cells, or the loss does not depend on one of them.
     """
     cells = {module: name for name, module in model.named_modules() if isinstance(module, Cell)}
     if not cells:
-        raise ValueError("probe: expected a model with cells in it, found none; give one with a stack")
+        raise Refused("a model with cells in it", "none", "give one with a stack")
     seen: dict[nn.Module, tuple[Tensor, Tensor | None, Tensor | None]] = {}
 
-    def look(cell, arguments, result):
+    def look(cell: nn.Module, arguments: tuple[Any, ...], result: tuple[Tensor, tuple[Tensor, ...]]) -> None:
         (y, state), valid = result, arguments[2] if len(arguments) > 2 else None
         y.retain_grad()
         flat = [tensor for tensor in state if tensor.dim() == 2 and tensor.is_floating_point()]
@@ -77,16 +79,15 @@ def probe(model: nn.Module, loss: Callable[[], Tensor]) -> list[LayerProbe]:
     try:
         model.train()
         model.zero_grad()
-        loss().backward()
+        torch.autograd.backward(loss())
     finally:
         for hook in hooks:
             hook.remove()
     found = []
     for cell, name in cells.items():
         if cell not in seen or seen[cell][0].grad is None:
-            raise ValueError(
-                f"probe: expected a loss that depends on {name}, found one that does not; give "
-                f"the loss of the whole model"
+            raise Refused(
+                f"a loss that depends on {name}", "one that does not", "give the loss of the whole model"
             )
         y, state, valid = seen[cell]
         assert y.grad is not None  # for the checker of types: it was looked at above

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from seqsru import __version__
+from seqsru.errors import Refused
 
 
 def signature(fields: Mapping[str, object]) -> str:
@@ -15,7 +16,7 @@ def signature(fields: Mapping[str, object]) -> str:
 
     Raises
     ------
-    ValueError
+    Refused
         A name or value holds ``|`` or a line end, or a name ``:``, so that the line could not be read back.
     """
     parts = [f"seqsru {__version__}"]
@@ -24,8 +25,8 @@ def signature(fields: Mapping[str, object]) -> str:
             continue
         text = f"{name}:{value}"
         if "|" in text or "\n" in text or ":" in name:
-            raise ValueError(
-                f"signature: expected no '|' or line end, and no ':' in a name, found {text!r}; rename it"
+            raise Refused(
+                "a signature without '|' or line end, and no ':' in a name", repr(text), "rename it"
             )
         parts.append(text)
     return "|".join(parts)

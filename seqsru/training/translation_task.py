@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 from torch import nn
@@ -12,10 +11,10 @@ from torch import nn
 from seqsru.data.lines import ParallelLines
 from seqsru.data.pairs import PairBatch, PairBatches
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Rule
+from seqsru.decoding import Decoding
 from seqsru.evaluation.bleu import translation_scores
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models.translator import Translator
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.training.task import BatchLoss, State, Task, check_smoothing
 
 ValidMetric = Literal["bleu", "perplexity"]
@@ -37,8 +36,6 @@ class TranslationTask(Task):
     source_tokenizer, target_tokenizer : Tokenizer
     decoding : Decoding
         How the validation text is translated.
-    rules : sequence of Rule
-        Applied to every one of those translations.
     fingerprints : dict of str to str
         sha256 of the tokenizers.
     label_smoothing : float
@@ -62,7 +59,6 @@ class TranslationTask(Task):
         source_tokenizer: Tokenizer,
         target_tokenizer: Tokenizer,
         decoding: Decoding,
-        rules: Sequence[Rule],
         fingerprints: dict[str, str],
         *,
         label_smoothing: float = 0.0,
@@ -79,8 +75,8 @@ class TranslationTask(Task):
             raise ValueError("translation: expected validation pairs, found none; check the files")
         self.batch_source, self.valid = batches, valid
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
-        self.decoding = replace(decoding, n_best=1, beam=decoding.beam if valid_beam is None else valid_beam)
-        self.rules, self.fingerprints = rules, fingerprints
+        self.decoding = decoding.changed(n_best=1, beam=decoding.beam if valid_beam is None else valid_beam)
+        self.fingerprints = fingerprints
         self.label_smoothing = label_smoothing
         self.metric: str = valid_metric
         self.higher_is_better = valid_metric == "bleu"
@@ -104,7 +100,7 @@ class TranslationTask(Task):
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Translator)
         pipeline = TranslationPipeline(
-            model, self.source_tokenizer, self.target_tokenizer, decoding=self.decoding, rules=self.rules
+            model, self.source_tokenizer, self.target_tokenizer, decoding=self.decoding
         )
         log_probs = pipeline.score(self.valid.source, self.valid.target)
         values = {"perplexity": math.exp(min(700.0, -math.fsum(log_probs) / self._tokens))}

@@ -1,10 +1,12 @@
 """sacrebleu's own numbers and signatures, passed on unchanged."""
 
+import json
 import os
 
 import pytest
 import sacrebleu
 
+from seqsru.errors import Refused
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 
 REFERENCES = [
@@ -50,6 +52,8 @@ def test_paired_bootstrap(monkeypatch):
     monkeypatch.delenv("SACREBLEU_SEED")
     assert paired_bootstrap(BAD * 10, GOOD * 10, REFERENCES * 10)[0] == bleu
     assert "SACREBLEU_SEED" not in os.environ
+    plain = json.loads(json.dumps(bleu.as_dict()))
+    assert plain == bleu.as_dict() and plain["system_interval"] == list(bleu.system_interval)
 
 
 def test_a_system_does_not_beat_itself():
@@ -62,13 +66,16 @@ def test_a_system_does_not_beat_itself():
     [
         (
             lambda: translation_scores(GOOD[:3], REFERENCES),
-            "each of the 3 lines of the translations, found 4",
+            "references: expected a reference for each of the 3 lines of the translations, found 4",
         ),
         (lambda: paired_bootstrap(GOOD, BAD[:2], REFERENCES), "each of the 2 lines of the system, found 4"),
         (lambda: translation_scores([], []), "at least one line to score, found none"),
-        (lambda: translation_scores(GOOD, REFERENCES, ["meteor"]), "some of bleu, chrf, ter, found 'meteor'"),
+        (
+            lambda: translation_scores(GOOD, REFERENCES, ["meteor"]),
+            "metrics: expected one of bleu, chrf, ter, found 'meteor'",
+        ),
     ],
 )
 def test_impossible_input(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         call()

@@ -7,16 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from seqsru.cells import Stack
-from seqsru.data import Words
+from seqsru.errors import NotInstalled, Refused
 from seqsru.evaluation import clock as clocks
-from seqsru.evaluation import latency, plots
+from seqsru.evaluation import latency, latency_report, plots
 from seqsru.evaluation.environment import weights_hash
-from seqsru.evaluation.language import LanguagePipeline
-from seqsru.evaluation.translation import TranslationPipeline
-from seqsru.models import LanguageModel
-from seqsru.models.decoder import Decoder
-from seqsru.models.translator import Translator
 
 EOS = 2
 MILLISECOND = 1_000_000
@@ -74,7 +68,31 @@ def target(
             clock.work(search_ms)
         return tokens
 
-    return clocks.Target(name, model, EOS, "greedy", decode)
+    return clocks.TimedDecoder(name, model, EOS, "greedy", decode)
+
+
+class FakeClassifier(nn.Module):
+    """Has no steps: a line is one call, which takes `forward_ms`."""
+
+    def __init__(self, clock, forward_ms):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 4))
+        self.clock, self.forward_ms = clock, forward_ms
+
+    def forward(self, tokens):
+        self.clock.work(self.forward_ms)
+        return tokens
+
+
+def stepless(clock, name="classes", forward_ms=2.0):
+    """A classifier over the fake model, with 0.5 ms of work on the text."""
+    model = FakeClassifier(clock, forward_ms)
+
+    def decode(line, length):
+        clock.work(0.5)
+        return model(torch.zeros(1, 1))
+
+    return clocks.TimedDecoder(name, model, None, "one call", decode)
 
 
 @pytest.fixture
@@ -107,7 +125,7 @@ def test_warm_up_is_excluded_and_counted(clock):
             clock.work(1000.0)
         return decode(line, length)
 
-    slow_at_first = clocks.Target("fake", slow_at_first.model, EOS, "greedy", cold)
+    slow_at_first = clocks.TimedDecoder("fake", slow_at_first.model, EOS, "greedy", cold)
     report = latency.measure([slow_at_first], ["one", "two"], repeats=1, warmup=3)
     assert calls[:3] == ["one", "two", "one"]
     assert report["protocol"]["warmup_lines"] == 3
@@ -135,11 +153,11 @@ def test_the_time_the_meter_takes_is_left_out():
 
 
 def test_percentiles():
-    summary = latency.summary([n * MILLISECOND for n in range(100, -1, -1)])
+    summary = latency_report.summary([n * MILLISECOND for n in range(100, -1, -1)])
     assert (summary["n"], summary["mean"], summary["max"]) == (101, 50.0, 100.0)
     assert (summary["p50"], summary["p90"], summary["p99"]) == (50.0, 90.0, 99.0)
     assert summary["percentiles"] == [float(n) for n in range(101)]
-    assert latency.summary([MILLISECOND, 2 * MILLISECOND])["p90"] == pytest.approx(1.9)
+    assert latency_report.summary([MILLISECOND, 2 * MILLISECOND])["p90"] == pytest.approx(1.9)
 
 
 def test_two_systems_take_turns_and_give_a_ratio_with_its_spread(clock):
@@ -152,7 +170,7 @@ def test_two_systems_take_turns_and_give_a_ratio_with_its_spread(clock):
             order.append((name, line))
             return inner(line, length)
 
-        targets.append(clocks.Target(name, fake.model, EOS, "greedy", decode))
+        targets.append(clocks.TimedDecoder(name, fake.model, EOS, "greedy", decode))
     report = latency.measure(targets, ["a", "b"], repeats=2, warmup=1)
     order = order[2::2]  # without the warm-up; each line is decoded twice in a row
     assert order == [
@@ -169,7 +187,42 @@ def test_two_systems_take_turns_and_give_a_ratio_with_its_spread(clock):
     assert (ratio["of"], ratio["to"]) == ("slow", "quick")
     assert ratio["p50"]["later_tokens"] == {"median": 4.0, "min": 4.0, "max": 4.0, "repeats": [4.0, 4.0]}
     assert ratio["p50"]["first_token"]["median"] == 1.5
-    assert "slow / quick, P50 of later tokens: 4.000 (4.000 to 4.000 in 2 repeats)" in latency.table(report)
+    assert "slow / quick, P50 of later tokens: 4.000 (4.000 to 4.000 in 2 repeats)" in latency_report.table(
+        report
+    )
+
+
+def test_a_decoder_without_steps_has_its_call_and_its_lines(clock):
+    fake = stepless(clock)
+    report = json.loads(json.dumps(latency.measure([fake], ["a", "b"], repeats=2, warmup=1)))
+    (system,) = report["systems"]
+    assert list(system)[4:] == ["steps", "warmup_steps", "encoding", "sentences"]
+    assert (system["steps"], system["warmup_steps"]) == (0, 0)
+    assert (system["encoding"]["n"], system["encoding"]["mean"]) == (4, 2.0)
+    assert (system["sentences"]["n"], system["sentences"]["mean"]) == (4, 2.5)
+    assert fake.model.forward.__func__ is FakeClassifier.forward
+    table = latency_report.table(report)
+    assert "no steps, 2 lines x 2 repeats after 1 warm-up lines\n" in table and "token" not in table
+
+
+def test_two_decoders_without_steps(clock, tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    pair = [stepless(clock), stepless(clock, "slower", 4.5)]
+    report = latency.measure(pair, ["a", "b"], repeats=2)
+    assert list(report["ratio"]["p50"]) == ["sentences"]
+    assert report["ratio"]["p50"]["sentences"]["median"] == 2.0
+    plots.plot_latency(report, tmp_path / "latency.svg")
+    drawn = (tmp_path / "latency.svg").read_text()
+    assert "milliseconds a line" in drawn and "slower, sentences" in drawn and "natural" not in drawn
+
+
+def test_what_a_decoder_without_steps_cannot_be_asked(clock):
+    with pytest.raises(Refused, match="length: expected none for classes, which gives no tokens, found 5"):
+        latency.measure([stepless(clock)], ["a"], length=5)
+    with pytest.raises(
+        Refused, match="decoders: expected two with steps or two without, found classes alone"
+    ):
+        latency.measure([target(clock), stepless(clock)], ["a"])
 
 
 def test_the_model_is_left_as_it_was(clock):
@@ -192,7 +245,7 @@ def test_report_names_its_environment_and_can_be_written_as_json(clock):
     assert surroundings["versions"]["torch"] == torch.__version__
     assert set(surroundings) >= {"affinity", "load_average", "cores", "python", "system"}
     assert report["systems"][0]["parameters"] == 12
-    table = latency.table(report)
+    table = latency_report.table(report)
     assert "later tokens" in table and surroundings["device_name"] in table and "3 warm-up lines" in table
 
 
@@ -211,24 +264,24 @@ def test_hash_tells_models_apart():
 @pytest.mark.parametrize(
     "lines, options, message",
     [
-        (["", " "], {}, "expected a line with text in it, found none"),
-        (["a"], {"repeats": 0}, "expected 1 or more repeats, found 0"),
-        (["a"], {"warmup": 0}, "expected 1 or more warm-up lines, found 0"),
-        (["a"], {"length": 1}, "expected a forced length of 2 or more, found 1"),
-        (["a"], {"threads": 0}, "expected 1 or more threads, found 0"),
+        (["", " "], {}, "lines: expected a line with text in it, found none"),
+        (["a"], {"repeats": 0}, "repeats: expected at least 1, found 0; raise it"),
+        (["a"], {"warmup": 0}, "warmup: expected at least 1, found 0"),
+        (["a"], {"length": 1}, "length: expected at least 2, found 1; the first token is kept apart"),
+        (["a"], {"threads": 0}, "threads: expected at least 1, found 0"),
     ],
 )
 def test_bad_options(clock, lines, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         latency.measure([target(clock)], lines, **options)
 
 
 def test_bad_comparisons(clock):
-    with pytest.raises(ValueError, match="expected one or two systems, found 3"):
+    with pytest.raises(Refused, match="decoders: expected one or two systems, found 3"):
         latency.measure([target(clock)] * 3, ["a"])
-    with pytest.raises(ValueError, match="expected 2 or more repeats, found 1"):
+    with pytest.raises(Refused, match="repeats: expected at least 2, found 1; a ratio of two"):
         latency.measure([target(clock)] * 2, ["a"], repeats=1)
-    with pytest.raises(ValueError, match="expected a line of two tokens or more from fake, found none"):
+    with pytest.raises(Refused, match="lines: expected a line of two tokens or more from fake, found none"):
         latency.measure([target(clock, natural=1)], ["a"])
 
 
@@ -242,47 +295,13 @@ def test_plot(clock, tmp_path, suffix):
 
 
 def test_plot_refuses_another_suffix(clock, tmp_path):
-    with pytest.raises(ValueError, match=r"expected a file ending in .png, .svg, .pdf, found .*latency.txt"):
+    with pytest.raises(
+        Refused, match=r"plot: expected a file ending in .png, .svg, .pdf, found .*latency.txt"
+    ):
         plots.plot_latency(latency.measure([target(clock)], ["a"]), tmp_path / "latency.txt")
 
 
 def test_plot_without_matplotlib_names_the_pip_command(clock, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r'run: pip install "seqsru\[plot\]"'):
+    with pytest.raises(NotInstalled, match=r'run: pip install "seqsru\[plot\]"'):
         plots.plot_latency(latency.measure([target(clock)], ["a"]), tmp_path / "latency.png")
-
-
-def test_language_pipeline():
-    """The real thing: prompts are continued by `generate`; its model serves as before afterwards."""
-    torch.manual_seed(1)
-    tokenizer = Words(["<unk>", "<eos>", "a", "b", "c"])
-    pipeline = LanguagePipeline(LanguageModel(5, Stack("sru", 8, 8, 2), 8), tokenizer)
-    before = pipeline.generate("a b")
-    report = latency.measure([latency.language_target("sru", pipeline)], ["a b", "c"], length=6, repeats=2)
-    system = report["systems"][0]
-    assert system["steps"] == 2 * 2 * 6
-    assert system["first_token"]["n"] == 4 and system["later_tokens"]["n"] == 20
-    assert 0 < system["model_steps"]["p50"] <= system["later_tokens"]["max"]
-    assert system["sentences"]["mean"] > 6 * system["model_steps"]["percentiles"][0]
-    assert pipeline.generate("a b") == before
-    natural = latency.measure([latency.language_target("sru", pipeline)], ["a b", "c"], repeats=1)
-    assert natural["protocol"]["mode"] == "natural" and natural["systems"][0]["steps"] >= 3
-
-
-@pytest.mark.parametrize("beam, decoder", [(None, "beam 5"), (1, "beam 1")])
-def test_translation_pipeline(beam, decoder):
-    torch.manual_seed(1)
-    words = Words(["<unk>", "<eos>", *"abcdefgh"])
-    encoder = Stack("sru", 8, 4, bidirectional=True)
-    model = Translator(10, 10, encoder, Decoder("sru", 8, 8, 8), 8)
-    pipeline = TranslationPipeline(model, words, words)
-    before = pipeline.translate(["a b c", "d"])
-    target = latency.translation_target("sru", pipeline, beam)
-    report = latency.measure([target], ["a b c", "d"], length=6, repeats=2)
-    system = report["systems"][0]
-    assert (system["decoder"], system["steps"]) == (decoder, 2 * 2 * 6)
-    assert system["encoding"]["n"] == 4 and system["encoding"]["p50"] < system["first_token"]["max"]
-    natural = latency.measure([target], ["a b c", "d"], repeats=1)["systems"][0]
-    tokens = [len(t.tokens) for t in pipeline.translate(["a b c", "d"], beam=beam)]
-    assert natural["steps"] >= sum(tokens)
-    assert pipeline.translate(["a b c", "d"]) == before

@@ -1,5 +1,6 @@
 """Perplexity: what is counted, and what it must not depend on."""
 
+import json
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from seqsru.cells import Stack
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.subwords import Pieces
 from seqsru.data.vocabulary import Characters, Words
+from seqsru.errors import Refused
 from seqsru.evaluation import perplexity as module
 from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls, stream_nll
 from seqsru.models import LanguageModel
@@ -121,6 +123,20 @@ def test_a_hopeless_model_has_infinite_perplexity_not_an_error():
     assert list(score.values()) == ["perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"]
 
 
+def test_as_plain_values():
+    score = TextScore(nll=20.0, tokens=10, words=9, lines=1, bytes=50, unknown=2, state="separate")
+    assert json.loads(json.dumps(score.as_dict())) == {
+        **score.values(),
+        "nll": 20.0,
+        "tokens": 10,
+        "words": 9,
+        "lines": 1,
+        "bytes": 50,
+        "unknown": 2,
+        "state": "separate",
+    }
+
+
 def test_no_text_is_an_error(words):
-    with pytest.raises(ValueError, match="at least one line of text, found none"):
+    with pytest.raises(Refused, match="text: expected at least one line of text, found none"):
         perplexity(build(words), TokenStream.from_lines([], words))

@@ -9,6 +9,7 @@ from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 
 from seqsru.cells import CELLS, Stack
 from seqsru.cli import main
+from seqsru.errors import Refused
 from seqsru.evaluation.probe import probe, table
 from seqsru.models import Decoder, LanguageModel, Translator
 
@@ -67,10 +68,10 @@ def test_every_cell_can_be_probed_in_every_role(name):
 
 
 def test_a_model_without_cells_or_an_unrelated_loss_is_refused():
-    with pytest.raises(ValueError, match="expected a model with cells in it, found none"):
+    with pytest.raises(Refused, match="expected a model with cells in it, found none"):
         probe(torch.nn.Linear(2, 2), lambda: torch.zeros(()))
     stack = Stack("sru", 4, 4, 1)
-    with pytest.raises(ValueError, match="depends on layers.0.0, found one that does not"):
+    with pytest.raises(Refused, match="depends on layers.0.0, found one that does not"):
         probe(stack, lambda: torch.zeros((), requires_grad=True) * 1)
 
 

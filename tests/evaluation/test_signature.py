@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from seqsru import __version__
+from seqsru.errors import Refused
 from seqsru.evaluation.signature import machine, parameters, signature
 
 
@@ -29,5 +30,5 @@ def test_machine_says_where():
 
 @pytest.mark.parametrize("fields", [{"a|b": 1}, {"a": "x|y"}, {"a": "x\ny"}, {"a:b": 1}])
 def test_what_could_not_be_read_back_is_refused(fields):
-    with pytest.raises(ValueError, match=r"expected no '\|' or line end"):
+    with pytest.raises(Refused, match=r"expected a signature without '\|' or line end, and no ':' in a name"):
         signature(fields)

@@ -11,8 +11,8 @@ from seqsru.data.lines import LineReport, ParallelLines
 from seqsru.data.pairs import PairBatches, Pairs
 from seqsru.data.vocabulary import Words
 from seqsru.decoding import Decoding, ForbiddenTokens
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
+from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.training import OPTIMIZERS, SCHEDULES, Trainer, TrainingOptions, TranslationTask
 
 LETTERS = "a b c d e f".split()
@@ -34,8 +34,7 @@ def make_task(batches=None, rules=(), valid=None, **options):
         valid or parallel(20),
         source,
         target,
-        Decoding(beam=2),
-        rules,
+        Decoding(beam=2, rules=tuple(rules)),
         {"source tokenizer": source.fingerprint, "target tokenizer": target.fingerprint},
         **options,
     )

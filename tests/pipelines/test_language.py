@@ -1,14 +1,17 @@
 """The language pipeline: text in, scores and text out."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from seqsru.cells import Stack
 from seqsru.data.vocabulary import Words
-from seqsru.evaluation.language import LanguagePipeline
+from seqsru.errors import Refused
+from seqsru.evaluation import latency
 from seqsru.models import LanguageModel
+from seqsru.pipelines.language import LanguagePipeline
 
 LINES = ["a b c d", "b c", "d d a", ""]
 
@@ -64,7 +67,45 @@ def test_search_finds_what_score_says(pipeline):
 
 
 def test_mistakes_are_refused(pipeline):
-    with pytest.raises(ValueError, match="expected a tokenizer of 6 types, found one of 3"):
+    with pytest.raises(Refused, match="tokenizer: expected a tokenizer of 6 types, found one of 3"):
         LanguagePipeline(pipeline.model, Words.train(["x"]))
-    with pytest.raises(ValueError, match="count should be at least 1, not 0"):
+    with pytest.raises(Refused, match="count: expected at least 1, found 0"):
         pipeline.generate(count=0)
+    with pytest.raises(Refused, match="n_best: expected 1 to the beam's 2, found 3"):
+        pipeline.search(beam=2, n_best=3)
+
+
+def test_nothing_can_be_changed(pipeline):
+    for name in ("model", "tokenizer", "other"):
+        with pytest.raises(AttributeError):
+            setattr(pipeline, name, None)
+
+
+def test_threads_share_it(pipeline):
+    """Each gets what it would alone, to the bit."""
+
+    def work(seed):
+        found = pipeline.search("a b", beam=4, n_best=4)
+        lines = pipeline.generate("c", count=3, seed=seed)
+        return pipeline.score(LINES[seed % 2 :]), lines, [(text, one.score) for text, one in found]
+
+    alone = [work(seed) for seed in range(6)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(work, list(range(6)) * 4)) == alone * 4
+
+
+def test_it_is_timed():
+    """Prompts are continued by `generate`; the model serves as before afterwards."""
+    torch.manual_seed(1)
+    tokenizer = Words(["<unk>", "<eos>", "a", "b", "c"])
+    pipeline = LanguagePipeline(LanguageModel(5, Stack("sru", 8, 8, 2), 8), tokenizer)
+    before = pipeline.generate("a b")
+    report = latency.measure([pipeline.timed("sru")], ["a b", "c"], length=6, repeats=2)
+    system = report["systems"][0]
+    assert (system["name"], system["decoder"], system["steps"]) == ("sru", "sampling", 2 * 2 * 6)
+    assert system["first_token"]["n"] == 4 and system["later_tokens"]["n"] == 20
+    assert 0 < system["model_steps"]["p50"] <= system["later_tokens"]["max"]
+    assert system["sentences"]["mean"] > 6 * system["model_steps"]["percentiles"][0]
+    assert pipeline.generate("a b") == before
+    natural = latency.measure([pipeline.timed("sru")], ["a b", "c"], repeats=1)
+    assert natural["protocol"]["mode"] == "natural" and natural["systems"][0]["steps"] >= 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from seqsru.data.lines import LineReport
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Hypothesis, Rule, Step, beam_search
+from seqsru.decoding import Decoding, Hypothesis, Step, beam_search
+from seqsru.errors import Refused
+from seqsru.evaluation.clock import TimedDecoder
 from seqsru.models.translator import Translator
 
 # Sentences share a batch only where they are padded to the same length, which depends on the sentence alone:
@@ -57,9 +59,33 @@ class Translation:
     cut: int
     alternatives: tuple[Translation, ...]
 
+    def as_dict(self, attention: bool = False) -> dict[str, Any]:
+        """Text, score, log probability, tokens and alternatives, as plain JSON values.
 
+        Parameters
+        ----------
+        attention : bool
+            Whether the weights, None without them, and their labels are among them.
+        """
+        plain: dict[str, Any] = {
+            "text": self.text,
+            "score": self.score,
+            "log_prob": self.log_prob,
+            "tokens": list(self.tokens),
+        }
+        if attention:
+            plain |= {
+                "attention": None if self.attention is None else self.attention.tolist(),
+                "source_labels": list(self.source_labels),
+                "target_labels": list(self.target_labels),
+            }
+        plain["alternatives"] = [other.as_dict(attention) for other in self.alternatives]
+        return plain
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class TranslationPipeline:
-    """Translate lines, and score given translations.
+    """Translate lines, and score given translations. Nothing in it changes, so that threads may share it.
 
     Output is in input order, a line out for each line in. On a CPU in float32 neither text nor the bits of a
     score depend on the other lines, their order, or the batch size.
@@ -72,53 +98,40 @@ class TranslationPipeline:
         The ones it was trained with.
     decoding : Decoding
         How `translate` decodes unless told otherwise.
-    rules : sequence of Rule
-        Applied to every translation.
 
     Raises
     ------
-    ValueError
+    Refused
         A tokenizer has another number of types than the model.
     """
 
-    def __init__(
-        self,
-        model: Translator,
-        source_tokenizer: Tokenizer,
-        target_tokenizer: Tokenizer,
-        *,
-        decoding: Decoding = Decoding(),
-        rules: Sequence[Rule] = (),
-    ) -> None:
+    model: Translator
+    source_tokenizer: Tokenizer
+    target_tokenizer: Tokenizer
+    _: KW_ONLY
+    decoding: Decoding = Decoding()
+
+    def __post_init__(self) -> None:
         for side, tokenizer, size in (
-            ("source", source_tokenizer, model.source_vocabulary),
-            ("target", target_tokenizer, model.target_vocabulary),
+            ("source", self.source_tokenizer, self.model.source_vocabulary),
+            ("target", self.target_tokenizer, self.model.target_vocabulary),
         ):
             if tokenizer.size != size:
-                raise ValueError(
-                    f"translation: expected a {side} tokenizer of {size} types, found one of "
-                    f"{tokenizer.size}; use the one the model was trained with"
+                raise Refused(
+                    f"a {side} tokenizer of {size} types",
+                    f"one of {tokenizer.size}",
+                    "use the one the model was trained with",
+                    f"{side}_tokenizer",
                 )
-        self.model = model.eval()
-        self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
-        self.decoding, self.rules = decoding, tuple(rules)
+        self.model.eval()
 
     def translate(
         self,
         lines: Sequence[str],
+        decoding: Decoding | None = None,
         *,
-        beam: int | None = None,
-        penalty: str | None = None,
-        alpha: float | None = None,
-        coverage: float | None = None,
-        stop: str | None = None,
-        n_best: int | None = None,
-        length_factor: float | None = None,
-        length_offset: int | None = None,
-        max_source: int | None = None,
-        batch_size: int | None = None,
-        batch_by: str | None = None,
         attention: bool = False,
+        **changes: Any,
     ) -> list[Translation]:
         """Translate lines of text.
 
@@ -126,32 +139,24 @@ class TranslationPipeline:
         ----------
         lines : sequence of str
             One sentence a line; an empty line, or one of white space, gives an empty translation.
-        beam, penalty, alpha, coverage, stop, n_best, length_factor, length_offset, max_source, batch_size,
-        batch_by
-            As in `Decoding`; None is as the pipeline was made.
+        decoding : Decoding, optional
+            How to decode; None is as the pipeline was made.
         attention : bool
             Whether translations carry their attention.
+        **changes
+            Fields of `Decoding` with other values for this call, such as ``beam=1``; None changes nothing.
 
         Returns
         -------
         list of Translation
             One a line, in order. What was cut is in `Translation.cut`; `cut_report` counts it.
+
+        Raises
+        ------
+        Refused
+            A change is no field of `Decoding`, or cannot be meant.
         """
-        given = {
-            "beam": beam,
-            "penalty": penalty,
-            "alpha": alpha,
-            "coverage": coverage,
-            "stop": stop,
-            "n_best": n_best,
-            "length_factor": length_factor,
-            "length_offset": length_offset,
-            "max_source": max_source,
-            "batch_size": batch_size,
-            "batch_by": batch_by,
-        }
-        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        decoding = replace(self.decoding, **changed)
+        decoding = self._decoding(decoding, changes)
         eos = self.source_tokenizer.eos
         sources: list[list[int]] = []
         cuts = []
@@ -177,13 +182,15 @@ class TranslationPipeline:
 
         Raises
         ------
-        ValueError
+        Refused
             The counts differ.
         """
         if len(sources) != len(targets):
-            raise ValueError(
-                f"score: expected a translation for each of the {len(sources)} lines, found "
-                f"{len(targets)}; give files of equal length"
+            raise Refused(
+                f"a translation for each of the {len(sources)} lines",
+                len(targets),
+                "give files of equal length",
+                "targets",
             )
         start, eos = self.target_tokenizer.bos, self.target_tokenizer.eos
         pairs = [
@@ -219,6 +226,32 @@ class TranslationPipeline:
                 report.add("longer than max_source, cut", number)
         return report
 
+    def timed(self, name: str, decoding: Decoding | None = None, **changes: Any) -> TimedDecoder:
+        """Give `translate`, with the settings it would take, to the meter; only the best output is kept.
+
+        Parameters
+        ----------
+        name : str
+            What the report calls it.
+        decoding, **changes
+            As in `translate`.
+        """
+        decoding = self._decoding(decoding, {**changes, "n_best": 1})
+
+        def decode(line: str, length: int | None) -> list[Translation]:
+            if length is None:
+                return self.translate([line], decoding)
+            return self.translate([line], decoding, length_factor=0.0, length_offset=length)
+
+        return TimedDecoder(name, self.model, self.target_tokenizer.eos, f"beam {decoding.beam}", decode)
+
+    def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
+        """Return how to decode: as given or as the pipeline was made, with changes that are not None."""
+        base = self.decoding if decoding is None else decoding
+        return base.changed(
+            **{name: getattr(base, name, None) if value is None else value for name, value in changes.items()}
+        )
+
     @torch.no_grad()
     def _search(
         self, sources: list[list[int]], decoding: Decoding, attention: bool
@@ -238,7 +271,7 @@ class TranslationPipeline:
             start,
             eos=self.target_tokenizer.eos,
             max_length=limits,
-            decoding=decoding.changed(rules=(*decoding.rules, *self.rules)),
+            decoding=decoding,
             source_valid=valid,
             with_attention=attention,
         )

@@ -1,7 +1,8 @@
 """The translation pipeline: one line out for each line in, the same whatever is beside it."""
 
+import json
 import random
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 from seqsru.cells import Stack
 from seqsru.data import Words
 from seqsru.decoding import Decoding, ForbiddenTokens, MinimumLength
+from seqsru.errors import Refused
+from seqsru.evaluation import latency
 from seqsru.evaluation.plots import plot_attention
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
+from seqsru.pipelines.translation import TranslationPipeline
 
 WORDS = "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf und mal plus minus mehr als".split()
 
@@ -85,7 +88,7 @@ def test_scores_do_not_depend_on_the_batch(monkeypatch):
     pipeline, targets = make(), sentences(len(LINES), seed=5)
     expected = pipeline.score(LINES, targets)
     assert [pipeline.score([line], [target])[0] for line, target in zip(LINES, targets)] == expected
-    monkeypatch.setattr("seqsru.evaluation.translation.SCORED_AT_ONCE", 40)
+    monkeypatch.setattr("seqsru.pipelines.translation.SCORED_AT_ONCE", 40)
     assert pipeline.score(LINES[::-1], targets[::-1])[::-1] == expected
 
 
@@ -169,7 +172,7 @@ def test_attention():
 def test_coverage():
     pipeline = make()
     lines = sentences(6)
-    for line, translation in zip(lines, pipeline.translate(lines, coverage=0.4, attention=True)):
+    for translation in pipeline.translate(lines, coverage=0.4, attention=True):
         seen = translation.attention.double().sum(0).clamp(max=1).log().sum()
         expected = translation.log_prob / (len(translation.tokens) + 1) + 0.4 * float(seen)
         assert translation.score == pytest.approx(expected, rel=1e-9)
@@ -190,7 +193,7 @@ def test_long_lines_are_cut_and_reported():
 
 
 def test_longest_output():
-    pipeline = make(rules=[MinimumLength(99)])
+    pipeline = make(decoding=Decoding(rules=(MinimumLength(99),)))
     lines = ["ein", "ein zwei drei vier"]
     translations = pipeline.translate(lines, length_factor=1.5, length_offset=3, beam=2)
     assert [len(t.tokens) + 1 for t in translations] == [6, 10]
@@ -199,7 +202,7 @@ def test_longest_output():
 def test_rules_and_defaults_of_the_pipeline():
     tokenizer = make().target_tokenizer
     banned = tokenizer.encode("ein zwei drei vier fünf sechs sieben")
-    pipeline = make(rules=[ForbiddenTokens(banned)], decoding=Decoding(beam=2, n_best=2))
+    pipeline = make(decoding=Decoding(beam=2, n_best=2, rules=(ForbiddenTokens(banned),)))
     for translation in pipeline.translate(sentences(6)):
         assert not set(banned) & set(translation.tokens) and len(translation.alternatives) == 1
     assert all(not t.alternatives for t in pipeline.translate(sentences(3), n_best=1))
@@ -208,33 +211,107 @@ def test_rules_and_defaults_of_the_pipeline():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: make().score(["ein"], []), "a translation for each of the 1 lines, found 0"),
+        (
+            lambda: make().score(["ein"], []),
+            "targets: expected a translation for each of the 1 lines, found 0",
+        ),
         (lambda: make().translate(["ein"], beam=2, n_best=3), "n_best: expected 1 to the beam's 2, found 3"),
+        (lambda: make().translate(["ein"], baem=2), "found 'baem'; did you mean 'beam'?"),
+        (lambda: make().translate(["ein"], baem=None), "found 'baem'; did you mean 'beam'?"),
         (
             lambda: TranslationPipeline(make().model, Words.train(["a"]), make().target_tokenizer),
-            "a source tokenizer of 20 types, found one of 3",
+            "source_tokenizer: expected a source tokenizer of 20 types, found one of 3",
         ),
         (
             lambda: TranslationPipeline(make().model, make().target_tokenizer, Words.train(["a"])),
-            "a target tokenizer of 20 types, found one of 3",
+            "target_tokenizer: expected a target tokenizer of 20 types, found one of 3",
         ),
-        (lambda: plot_attention(make().translate(["ein"])[0], "plot.png"), "with its attention, found none"),
     ],
 )
 def test_impossible_input(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         call()
 
 
-def test_plot(tmp_path):
+def test_decoding_travels_whole():
+    """The pipeline's own, another for a call, and changes of either; None changes nothing."""
+    pipeline, lines = make(decoding=SHORT), sentences(4)
+    wide = SHORT.changed(beam=4, n_best=2, rules=(MinimumLength(3),))
+    expected = [facts(t) for t in make(decoding=wide).translate(lines)]
+    assert [facts(t) for t in pipeline.translate(lines, wide)] == expected
+    options = {"beam": 4, "n_best": 2, "rules": (MinimumLength(3),)}
+    assert [facts(t) for t in pipeline.translate(lines, **options)] == expected
+    assert [facts(t) for t in pipeline.translate(lines, wide.changed(beam=2), beam=4, alpha=None)] == expected
+    assert pipeline.decoding == SHORT
+
+
+def test_nothing_can_be_changed():
+    pipeline = make()
+    for name in ("model", "source_tokenizer", "target_tokenizer", "decoding", "rules"):
+        with pytest.raises(AttributeError):
+            setattr(pipeline, name, None)
+
+
+def test_threads_share_it():
+    """Each gets what it would alone, to the bit, whatever the others ask for."""
+    pipeline, targets = make(decoding=SHORT), sentences(len(LINES), seed=5)
+
+    def work(beam):
+        translations = pipeline.translate(LINES, beam=beam, n_best=min(2, beam), attention=beam == 2)
+        return [facts(t) for t in translations], pipeline.score(LINES, targets)
+
+    alone = [work(beam) for beam in (1, 2, 3)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(work, [1, 2, 3] * 4)) == alone * 4
+
+
+def test_as_plain_values():
+    """What JSON output prints of a line, key by key in this order."""
+    (translation,) = make().translate(["ein zwei"], beam=3, n_best=2, attention=True)
+    plain = translation.as_dict()
+    assert list(plain) == ["text", "score", "log_prob", "tokens", "alternatives"]
+    assert plain["alternatives"] == [translation.alternatives[0].as_dict()]
+    assert (plain["text"], plain["tokens"]) == (translation.text, translation.tokens)
+    whole = translation.as_dict(attention=True)
+    names = ["text", "score", "log_prob", "tokens", "attention", "source_labels", "target_labels"]
+    assert list(whole) == [*names, "alternatives"] and list(whole["alternatives"][0]) == list(whole)
+    assert whole["attention"] == translation.attention.tolist()
+    assert whole["source_labels"] == ["ein", "zwei", "<eos>"]
+    assert json.loads(json.dumps(whole)) == whole
+    assert make().translate(["", "ein"])[0].as_dict(attention=True) == {
+        "text": "",
+        "score": 0.0,
+        "log_prob": 0.0,
+        "tokens": [],
+        "attention": None,
+        "source_labels": [],
+        "target_labels": [],
+        "alternatives": [],
+    }
+
+
+@pytest.mark.parametrize("beam, decoder", [(None, "beam 5"), (1, "beam 1")])
+def test_it_is_timed(beam, decoder):
+    torch.manual_seed(1)
+    words = Words(["<unk>", "<eos>", *"abcdefgh"])
+    encoder = Stack("sru", 8, 4, bidirectional=True)
+    model = Translator(10, 10, encoder, Decoder("sru", 8, 8, 8), 8)
+    pipeline = TranslationPipeline(model, words, words, decoding=Decoding(n_best=2))
+    before = pipeline.translate(["a b c", "d"])
+    timed = pipeline.timed("sru", beam=beam)
+    report = latency.measure([timed], ["a b c", "d"], length=6, repeats=2)
+    system = report["systems"][0]
+    assert (system["decoder"], system["steps"]) == (decoder, 2 * 2 * 6)
+    assert system["encoding"]["n"] == 4 and system["encoding"]["p50"] < system["first_token"]["max"]
+    natural = latency.measure([timed], ["a b c", "d"], repeats=1)["systems"][0]
+    tokens = [len(t.tokens) for t in pipeline.translate(["a b c", "d"], beam=beam, n_best=1)]
+    assert natural["steps"] >= sum(tokens)
+    assert pipeline.translate(["a b c", "d"]) == before
+
+
+def test_its_attention_can_be_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     (translation,) = make().translate(["ein zwei $ drei"], attention=True)
-    plot_attention(translation, tmp_path / "attention.png")
+    labels = translation.source_labels, translation.target_labels
+    plot_attention(translation.attention, *labels, tmp_path / "attention.png")
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_plot_without_matplotlib(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    (translation,) = make().translate(["ein"], attention=True)
-    with pytest.raises(ImportError, match=r'pip install "seqsru\[plot\]"'):
-        plot_attention(translation, tmp_path / "attention.png")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
+from seqsru.errors import Refused, check_at_least
+from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
 from seqsru.models.language_model import LanguageModel
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class LanguagePipeline:
-    """Score and continue text.
+    """Score and continue text. Nothing in it changes, so that threads may share it.
 
     Parameters
     ----------
@@ -25,17 +29,22 @@ class LanguagePipeline:
 
     Raises
     ------
-    ValueError
+    Refused
         The tokenizer has another number of types than the model.
     """
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
-        if tokenizer.size != model.vocabulary_size:
-            raise ValueError(
-                f"language model: expected a tokenizer of {model.vocabulary_size} types, found one of "
-                f"{tokenizer.size}; use the one the model was trained with"
+    model: LanguageModel
+    tokenizer: Tokenizer
+
+    def __post_init__(self) -> None:
+        if self.tokenizer.size != self.model.vocabulary_size:
+            raise Refused(
+                f"a tokenizer of {self.model.vocabulary_size} types",
+                f"one of {self.tokenizer.size}",
+                "use the one the model was trained with",
+                "tokenizer",
             )
-        self.model, self.tokenizer = model.eval(), tokenizer
+        self.model.eval()
 
     def score(self, lines: Sequence[str]) -> list[float]:
         """Log probability of each line and its end, alone, natural logarithm, in input order.
@@ -83,9 +92,13 @@ class LanguagePipeline:
         -------
         list of str
             Whole lines, the prompt included as the model read it.
+
+        Raises
+        ------
+        Refused
+            A setting that cannot be meant.
         """
-        if count < 1:
-            raise ValueError(f"generate: count should be at least 1, not {count}; raise it")
+        check_at_least(1, count=count)
         prefix, state, start = self._begin(prompt, count)
         drawn = sample(
             self.model.step,
@@ -123,6 +136,11 @@ class LanguagePipeline:
         -------
         list of (str, Hypothesis)
             The whole line, and what was found.
+
+        Raises
+        ------
+        Refused
+            A setting that cannot be meant.
         """
         prefix, state, start = self._begin(prompt, 1)
         (found,) = beam_search(
@@ -132,9 +150,17 @@ class LanguagePipeline:
             start,
             eos=self.tokenizer.eos,
             max_length=torch.tensor([max_length]),
-            decoding=Decoding(beam=beam, alpha=alpha, n_best=n_best),
+            decoding=Decoding(beam=beam, n_best=n_best, alpha=alpha),
         )
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
+
+    def timed(self, name: str) -> TimedDecoder:
+        """Give `generate` to the meter: each line is a prompt, and the same draw continues it every time."""
+
+        def decode(line: str, length: int | None) -> list[str]:
+            return self.generate(line) if length is None else self.generate(line, max_length=length)
+
+        return TimedDecoder(name, self.model, self.tokenizer.eos, "sampling", decode)
 
     def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
