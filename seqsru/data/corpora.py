@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from seqsru.data import synthetic
-from seqsru.data.download import copy_checked, download, file_digest
+from seqsru.data.download import copy_checked, download
 from seqsru.data.errors import DataError
+from seqsru.data.files import file_digest
 
 
 @dataclass(frozen=True)

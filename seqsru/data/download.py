@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -13,8 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from seqsru.data.errors import DataError
-
-CHUNK = 1 << 20
+from seqsru.data.files import CHUNK, file_digest
 
 
 def download(
@@ -84,16 +82,6 @@ def download(
             "there has changed: it was removed, run the same command again to fetch it afresh"
         )
     os.replace(part, path)
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return ``algorithm:sum`` of a file, `algorithm` being md5 or sha256."""
-    # The md5 sums are those the publishers give; they guard against damage, not against malice.
-    running = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as stream:
-        while chunk := stream.read(CHUNK):
-            running.update(chunk)
-    return f"{algorithm}:{running.hexdigest()}"
 
 
 def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:

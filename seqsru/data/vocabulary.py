@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seqsru.data.errors import DataError
-from seqsru.data.files import check_fingerprint, read_record, write_record
+from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
 
 UNK, EOS = "<unk>", "<eos>"
 # Not str.split, which also splits at no-break spaces and at line separators: both are part of a word here.

@@ -12,7 +12,7 @@ import pytest
 
 from seqsru.data import CORPORA, GENERATED, DataError, corpora, fetch
 from seqsru.data.corpora import Remote, copy_remote, fetch_remote
-from seqsru.data.download import file_digest
+from seqsru.data.files import file_digest
 
 TEXT = "eins\nzwei\u2028zwei\n".encode()
 

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from seqsru.data.download import copy_checked, download, file_digest
+from seqsru.data.download import copy_checked, download
 from seqsru.data.errors import DataError
+from seqsru.data.files import file_digest
 
 CONTENT = bytes(range(256)) * 400
 

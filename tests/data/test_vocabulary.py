@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from seqsru.data.errors import DataError
 from seqsru.data.vocabulary import Characters, Words, split_words
+from seqsru.errors import Refused
 
 # What parts words, and what does not.
 WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=" \t\r\v\f\n"), min_size=1)
@@ -127,7 +128,9 @@ def test_an_edited_file_is_named(tmp_path, change):
     record = json.loads(path.read_bytes())
     change(record)
     path.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"source\.json: expected a tokenizer with fingerprint .* damaged"):
+    with pytest.raises(
+        Refused, match=r"a tokenizer with fingerprint .* in .*source\.json, found .*; .* damaged"
+    ):
         Words.load(tmp_path, "source")
 
 
