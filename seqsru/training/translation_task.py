@@ -13,15 +13,16 @@ from seqsru.data.lines import ParallelLines
 from seqsru.data.pairs import PairBatch, PairBatches
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Rule
+from seqsru.errors import check_probability
 from seqsru.evaluation.bleu import translation_scores
 from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models.translator import Translator
-from seqsru.training.task import BatchLoss, State, Task, check_smoothing
+from seqsru.training.objective import BatchLoss, Carried, Objective
 
 ValidMetric = Literal["bleu", "perplexity"]
 
 
-class TranslationTask(Task):
+class TranslationTask(Objective):
     """Predict each token of a translation from its source and the tokens before it.
 
     An epoch is every pair once, in batches drawn from the batches' seed and the epoch's number. Validation
@@ -69,7 +70,7 @@ class TranslationTask(Task):
         valid_metric: ValidMetric = "bleu",
         valid_beam: int | None = None,
     ) -> None:
-        check_smoothing("translation", label_smoothing)
+        check_probability(label_smoothing=label_smoothing)
         if valid_metric not in get_args(ValidMetric):
             names = " or ".join(get_args(ValidMetric))
             raise ValueError(
@@ -92,7 +93,7 @@ class TranslationTask(Task):
     def batches(self, epoch: int, start: int) -> Iterator[PairBatch]:
         return (self.batch_source.collate(indices) for indices in self.batch_source.epoch(epoch)[start:])
 
-    def loss(self, model: nn.Module, batch: PairBatch, carried: State | None) -> BatchLoss:
+    def loss(self, model: nn.Module, batch: PairBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Translator)
         device = model.output_bias.device
         features = model(batch.source.to(device), batch.source_valid.to(device), batch.target_in.to(device))

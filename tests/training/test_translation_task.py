@@ -13,7 +13,8 @@ from seqsru.data.vocabulary import Words
 from seqsru.decoding import Decoding, ForbiddenTokens
 from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
-from seqsru.training import OPTIMIZERS, SCHEDULES, Trainer, TrainingOptions, TranslationTask
+from seqsru.training import OPTIMIZERS, SCHEDULES, RunDirectory, Trainer, TrainingOptions
+from seqsru.training.translation_task import TranslationTask
 
 LETTERS = "a b c d e f".split()
 SOURCE = [" ".join(LETTERS[(i * k + k * k) % 6] for k in range(2 + i % 4)) for i in range(150)]
@@ -50,7 +51,7 @@ def make(folder, task=None, lr=5e-3, **options):
         task or make_task(label_smoothing=0.1),
         OPTIMIZERS["adam"](model.parameters(), lr),
         SCHEDULES["inverse_sqrt"](lr, warmup=20),
-        folder,
+        RunDirectory(folder),
         TrainingOptions(**{"clip": 1.0, "tensorboard": False, **options}),
     )
 
@@ -106,7 +107,7 @@ def test_it_learns(tmp_path):
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
     outcome = make(tmp_path / "whole", epochs=2).fit()
     trainer = make(tmp_path / "stopped", epochs=2)
-    loss, seen = trainer.task.loss, []
+    loss, seen = trainer.objective.loss, []
 
     def interrupted(*arguments):
         seen.append(1)
@@ -114,7 +115,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
             signal.raise_signal(signal.SIGINT)
         return loss(*arguments)
 
-    trainer.task.loss = interrupted
+    trainer.objective.loss = interrupted
     assert trainer.fit().reason == "interrupted"
     again = make(tmp_path / "stopped", epochs=2).fit()
     assert (again.best, again.step) == (outcome.best, outcome.step)
@@ -123,7 +124,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(ValueError, match=r"label_smoothing from 0 to below 1, found 1\.0"):
+    with pytest.raises(ValueError, match=r"label_smoothing: expected .* from 0 to below 1, found 1\.0"):
         make_task(label_smoothing=1.0)
     with pytest.raises(ValueError, match="valid_metric to be bleu or perplexity, found 'ter'"):
         make_task(valid_metric="ter")
