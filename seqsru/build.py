@@ -6,7 +6,7 @@ tokenizer, optimizer or schedule, or a new option of one, needs nothing here.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -19,33 +19,26 @@ from seqsru.builder import Builder, arguments, load_tokenizers, made, new_tokeni
 from seqsru.builders import BUILDERS
 from seqsru.config import ConfigError, Settings
 from seqsru.data import Tokenizer, Words
-from seqsru.data.files import write_whole
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
 from seqsru.schema import Choice, Section, from_signature, registry, shown
-from seqsru.training import OPTIMIZERS, SCHEDULES, Outcome, Trainer, checkpoints
-from seqsru.training.options import TrainingOptions
-from seqsru.training.run_directory import exclusive
-
-CONFIG = "config.yaml"  # names in a run directory
-SIGNATURE = "signature.txt"
-CHECKPOINTS = "checkpoints"
+from seqsru.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Outcome,
+    RunDirectory,
+    Trainer,
+    TrainingOptions,
+    checkpoints,
+)
+from seqsru.training.weights import load_model, select_average
 
 Device = Literal["auto", "cpu", "cuda"]
 
 # What may differ when a run goes on: where it runs, when it ends and what it keeps, not what it computes.
-MAY_CHANGE = {
-    "output",
-    "device",
-    "training.epochs",
-    "training.steps",
-    "training.max_minutes",
-    "training.patience",
-    "training.keep",
-    "training.keep_best",
-    "training.log_every",
-    "training.tensorboard",
+MAY_CHANGE = {"output", "device"} | {
+    f"training.{field.name}" for field in fields(TrainingOptions) if field.metadata.get("may_change")
 }
 
 
@@ -129,22 +122,21 @@ def train(settings: Settings, say: Callable[[str], None]) -> Outcome:
     rehearse(settings)
     values = settings.values
     builder = BUILDERS[values["task"]]
-    directory: Path = values["output"]
-    with exclusive(directory):
-        _write_config(settings, directory)
-        trainer = _prepared(settings, directory, say)
-    say(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {directory}")
-    outcome = trainer.fit()
+    run = RunDirectory(values["output"])
+    with run.exclusive():
+        _write_config(settings, run)
+        trainer = _prepared(settings, run.path, say)
+        say(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
+        outcome = trainer.fit()
     if outcome.best is not None:
-        fields = {
+        labels = {
             **builder.fields(values, trainer.model),
             "data": builder.files(values, "valid")[0].name,
             "weights": f"step-{outcome.best_step}",
             "seed": values["seed"],
             **machine(trainer.device),
         }
-        best = f"{trainer.task.metric} {outcome.best:.2f}\n{signature(fields)}\n"
-        write_whole(directory / SIGNATURE, best.encode())
+        run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(labels)}\n")
     return outcome
 
 
@@ -159,8 +151,8 @@ def probe_layers(settings: Settings, say: Callable[[str], None]) -> list[LayerPr
     with TemporaryDirectory() as folder:
         there = all((output / f"{file}.json").is_file() for file in files)
         trainer = _prepared(settings, output if there else Path(folder), say)
-    batch = next(trainer.task.batches(1, 0))
-    return probe(trainer.model, lambda: trainer.task.loss(trainer.model, batch, None).loss)
+    batch = next(trainer.objective.batches(1, 0))
+    return probe(trainer.model, lambda: trainer.objective.loss(trainer.model, batch, None).loss)
 
 
 def _prepared(settings: Settings, directory: Path, say: Callable[[str], None]) -> Trainer:
@@ -170,7 +162,7 @@ def _prepared(settings: Settings, directory: Path, say: Callable[[str], None]) -
     tokenizers = _tokenizers(builder, settings, texts, directory)
     device = start(**arguments(start, settings.values))
     trainer = _trainer(builder, settings, texts, tokenizers, device)
-    for line in builder.reports(trainer.task):
+    for line in builder.reports(trainer.objective):
         say(line)
     return trainer
 
@@ -214,7 +206,7 @@ def _trainer(
         schedule = made(SCHEDULES, values["schedule"], values["optimizer"]["lr"])
     with at("training"):
         options = TrainingOptions(**arguments(TrainingOptions, values["training"]))
-    return Trainer(model, task, optimizer, schedule, values["output"], options)
+    return Trainer(model, task, optimizer, schedule, RunDirectory(values["output"]), options)
 
 
 def _tokenizers(builder: Builder, settings: Settings, texts: object, directory: Path) -> dict[str, Tokenizer]:
@@ -228,7 +220,7 @@ def _tokenizers(builder: Builder, settings: Settings, texts: object, directory: 
     return load_tokenizers(directory, files)
 
 
-def _write_config(settings: Settings, directory: Path) -> None:
+def _write_config(settings: Settings, run: RunDirectory) -> None:
     """Write the resolved settings into the run directory, unless the run there began with others.
 
     Raises
@@ -236,29 +228,28 @@ def _write_config(settings: Settings, directory: Path) -> None:
     ConfigError
         If it did: each setting that differs, with both values.
     """
-    path = directory / CONFIG
-    if path.exists():
-        before, now = config.load(path, schema()).flat(), settings.flat()
+    if run.config.exists():
+        began = config.load(run.config, schema())
+        before, now = began.flat(), settings.flat()
         changed = [
             name for name in {**before, **now} if name not in MAY_CHANGE and before.get(name) != now.get(name)
         ]
-        if changed and checkpoints.paths(directory / CHECKPOINTS):
+        if changed and run.begun:
             raise ConfigError(
                 [
-                    f"expected the settings that the run in {directory} began with, found {name} "
+                    f"expected the settings that the run in {run.path} began with, found {name} "
                     f"{shown(now.get(name))} instead of {shown(before.get(name))}; choose another "
                     "output, or put it back"
                     for name in changed
                 ]
             )
         if changed:  # it never came to train: nothing of it is worth keeping
-            for tokenizer in directory.glob("*.json"):
-                tokenizer.unlink()
+            run.forget(BUILDERS[began.values["task"]].tokenizer_files(began.values).values())
     header = (
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"
     )
-    write_whole(path, (header + config.dump(settings.values)).encode())
+    run.write(run.config, header + config.dump(settings.values))
 
 
 def _check_files(settings: Settings) -> None:
@@ -342,26 +333,27 @@ def load(run: str | os.PathLike, *, checkpoint: str = "best", average: int = 1, 
 
 def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: Device) -> Run:
     """Load a run, as `load` does, with what it was trained with."""
-    folder = Path(run)
-    if not (folder / CONFIG).is_file():
+    directory = RunDirectory(run)
+    folder = directory.path
+    if not directory.config.is_file():
         raise FileNotFoundError(
-            f"expected a run directory with a {CONFIG} at {folder}, found none; check "
+            f"expected a run directory with a {directory.config.name} at {folder}, found none; check "
             "the path, or make one with `seqsru train`"
         )
-    settings = config.load(folder / CONFIG, schema())
+    settings = config.load(directory.config, schema())
     values = settings.values
     builder = BUILDERS[values["task"]]
     files = builder.tokenizer_files(values)
     tokenizers = load_tokenizers(folder, files)
-    chosen = checkpoints.select(folder / CHECKPOINTS, checkpoint)
+    chosen = checkpoints.select(directory.checkpoints, checkpoint)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:
-        tensors = checkpoints.select_average(folder / CHECKPOINTS, checkpoint, average)
+        tensors = select_average(directory.checkpoints, checkpoint, average)
         weights = f"mean-of-{average}-{checkpoint}"
     with torch.random.fork_rng(devices=[]), settings.at("model"):  # its first weights are thrown away
         model: nn.Module = builder.model(values, tokenizers)
-    checkpoints.load_model(model, tensors, str(chosen.path))
+    load_model(model, tensors, str(chosen.path))
     model = model.to(choose_device(device)).eval()
     return Run(settings, builder.pipeline(settings, model, tokenizers), weights)

@@ -13,7 +13,7 @@ from seqsru.config import Settings
 from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
 from seqsru.decoding import RULES, Rule
 from seqsru.schema import Choice, Schema, Section, from_signature, registry
-from seqsru.training.task import Task
+from seqsru.training import Objective
 
 Values = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ class Builder(ABC):
         """A new model."""
 
     @abstractmethod
-    def task(self, settings: Settings, texts: Any, tokenizers: Mapping[str, Tokenizer]) -> Task:
+    def task(self, settings: Settings, texts: Any, tokenizers: Mapping[str, Tokenizer]) -> Objective:
         """The task; an error has the place of the section it comes from."""
 
     @abstractmethod

@@ -39,7 +39,8 @@ from seqsru.models.translator import Translator
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.schema import Schema, Section, Setting, from_signature, registry
-from seqsru.training import LanguageModelTask, TranslationTask
+from seqsru.training.language_model_task import LanguageModelTask
+from seqsru.training.translation_task import TranslationTask
 
 
 class LanguageModelling(Builder):

@@ -31,6 +31,7 @@ from seqsru.options import (
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.schema import describe, from_signature
+from seqsru.training import RunDirectory
 
 GENERATION = from_signature(LanguagePipeline.generate, skip=["self", "prompt"])
 
@@ -65,7 +66,7 @@ def _train(options: argparse.Namespace) -> int:
     if path.is_dir():
         if not any(override.startswith("output=") for override in overrides):
             overrides.append(f"output={json.dumps(str(path))}")  # it may have been moved since
-        path = path / build.CONFIG
+        path = RunDirectory(path).config
     if not path.is_file():
         raise FileNotFoundError(
             f"expected a YAML file or a run directory at {options.config}, found none; check the path"
@@ -83,7 +84,7 @@ def _train(options: argparse.Namespace) -> int:
             f"seqsru train {shlex.quote(str(directory))}"
         )
         return 130
-    print((directory / build.SIGNATURE).read_text(encoding="utf-8"), end="")
+    print(RunDirectory(directory).signature.read_text(encoding="utf-8"), end="")
     return 0
 
 

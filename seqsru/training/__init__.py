@@ -1,28 +1,23 @@
-"""The one training loop, its tasks, optimizers and schedules, and checkpoints."""
+"""The one training loop: what it minimises, optimizers, schedules, checkpoints and the run directory."""
 
 from seqsru.training.checkpoints import CheckpointError
-from seqsru.training.language_model_task import LanguageModelTask
+from seqsru.training.objective import BatchLoss, Objective
 from seqsru.training.optimizers import OPTIMIZERS
-from seqsru.training.options import TrainingOptions
 from seqsru.training.progress import Outcome
+from seqsru.training.run_directory import RunDirectory
 from seqsru.training.schedules import SCHEDULES
 from seqsru.training.trainer import Trainer, TrainingDiverged
-from seqsru.training.translation_task import TranslationTask
-
-TASKS = {
-    "language_model": LanguageModelTask,
-    "translation": TranslationTask,
-}
+from seqsru.training.training_options import TrainingOptions
 
 __all__ = [
+    "BatchLoss",
     "CheckpointError",
-    "LanguageModelTask",
     "OPTIMIZERS",
+    "Objective",
     "Outcome",
+    "RunDirectory",
     "SCHEDULES",
-    "TASKS",
     "Trainer",
     "TrainingDiverged",
     "TrainingOptions",
-    "TranslationTask",
 ]

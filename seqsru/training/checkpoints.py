@@ -1,5 +1,4 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, a manifest of checksums; written whole or not at
-all.
+"""Checkpoints: tensors, JSON and a manifest of checksums, written whole or not at all.
 
 ``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer,
 carried state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json``
@@ -8,6 +7,7 @@ carried state, generators), ``state.json`` (counters, the validation at this ste
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from seqsru.training.files import ADVICE, CheckpointError, flush, flush_folder, read_json, sha256, write_json
+from seqsru.data.files import flush, flush_folder, sha256, write_whole
+from seqsru.errors import Refused
 
-MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
-OTHER = "the configuration and the checkpoint do not belong together: use the run's own"
+MODEL, TRAINING, RECORD, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
+ADVICE = "the checkpoint is damaged: delete it or restore it from a copy"
+
+
+class CheckpointError(Refused):
+    """A checkpoint that is damaged, missing, or does not fit what it is loaded into."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class Checkpoint:
     path : Path
     step : int
         Updates made before it was written.
-    state : dict
+    record : dict
         Content of ``state.json``.
     """
 
     path: Path
     step: int
-    state: dict[str, Any]
+    record: dict[str, Any]
 
     def model(self) -> dict[str, Tensor]:
         """The weights, by name."""
@@ -61,7 +65,7 @@ def save(
     step: int,
     model: Mapping[str, Tensor],
     training: Mapping[str, Tensor],
-    state: Mapping[str, Any],
+    record: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint beside its final name, flush it to disk, and rename it once.
 
@@ -71,9 +75,9 @@ def save(
         The run's ``checkpoints`` folder.
     step : int
     model, training : mapping of str to Tensor
-        Each tensor once (see :func:`model_tensors`).
-    state : mapping
-        JSON values; ``state["validation"]`` is null or holds ``metric``, ``value``, ``higher_is_better``.
+        Each tensor once (see :func:`seqsru.training.weights.model_tensors`).
+    record : mapping
+        JSON values; ``record["validation"]`` is null or holds ``metric``, ``value``, ``higher_is_better``.
 
     Returns
     -------
@@ -86,8 +90,8 @@ def save(
     for file, tensors in ((MODEL, model), (TRAINING, training)):
         save_file({name: t.detach().contiguous() for name, t in tensors.items()}, partial / file)
         flush(partial / file)
-    write_json(partial / STATE, state)
-    write_json(partial / MANIFEST, {file: sha256(partial / file) for file in (MODEL, TRAINING, STATE)})
+    _write_json(partial / RECORD, record)
+    _write_json(partial / MANIFEST, {file: sha256(partial / file) for file in (MODEL, TRAINING, RECORD)})
     flush_folder(partial)
     replaced = folder / f".replaced-{name_of(step)}"
     if final.exists():
@@ -130,16 +134,15 @@ def verified(path: Path) -> Checkpoint:
         A file is missing, cannot be read, or is not what was written; the message names it.
     """
     if not path.is_dir():
-        raise CheckpointError(f"{path}: expected a checkpoint folder, found none; check the step's number")
-    manifest = read_json(path / MANIFEST)
-    for file in (MODEL, TRAINING, STATE):
+        raise CheckpointError(f"a checkpoint folder at {path}", "none", "check the step's number")
+    manifest = _read_json(path / MANIFEST)
+    for file in (MODEL, TRAINING, RECORD):
         if not (path / file).is_file():
-            raise CheckpointError(f"{path / file}: expected a file, found none; {ADVICE}")
+            raise CheckpointError(f"the file {path / file}", "none", ADVICE)
         found, expected = sha256(path / file), manifest.get(file)
         if found != expected:
-            raise CheckpointError(f"{path / file}: expected sha256 {expected}, found {found}; {ADVICE}")
-    state = read_json(path / STATE)
-    return Checkpoint(path, int(path.name.removeprefix("step-")), state)
+            raise CheckpointError(f"{path / file} with sha256 {expected}", found, ADVICE)
+    return Checkpoint(path, int(path.name.removeprefix("step-")), _read_json(path / RECORD))
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -148,8 +151,10 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """Open the good checkpoint with the best validation (the oldest of equals), or where none was validated
-    the newest; None where there is none."""
+    """Open the good checkpoint with the best validation; None where there is none.
+
+    Of equals it is the oldest; where none was validated it is the newest checkpoint.
+    """
     ranked = ranking(folder)
     return _first_good(ranked) if ranked else newest(folder)
 
@@ -159,7 +164,7 @@ def ranking(folder: Path) -> list[Path]:
     values = []
     for path in paths(folder):
         try:
-            validation = read_json(path / STATE).get("validation")
+            validation = _read_json(path / RECORD).get("validation")
         except CheckpointError:
             continue  # a damaged one has no rank; `verified` names it when it is asked for
         if validation is not None:
@@ -168,124 +173,31 @@ def ranking(folder: Path) -> list[Path]:
     return [path for _, path in sorted(values, key=lambda pair: pair[0])]
 
 
-def select(folder: Path, which: str = "best") -> Checkpoint:
+def select(folder: Path, checkpoint: str = "best") -> Checkpoint:
     """Open the checkpoint of a run that a user names.
 
     Parameters
     ----------
     folder : Path
         The run's ``checkpoints`` folder.
-    which : str
+    checkpoint : str
         ``best``, ``last``, or a step number.
 
     Raises
     ------
     CheckpointError
-        There is none, or ``which`` is something else.
+        There is none, or ``checkpoint`` is something else.
     """
-    if which.isdecimal():
-        return verified(folder / name_of(int(which)))
-    if which not in ("best", "last"):
-        raise CheckpointError(f"{folder}: expected best, last or a step number, found {which!r}; choose one")
-    found = best(folder) if which == "best" else newest(folder)
+    if checkpoint.isdecimal():
+        return verified(folder / name_of(int(checkpoint)))
+    if checkpoint not in ("best", "last"):
+        raise CheckpointError("best, last or a step number", repr(checkpoint), "choose one", "checkpoint")
+    found = best(folder) if checkpoint == "best" else newest(folder)
     if found is None:
         raise CheckpointError(
-            f"{folder}: expected a good checkpoint, found none; train first, or check the folder"
+            f"a good checkpoint in {folder}", "none", "train first, or check the folder", "checkpoint"
         )
     return found
-
-
-def average(checkpoints: Iterable[Checkpoint]) -> dict[str, Tensor]:
-    """Arithmetic mean of the weights of several checkpoints, in float32 (float64 weights in float64).
-
-    Raises
-    ------
-    CheckpointError
-        None given, or their tensors differ in name or shape.
-    """
-    total: dict[str, Tensor] = {}
-    types: dict[str, torch.dtype] = {}
-    count = 0
-    for checkpoint in checkpoints:
-        tensors = checkpoint.model()
-        shapes = {name: t.shape for name, t in tensors.items()}
-        if count and shapes != {name: t.shape for name, t in total.items()}:
-            raise CheckpointError(
-                f"{checkpoint.path}: expected the tensors of the other checkpoints to "
-                "average, found others; average checkpoints of one run"
-            )
-        for name, t in tensors.items():
-            wide = t.to(torch.promote_types(t.dtype, torch.float32))
-            total[name] = total[name].add_(wide) if count else wide.clone()
-            types[name] = t.dtype
-        count += 1
-    if not count:
-        raise CheckpointError("average: expected at least one checkpoint, found none; train first")
-    return {name: t.div_(count).to(types[name]) for name, t in total.items()}
-
-
-def select_average(folder: Path, which: str, count: int) -> dict[str, Tensor]:
-    """Averaged weights of the last or the best ``count`` checkpoints of a run.
-
-    Raises
-    ------
-    CheckpointError
-        Fewer of them exist, one is damaged, or ``which`` is neither ``last`` nor ``best``.
-    """
-    if which not in ("last", "best"):
-        raise CheckpointError(f"average: expected last or best, found {which!r}; choose one of them")
-    chosen = (ranking(folder) if which == "best" else list(reversed(paths(folder))))[:count]
-    if len(chosen) < count or count < 1:
-        raise CheckpointError(
-            f"{folder}: expected {count} checkpoints to average (the {which} ones), found {len(chosen)}; "
-            f"average fewer, or train with a larger {'keep_best' if which == 'best' else 'keep'}"
-        )
-    return average(verified(path) for path in chosen)
-
-
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a model saves, by name; a tensor that has several names only under the first of them."""
-    tensors = model.state_dict(keep_vars=True)
-    return {name: tensors[name] for name, first in _first_names(tensors).items() if name == first}
-
-
-def load_model(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put weights into a model.
-
-    Parameters
-    ----------
-    model : nn.Module
-    tensors : mapping of str to Tensor
-        As :func:`model_tensors` gives them.
-    source : str
-        What to call them in an error.
-
-    Raises
-    ------
-    CheckpointError
-        Names or shapes differ from the model's.
-    """
-    own = model.state_dict(keep_vars=True)
-    first = _first_names(own)
-    for name in sorted(set(first.values()) ^ tensors.keys()):
-        where = "the checkpoint" if name in own else "the model"
-        raise CheckpointError(
-            f"{source}: expected the same tensors in checkpoint and model, found no "
-            f"{name} in {where}; {OTHER}"
-        )
-    for name in tensors:
-        if own[name].shape != tensors[name].shape:
-            raise CheckpointError(
-                f"{source}: expected {name} of shape {tuple(own[name].shape)}, found "
-                f"{tuple(tensors[name].shape)}; {OTHER}"
-            )
-    model.load_state_dict({name: tensors[first[name]] for name in own})
-
-
-def _first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """For each name, the first one of the same tensor."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(t), name) for name, t in tensors.items()}
 
 
 def check_fingerprints(checkpoint: Checkpoint, fingerprints: Mapping[str, str]) -> None:
@@ -296,12 +208,13 @@ def check_fingerprints(checkpoint: Checkpoint, fingerprints: Mapping[str, str]) 
     CheckpointError
         A fingerprint differs.
     """
-    for name, expected in checkpoint.state["fingerprints"].items():
-        if fingerprints.get(name) != expected:
+    for name, expected in checkpoint.record["fingerprints"].items():
+        found = fingerprints.get(name, "none")
+        if found != expected:
             raise CheckpointError(
-                f"{checkpoint.path}: expected the {name} with sha256 {expected}, found "
-                f"{fingerprints.get(name)}; the checkpoint was trained with another one: put that back, or "
-                "train again"
+                f"the {name} with sha256 {expected}, which {checkpoint.path} was trained with",
+                found,
+                "put that tokenizer back, or train again",
             )
 
 
@@ -312,3 +225,18 @@ def _first_good(candidates: Iterable[Path]) -> Checkpoint | None:
         except CheckpointError as error:
             warnings.warn(f"{error}; using another checkpoint", RuntimeWarning, stacklevel=3)
     return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"JSON in {path}", str(error), ADVICE) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"a JSON object in {path}", type(content).__name__, ADVICE)
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_whole(path, text.encode())

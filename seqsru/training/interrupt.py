@@ -9,10 +9,9 @@ from types import FrameType, TracebackType
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM sets ``requested``; a second one acts as it did
-    before.
+    """While it is entered, the first SIGINT or SIGTERM sets ``requested``.
 
-    Outside the main thread signals are left alone, as Python asks.
+    A second one acts as it did before. Outside the main thread signals are left alone, as Python asks.
     """
 
     def __init__(self) -> None:

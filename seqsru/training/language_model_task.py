@@ -8,19 +8,20 @@ from typing import Literal, get_args
 from torch import nn
 
 from seqsru.data.stream import StreamBatches, TokenStream, Window
+from seqsru.errors import check_probability
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.models.language_model import LanguageModel
-from seqsru.training.task import BatchLoss, State, Task, check_smoothing
+from seqsru.training.objective import BatchLoss, Carried, Objective
 
 ValidState = Literal["carried", "separate"]
 ValidMetric = Literal["perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"]
 
 
-class LanguageModelTask(Task):
-    """Predict each token from all before it, the state carried from window to window (truncated
-    backpropagation).
+class LanguageModelTask(Objective):
+    """Predict each token from all before it, by truncated backpropagation.
 
-    An epoch is one pass over the windows in order, from the initial state.
+    The state is carried from window to window. An epoch is one pass over the windows in order, from the
+    initial state.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class LanguageModelTask(Task):
         valid_state: ValidState = "carried",
         valid_metric: ValidMetric = "perplexity",
     ) -> None:
-        check_smoothing("language model", label_smoothing)
+        check_probability(label_smoothing=label_smoothing)
         for name, value, known in (
             ("valid_state", valid_state, get_args(ValidState)),
             ("valid_metric", valid_metric, get_args(ValidMetric)),
@@ -78,7 +79,7 @@ class LanguageModelTask(Task):
     def batches(self, epoch: int, start: int) -> Iterator[Window]:
         return (self.windows[i] for i in range(start, len(self.windows)))
 
-    def loss(self, model: nn.Module, batch: Window, carried: State | None) -> BatchLoss:
+    def loss(self, model: nn.Module, batch: Window, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, LanguageModel)
         device = model.output.weight.device
         inputs, targets = batch.inputs.to(device), batch.targets.to(device)

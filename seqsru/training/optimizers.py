@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
+
+from seqsru.errors import check_at_least, check_probability, check_share
 
 
 def adam(
@@ -32,7 +35,14 @@ def adam(
         Added to the root of that mean.
     weight_decay : float
         λ of an L2 penalty: λ·w is added to the gradient.
+
+    Raises
+    ------
+    Refused
+        An option outside its range.
     """
+    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.Adam(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )
@@ -62,7 +72,14 @@ def adamw(
         Added to the root of that mean.
     weight_decay : float
         λ: every weight is multiplied by 1 − lr·λ before the step.
+
+    Raises
+    ------
+    Refused
+        An option outside its range.
     """
+    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.AdamW(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )
@@ -90,11 +107,18 @@ def sgd(
     shrink : float
         Every weight is multiplied by 1 − shrink after the step, whatever the learning rate: the weight decay
         of the SRU paper's Penn Treebank recipe (1e-5 there).
+
+    Raises
+    ------
+    Refused
+        An option outside its range.
     """
+    check_at_least(0, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check_share(shrink=shrink)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if shrink:
 
-        def multiply(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        def multiply(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with torch.no_grad():
                 for group in optimizer.param_groups:
                     torch._foreach_mul_(group["params"], 1.0 - shrink)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from seqsru.errors import check_at_least, check_share
 
 
 class Position(NamedTuple):
@@ -26,29 +29,21 @@ class Position(NamedTuple):
 
 
 class Schedule(ABC):
-    """A learning rate as a function of the position, and for `plateau` of what validation found.
-
-    Attributes
-    ----------
-    needs_total : bool
-        Whether `rate` reads `Position.total_steps`.
-    """
-
-    needs_total: ClassVar[bool] = False
+    """A learning rate as a function of the position, and for `plateau` of what validation found."""
 
     @abstractmethod
     def rate(self, at: Position) -> float:
         """Learning rate of the update at this position."""
 
-    def observe(self, improved: bool) -> None:
+    def observe(self, improved: bool) -> None:  # noqa: B027 (most schedules need no note)
         """Take note of a validation; only `plateau` does."""
 
-    def state(self) -> dict[str, float]:
+    def record(self) -> dict[str, float]:
         """What `observe` has changed, for a checkpoint."""
         return {}
 
-    def load_state(self, state: dict[str, float]) -> None:
-        """Take back what `state` gave."""
+    def load_record(self, record: Mapping[str, float]) -> None:  # noqa: B027
+        """Take back what `record` gave."""
 
 
 class Constant(Schedule):
@@ -63,7 +58,8 @@ class Constant(Schedule):
     """
 
     def __init__(self, peak: float, *, warmup: int = 0) -> None:
-        self.peak, self.warmup = peak, _count("constant", "warmup", warmup)
+        check_at_least(0, warmup=warmup)
+        self.peak, self.warmup = peak, warmup
 
     def rate(self, at: Position) -> float:
         return self.peak * _rise(at.step, self.warmup)
@@ -81,15 +77,17 @@ class InverseSqrt(Schedule):
     """
 
     def __init__(self, peak: float, *, warmup: int = 4000) -> None:
-        self.peak, self.warmup = peak, _count("inverse_sqrt", "warmup", warmup, least=1)
+        check_at_least(1, warmup=warmup)
+        self.peak, self.warmup = peak, warmup
 
     def rate(self, at: Position) -> float:
         return self.peak * min(at.step / self.warmup, math.sqrt(self.warmup / at.step))
 
 
 class Noam(Schedule):
-    """``lr·d^−½·min(t^−½, t·w^−1.5)`` (Vaswani et al. 2017): here the optimizer's rate is a factor, not the
-    peak.
+    """``lr·d^−½·min(t^−½, t·w^−1.5)`` (Vaswani et al. 2017).
+
+    Here the optimizer's rate is a factor, not the peak.
 
     Parameters
     ----------
@@ -102,12 +100,12 @@ class Noam(Schedule):
     """
 
     def __init__(self, peak: float, *, warmup: int = 4000, width: int = 512) -> None:
-        self.factor = peak
-        self.warmup = _count("noam", "warmup", warmup, least=1)
-        self.width = _count("noam", "width", width, least=1)
+        check_at_least(1, warmup=warmup, width=width)
+        self.factor, self.warmup, self.width = peak, warmup, width
 
     def rate(self, at: Position) -> float:
-        return self.factor * self.width**-0.5 * min(at.step**-0.5, at.step * self.warmup**-1.5)
+        rate: float = self.factor * self.width**-0.5 * min(at.step**-0.5, at.step * self.warmup**-1.5)
+        return rate
 
 
 class Cosine(Schedule):
@@ -125,11 +123,10 @@ class Cosine(Schedule):
         Share of the peak that is left at the end.
     """
 
-    needs_total: ClassVar[bool] = True
-
     def __init__(self, peak: float, *, warmup: int = 0, floor: float = 0.0) -> None:
-        self.peak, self.warmup = peak, _count("cosine", "warmup", warmup)
-        self.floor = _share("cosine", "floor", floor)
+        check_at_least(0, warmup=warmup)
+        check_share(floor=floor)
+        self.peak, self.warmup, self.floor = peak, warmup, floor
 
     def rate(self, at: Position) -> float:
         if at.step <= self.warmup:
@@ -158,9 +155,10 @@ class Plateau(Schedule):
     def __init__(
         self, peak: float, *, warmup: int = 0, factor: float = 0.5, patience: int = 0, floor: float = 0.0
     ) -> None:
-        self.peak, self.warmup = peak, _count("plateau", "warmup", warmup)
-        self.factor, self.floor = _share("plateau", "factor", factor), _share("plateau", "floor", floor)
-        self.patience = _count("plateau", "patience", patience)
+        check_at_least(0, warmup=warmup, patience=patience)
+        check_share(factor=factor, floor=floor)
+        self.peak, self.warmup = peak, warmup
+        self.factor, self.patience, self.floor = factor, patience, floor
         self.level, self.waited = 1.0, 0
 
     def rate(self, at: Position) -> float:
@@ -171,18 +169,18 @@ class Plateau(Schedule):
         if self.waited > self.patience:
             self.level, self.waited = max(self.floor, self.level * self.factor), 0
 
-    def state(self) -> dict[str, float]:
+    def record(self) -> dict[str, float]:
         return {"level": self.level, "waited": self.waited}
 
-    def load_state(self, state: dict[str, float]) -> None:
-        self.level, self.waited = state["level"], int(state["waited"])
+    def load_record(self, record: Mapping[str, float]) -> None:
+        self.level, self.waited = record["level"], int(record["waited"])
 
 
 class Exponential(Schedule):
-    """The peak until an epoch, and from that epoch on a factor lower each epoch: ``peak·decay^(e − start +
-    1)``.
+    """The peak until an epoch, and from that epoch on a factor lower each epoch.
 
-    The SRU paper's Penn Treebank recipe is ``decay: 0.98, start: 175``.
+    The rate of epoch e is ``peak·decay^(e − start + 1)`` then. The SRU paper's Penn Treebank recipe is
+    ``decay: 0.98, start: 175``.
 
     Parameters
     ----------
@@ -195,8 +193,9 @@ class Exponential(Schedule):
     """
 
     def __init__(self, peak: float, *, decay: float = 0.98, start: int = 2) -> None:
-        self.peak, self.decay = peak, _share("exponential", "decay", decay)
-        self.start = _count("exponential", "start", start, least=1)
+        check_share(decay=decay)
+        check_at_least(1, start=start)
+        self.peak, self.decay, self.start = peak, decay, start
 
     def rate(self, at: Position) -> float:
         return self.peak * self.decay ** max(0, at.epoch - self.start + 1)
@@ -206,19 +205,7 @@ def _rise(step: int, warmup: int) -> float:
     return min(1.0, step / warmup) if warmup else 1.0
 
 
-def _count(schedule: str, name: str, value: int, least: int = 0) -> int:
-    if value < least:
-        raise ValueError(f"schedule {schedule}: {name} should be at least {least}, not {value}; raise it")
-    return value
-
-
-def _share(schedule: str, name: str, value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"schedule {schedule}: {name} should be from 0 to 1, not {value}; change it")
-    return value
-
-
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": Constant,
     "inverse_sqrt": InverseSqrt,
     "noam": Noam,

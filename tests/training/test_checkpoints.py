@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqsru.training import checkpoints
-from seqsru.training.checkpoints import CheckpointError
+from seqsru.training import CheckpointError, checkpoints, weights
 
 
 class Shared(nn.Module):
@@ -24,28 +23,30 @@ class Shared(nn.Module):
 def write(folder, step, tensors=None, value=None, higher=False):
     validation = None if value is None else {"metric": "m", "value": value, "higher_is_better": higher}
     tensors = tensors or {"w": torch.full((2,), float(step))}
-    state = {"validation": validation, "fingerprints": {}}
-    return checkpoints.save(folder, step, tensors, {"t": torch.zeros(1)}, state)
+    record = {"validation": validation, "fingerprints": {}}
+    return checkpoints.save(folder, step, tensors, {"t": torch.zeros(1)}, record)
 
 
 def test_shared_tensors_are_stored_once_and_come_back_shared(tmp_path):
     model, other = Shared(2.0), Shared()
-    tensors = checkpoints.model_tensors(model)
+    tensors = weights.model_tensors(model)
     assert sorted(tensors) == ["first.weight", "norms.0.bias", "norms.0.weight", "scale", "second.bias"]
     checkpoints.save(tmp_path, 1, tensors, {}, {})
-    checkpoints.load_model(other, checkpoints.verified(tmp_path / "step-00000001").model(), "here")
+    weights.load_model(other, checkpoints.verified(tmp_path / "step-00000001").model(), "here")
     assert other.second.weight is other.first.weight and torch.equal(other.first.weight, model.first.weight)
     assert other.scale.item() == 2.0
 
 
 def test_weights_that_do_not_fit_are_refused():
-    tensors = checkpoints.model_tensors(Shared())
-    with pytest.raises(CheckpointError, match="here: .* found no scale in the checkpoint; .* not belong"):
-        checkpoints.load_model(Shared(), {k: v for k, v in tensors.items() if k != "scale"}, "here")
-    with pytest.raises(CheckpointError, match="here: .* found no extra in the model"):
-        checkpoints.load_model(Shared(), {**tensors, "extra": torch.zeros(1)}, "here")
-    with pytest.raises(CheckpointError, match=r"expected scale of shape \(1,\), found \(2,\)"):
-        checkpoints.load_model(Shared(), {**tensors, "scale": torch.zeros(2)}, "here")
+    tensors = weights.model_tensors(Shared())
+    with pytest.raises(
+        CheckpointError, match="in here and in the model, found no scale in the checkpoint; .* not belong"
+    ):
+        weights.load_model(Shared(), {k: v for k, v in tensors.items() if k != "scale"}, "here")
+    with pytest.raises(CheckpointError, match="in here and .*, found no extra in the model"):
+        weights.load_model(Shared(), {**tensors, "extra": torch.zeros(1)}, "here")
+    with pytest.raises(CheckpointError, match=r"expected scale of shape \(1,\) in here, found \(2,\)"):
+        weights.load_model(Shared(), {**tensors, "scale": torch.zeros(2)}, "here")
 
 
 def test_the_manifest_holds_the_sum_of_every_file(tmp_path):
@@ -83,10 +84,10 @@ def test_a_damaged_best_gives_way_to_the_next(tmp_path):
 @pytest.mark.parametrize(
     "which, message",
     [
-        ("best", "expected a good checkpoint, found none"),
-        ("last", "expected a good checkpoint, found none"),
-        ("17", "step-00000017: expected a checkpoint folder, found none"),
-        ("first", "expected best, last or a step number, found 'first'"),
+        ("best", "checkpoint: expected a good checkpoint in .*, found none; train first"),
+        ("last", "checkpoint: expected a good checkpoint in .*, found none; train first"),
+        ("17", "expected a checkpoint folder at .*step-00000017, found none"),
+        ("first", "checkpoint: expected best, last or a step number, found 'first'"),
     ],
 )
 def test_a_checkpoint_that_is_not_there(tmp_path, which, message):
@@ -96,31 +97,35 @@ def test_a_checkpoint_that_is_not_there(tmp_path, which, message):
 
 def test_averaging_is_the_mean_in_float32(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(4, 5, generator=generator) for _ in range(3)]
-    low = [w.to(torch.bfloat16) for w in weights]
-    for step, (value, a, b) in enumerate(zip((3.0, 1.0, 2.0), weights, low), 1):
+    drawn = [torch.randn(4, 5, generator=generator) for _ in range(3)]
+    low = [w.to(torch.bfloat16) for w in drawn]
+    for step, (value, a, b) in enumerate(zip((3.0, 1.0, 2.0), drawn, low), 1):
         write(tmp_path, step, {"a": a, "b": b}, value)
-    last = checkpoints.select_average(tmp_path, "last", 3)
-    torch.testing.assert_close(last["a"], torch.stack(weights).mean(0), rtol=1e-6, atol=1e-7)
+    last = weights.select_average(tmp_path, "last", 3)
+    torch.testing.assert_close(last["a"], torch.stack(drawn).mean(0), rtol=1e-6, atol=1e-7)
     assert torch.equal(last["b"], (sum(w.float() for w in low) / 3).to(torch.bfloat16))
-    best = checkpoints.select_average(tmp_path, "best", 2)
-    torch.testing.assert_close(best["a"], (weights[1] + weights[2]) / 2, rtol=1e-6, atol=1e-7)
-    assert torch.equal(checkpoints.select_average(tmp_path, "last", 1)["a"], weights[2])
+    best = weights.select_average(tmp_path, "best", 2)
+    torch.testing.assert_close(best["a"], (drawn[1] + drawn[2]) / 2, rtol=1e-6, atol=1e-7)
+    assert torch.equal(weights.select_average(tmp_path, "last", 1)["a"], drawn[2])
 
 
 def test_averages_that_cannot_be_had(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(CheckpointError, match=r"expected 2 .* average \(the last ones\), found 1; .* keep$"):
-        checkpoints.select_average(tmp_path, "last", 2)
-    with pytest.raises(CheckpointError, match=r"\(the best ones\), found 0; .* larger keep_best"):
-        checkpoints.select_average(tmp_path, "best", 1)
-    with pytest.raises(CheckpointError, match="expected last or best, found 'all'"):
-        checkpoints.select_average(tmp_path, "all", 1)
+    with pytest.raises(
+        CheckpointError, match=r"^average: expected 2 .* average \(the last ones\) in .*, found 1; .* keep$"
+    ):
+        weights.select_average(tmp_path, "last", 2)
+    with pytest.raises(CheckpointError, match=r"\(the best ones\) in .*, found 0; .* larger keep_best"):
+        weights.select_average(tmp_path, "best", 1)
+    with pytest.raises(CheckpointError, match="^checkpoint: expected last or best to average, found 'all'"):
+        weights.select_average(tmp_path, "all", 1)
     write(tmp_path, 2, {"w": torch.zeros(3)})
     with pytest.raises(CheckpointError, match="expected the tensors of the other checkpoints to average"):
-        checkpoints.select_average(tmp_path, "last", 2)
-    with pytest.raises(CheckpointError, match="at least one checkpoint, found none"):
-        checkpoints.average([])
+        weights.select_average(tmp_path, "last", 2)
+    with pytest.raises(CheckpointError, match="at least one checkpoint to average, found none"):
+        weights.average([])
+    with pytest.raises(ValueError, match="^average: expected at least 1, found 0"):
+        weights.select_average(tmp_path, "last", 0)
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Words
 from seqsru.evaluation.perplexity import perplexity
-from seqsru.training import LanguageModelTask
+from seqsru.training.language_model_task import LanguageModelTask
 
 
 def make(**options):
@@ -66,5 +66,5 @@ def test_mistakes_are_refused():
         make(valid_state="both")
     with pytest.raises(ValueError, match="valid_metric to be one of perplexity, .*, found 'bleu'"):
         make(valid_metric="bleu")
-    with pytest.raises(ValueError, match=r"label_smoothing from 0 to below 1, found -0\.1"):
+    with pytest.raises(ValueError, match=r"label_smoothing: expected .* from 0 to below 1, found -0\.1"):
         make(label_smoothing=-0.1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqsru.errors import Refused
 from seqsru.training.optimizers import OPTIMIZERS
 
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -61,3 +62,21 @@ def test_defaults_are_those_of_torch_but_for_the_rate(name, theirs):
     parameter = nn.Parameter(START.clone())
     ours = OPTIMIZERS[name]([parameter], lr=0.3).defaults
     assert {**ours, "fused": None} == {**theirs([parameter], lr=0.3).defaults, "fused": None}
+
+
+@pytest.mark.parametrize(
+    "name, option, value, message",
+    [
+        ("adam", "lr", -1.0, r"expected at least 0, found -1\.0"),
+        ("adam", "beta1", 1.0, r"expected a probability from 0 to below 1, found 1\.0"),
+        ("adamw", "beta2", -0.1, r"expected a probability from 0 to below 1, found -0\.1"),
+        ("adamw", "eps", float("nan"), "expected at least 0, found nan"),
+        ("adamw", "weight_decay", -0.1, "expected at least 0"),
+        ("sgd", "lr", float("inf"), "expected at least 0, found inf"),
+        ("sgd", "momentum", -0.9, "expected at least 0"),
+        ("sgd", "shrink", 1.5, r"expected a number from 0 to 1, found 1\.5"),
+    ],
+)
+def test_impossible_options_are_refused(name, option, value, message):
+    with pytest.raises(Refused, match=f"^{option}: {message}"):
+        run(name, **{option: value})

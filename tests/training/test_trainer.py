@@ -4,18 +4,27 @@ import json
 import logging
 import sys
 import threading
+from dataclasses import fields
 
 import pytest
 import tiny
 import torch
 from torch import nn
 
-from seqsru.training import OPTIMIZERS, SCHEDULES, Trainer, TrainingDiverged, TrainingOptions
-from seqsru.training.run_directory import exclusive
-from seqsru.training.task import BatchLoss, Task
+from seqsru.errors import Busy, Refused
+from seqsru.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    BatchLoss,
+    Objective,
+    RunDirectory,
+    Trainer,
+    TrainingDiverged,
+    TrainingOptions,
+)
 
 
-class Sum(Task):
+class Sum(Objective):
     """Batches of numbers; validation gives a list of values one after the other."""
 
     metric = "value"
@@ -47,14 +56,14 @@ class Weight(nn.Module):
         self.w = nn.Parameter(torch.tensor(10.0, dtype=torch.float64))
 
 
-def make(folder, batches, schedule="constant", task=None, **options):
+def make(folder, batches, schedule="constant", objective=None, **options):
     model = Weight()
     return Trainer(
         model,
-        task or Sum(batches),
+        objective or Sum(batches),
         OPTIMIZERS["sgd"](model.parameters(), 1.0),
         SCHEDULES[schedule](1.0),
-        folder,
+        RunDirectory(folder),
         TrainingOptions(**{"tensorboard": False, **options}),
     )
 
@@ -81,8 +90,8 @@ def test_accumulation_divides_once_and_ends_with_the_epoch(tmp_path):
 
 
 def test_loss_may_be_summed_over_time_and_averaged_over_rows(tmp_path):
-    task = Sum([[1, 2], [6, 3, 3]], rows=4)
-    found = trained(tmp_path, None, task=task, epochs=1, normalize="batch")
+    objective = Sum([[1, 2], [6, 3, 3]], rows=4)
+    found = trained(tmp_path, None, objective=objective, epochs=1, normalize="batch")
     assert found == pytest.approx(10 - 3 / 4 - 12 / 4)
 
 
@@ -108,11 +117,11 @@ def test_cosine_reaches_zero_at_the_last_update(tmp_path):
 
 @pytest.mark.parametrize("higher, values", [(False, [5, 4, 4.5, 4, 3]), (True, [1, 2, 1.5, 2, 3])])
 def test_patience_ends_training_after_validations_without_a_new_best(tmp_path, higher, values):
-    outcome = make(tmp_path, None, task=Sum([[1]], values, higher), epochs=9, patience=2, keep=1).fit()
+    outcome = make(tmp_path, None, objective=Sum([[1]], values, higher), epochs=9, patience=2, keep=1).fit()
     assert (outcome.reason, outcome.step, outcome.best_step) == ("patience", 4, 2)
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-00000002", "step-00000004"]  # the best and the newest
-    assert make(tmp_path, None, task=Sum([[1]], []), epochs=9, patience=2).fit().reason == "patience"
+    assert make(tmp_path, None, objective=Sum([[1]], []), epochs=9, patience=2).fit().reason == "patience"
 
 
 def test_time_limit_ends_with_a_validation_and_a_checkpoint(tmp_path):
@@ -123,8 +132,10 @@ def test_time_limit_ends_with_a_validation_and_a_checkpoint(tmp_path):
 
 def test_checkpoints_are_kept_as_asked(tmp_path):
     values = [5.0, 1.0, 4.0, 2.0, 3.0, 6.0]
-    task = Sum([[1]] * 2, values)
-    make(tmp_path, None, task=task, steps=12, validate_every=2, save_every=3, keep=3, keep_best=2).fit()
+    objective = Sum([[1]] * 2, values)
+    make(
+        tmp_path, None, objective=objective, steps=12, validate_every=2, save_every=3, keep=3, keep_best=2
+    ).fit()
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         "step-00000004",
         "step-00000008",
@@ -143,7 +154,7 @@ def test_a_gradient_that_is_not_finite_stops_training_before_the_weights_are_tou
 
 
 def test_a_validation_that_is_not_finite_stops_training(tmp_path):
-    trainer = make(tmp_path, None, task=Sum([[1]], [float("nan")]), epochs=1)
+    trainer = make(tmp_path, None, objective=Sum([[1]], [float("nan")]), epochs=1)
     with pytest.raises(TrainingDiverged, match="finite value at step 1, found nan"):
         trainer.fit()
 
@@ -157,11 +168,20 @@ def test_validation_does_not_move_the_generator(tmp_path):
     assert torch.equal(*states)
 
 
-def test_a_second_run_in_a_directory_is_refused(tmp_path):
-    with exclusive(tmp_path):
-        with pytest.raises(BlockingIOError, match=r"no other run in .*, but process \d+ is training"):
+def test_a_run_in_a_directory_that_another_thread_holds_is_refused(tmp_path):
+    refused = []
+
+    def train():
+        with pytest.raises(Busy, match=r"no other run in .*, found that process \d+ is training") as caught:
             make(tmp_path, [[1]], epochs=1).fit()
-    assert make(tmp_path, [[1]], epochs=1).fit().finished
+        refused.append(caught.value)
+
+    with RunDirectory(tmp_path).exclusive():
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+        assert len(refused) == 1
+        assert make(tmp_path, [[1]], epochs=1).fit().finished
 
 
 def test_it_trains_outside_the_main_thread(tmp_path):
@@ -219,24 +239,40 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, "either epochs or steps, found epochs 0 and steps 0; give one"),
+        ({}, "^epochs: expected either epochs or steps, found epochs 0 and steps 0; give one"),
         ({"epochs": 1, "steps": 1}, "either epochs or steps, found epochs 1 and steps 1"),
-        ({"epochs": 1, "precision": "float16"}, "precision to be float32 or bfloat16, found 'float16'"),
-        ({"epochs": 1, "normalize": "words"}, "normalize to be tokens or batch, found 'words'"),
-        ({"epochs": 1, "accumulate": 0}, "accumulate of at least 1, found 0"),
-        ({"epochs": 1, "clip": -1.0}, r"clip of at least 0, found -1\.0"),
+        (
+            {"epochs": 1, "precision": "float16"},
+            "^precision: expected one of float32, bfloat16, found 'float16'",
+        ),
+        ({"epochs": 1, "normalize": "words"}, "^normalize: expected one of tokens, batch, found 'words'"),
+        ({"epochs": 1, "accumulate": 0}, "^accumulate: expected at least 1, found 0"),
+        ({"epochs": 1, "clip": -1.0}, r"^clip: expected at least 0, found -1\.0"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         TrainingOptions(**options)
+
+
+def test_what_may_change_when_a_run_goes_on_is_when_it_ends_and_what_it_keeps():
+    assert [field.name for field in fields(TrainingOptions) if field.metadata.get("may_change")] == [
+        "epochs",
+        "steps",
+        "max_minutes",
+        "patience",
+        "keep",
+        "keep_best",
+        "log_every",
+        "tensorboard",
+    ]
 
 
 def test_a_language_model_learns_a_rule(tmp_path):
     """After every letter the next one is certain, so the perplexity comes near 1."""
     trainer = tiny.make(tmp_path, lines=["a b c d e f g h"] * 40, epochs=12, lr=0.03)
-    trainer.task.valid = trainer.task.valid.from_lines(["a b c d e f g h"] * 5, _words())
-    trainer.task.label_smoothing = 0.0
+    trainer.objective.valid = trainer.objective.valid.from_lines(["a b c d e f g h"] * 5, _words())
+    trainer.objective.label_smoothing = 0.0
     outcome = trainer.fit()
     assert outcome.best < 1.3
 

@@ -9,7 +9,8 @@ from seqsru.cells import Stack
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Words
 from seqsru.models import LanguageModel
-from seqsru.training import OPTIMIZERS, SCHEDULES, LanguageModelTask, Trainer, TrainingOptions
+from seqsru.training import OPTIMIZERS, SCHEDULES, RunDirectory, Trainer, TrainingOptions
+from seqsru.training.language_model_task import LanguageModelTask
 
 LINES = [" ".join("abcdefgh"[(i * k + k) % 8] for k in range(3 + i % 5)) for i in range(57)]
 
@@ -32,13 +33,13 @@ def make(
     model = LanguageModel(words.size, stack, 12, embedding_dropout=0.1, word_dropout=0.1, output_dropout=0.2)
     train = TokenStream.from_lines(lines, words)
     windows, valid = StreamBatches(train.tokens, 4, 6, words.eos), TokenStream.from_lines(LINES[:9], words)
-    task = LanguageModelTask(windows, valid, {"tokenizer": words.fingerprint}, label_smoothing=0.1)
+    objective = LanguageModelTask(windows, valid, {"tokenizer": words.fingerprint}, label_smoothing=0.1)
     return Trainer(
         model,
-        task,
+        objective,
         OPTIMIZERS[optimizer](model.parameters(), lr, **optimizer_options or {}),
         SCHEDULES[schedule](lr, **schedule_options or {}),
-        Path(folder),
+        RunDirectory(folder),
         TrainingOptions(**{"epochs": 3, "clip": 1.0, "tensorboard": False, "log_every": 5, **options}),
     )
 

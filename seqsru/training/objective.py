@@ -1,4 +1,4 @@
-"""What the training loop needs of a task."""
+"""What the training loop minimises and measures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from seqsru.cells import State
+Carried = tuple[Tensor, ...]  # a model's recurrent state between two batches
 
 
 class BatchLoss(NamedTuple):
@@ -24,7 +24,7 @@ class BatchLoss(NamedTuple):
         Targets counted.
     rows : int
         Rows of the batch.
-    carried : State
+    carried : tuple of Tensor
         What the next batch starts from; () where batches stand alone.
     """
 
@@ -32,19 +32,10 @@ class BatchLoss(NamedTuple):
     nll: Tensor
     tokens: int
     rows: int
-    carried: State
+    carried: Carried
 
 
-def check_smoothing(task: str, label_smoothing: float) -> None:
-    """Raise a ValueError unless a label smoothing is from 0 to below 1."""
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(
-            f"{task}: expected label_smoothing from 0 to below 1, found {label_smoothing}; "
-            "0.1 is common, 0 is none"
-        )
-
-
-class Task(ABC):
+class Objective(ABC):
     """Batches, loss and validation of one kind of model.
 
     Attributes
@@ -70,7 +61,7 @@ class Task(ABC):
         """Batches of an epoch from number ``start`` on; the same ones whenever they are asked for."""
 
     @abstractmethod
-    def loss(self, model: nn.Module, batch: Any, carried: State | None) -> BatchLoss:
+    def loss(self, model: nn.Module, batch: Any, carried: Carried | None) -> BatchLoss:
         """Loss of a batch; ``carried`` is None at the start of an epoch."""
 
     @abstractmethod

@@ -1,11 +1,16 @@
 """The settings of the training loop and their defaults, in one place."""
 
 # Annotations are read at run time: these fields are the `training` section of a config.
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+from seqsru.errors import Refused, check_at_least, check_known
 
 Normalize = Literal["tokens", "batch"]
 Precision = Literal["float32", "bfloat16"]
+
+# On the fields that may differ when a run goes on: when it ends and what it keeps, not what it computes.
+MAY_CHANGE = {"may_change": True}
 
 
 @dataclass(frozen=True)
@@ -50,55 +55,47 @@ class TrainingOptions:
 
     Raises
     ------
-    ValueError
+    Refused
         Neither or both of epochs and steps, or a value out of range.
     """
 
-    epochs: int = 0
-    steps: int = 0
-    max_minutes: float = 0.0
+    epochs: int = field(default=0, metadata=MAY_CHANGE)
+    steps: int = field(default=0, metadata=MAY_CHANGE)
+    max_minutes: float = field(default=0.0, metadata=MAY_CHANGE)
     accumulate: int = 1
     normalize: Normalize = "tokens"
     clip: float = 0.0
     precision: Precision = "float32"
     validate_every: int = 0
     save_every: int = 0
-    patience: int = 0
-    keep: int = 2
-    keep_best: int = 1
-    log_every: int = 100
-    tensorboard: bool = True
+    patience: int = field(default=0, metadata=MAY_CHANGE)
+    keep: int = field(default=2, metadata=MAY_CHANGE)
+    keep_best: int = field(default=1, metadata=MAY_CHANGE)
+    log_every: int = field(default=100, metadata=MAY_CHANGE)
+    tensorboard: bool = field(default=True, metadata=MAY_CHANGE)
     threads: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a setting that cannot be meant."""
-        for name in ("accumulate", "keep", "log_every"):
-            _at_least(1, name, getattr(self, name))
-        for name in (
-            "epochs",
-            "steps",
-            "max_minutes",
-            "clip",
-            "validate_every",
-            "save_every",
-            "patience",
-            "keep_best",
-            "threads",
-        ):
-            _at_least(0, name, getattr(self, name))
+        check_at_least(1, accumulate=self.accumulate, keep=self.keep, log_every=self.log_every)
+        check_at_least(
+            0,
+            epochs=self.epochs,
+            steps=self.steps,
+            max_minutes=self.max_minutes,
+            clip=self.clip,
+            validate_every=self.validate_every,
+            save_every=self.save_every,
+            patience=self.patience,
+            keep_best=self.keep_best,
+            threads=self.threads,
+        )
         if (self.epochs > 0) == (self.steps > 0):
-            raise ValueError(
-                f"training: expected either epochs or steps, found epochs {self.epochs} and "
-                f"steps {self.steps}; give one of them"
+            raise Refused(
+                "either epochs or steps",
+                f"epochs {self.epochs} and steps {self.steps}",
+                "give one of them",
+                "epochs",
             )
-        for name, choices in (("normalize", get_args(Normalize)), ("precision", get_args(Precision))):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"training: expected {name} to be {' or '.join(choices)}, found "
-                    f"{getattr(self, name)!r}; choose one"
-                )
-
-
-def _at_least(least: int, name: str, value: float) -> None:
-    if value < least:
-        raise ValueError(f"training: expected {name} of at least {least}, found {value}; raise it")
+        check_known(get_args(Normalize), normalize=self.normalize)
+        check_known(get_args(Precision), precision=self.precision)

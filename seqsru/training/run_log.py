@@ -7,19 +7,20 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
 
+from seqsru.training.run_directory import RunDirectory
 
-class Report:
+
+class RunLog:
     """Write the records of a run.
 
     Parameters
     ----------
-    folder : Path
-        The run directory. It gets ``metrics.jsonl``, ``log`` and, with TensorBoard, ``tensorboard/``.
+    run : RunDirectory
+        Where ``metrics.jsonl``, ``log`` and, with TensorBoard, ``tensorboard/`` are.
     records : int
         Records to keep of a run that goes on; later ones, of a process that was killed, come again.
     step, total : int
@@ -28,21 +29,23 @@ class Report:
         Whether to write events.
     """
 
-    def __init__(self, folder: Path, records: int, step: int, total: int, *, tensorboard: bool) -> None:
-        self._metrics = open(folder / "metrics.jsonl", "a+b")
+    def __init__(self, run: RunDirectory, records: int, step: int, total: int, *, tensorboard: bool) -> None:
+        self._metrics = open(run.metrics, "a+b")
         self._metrics.seek(0)
         self._metrics.truncate(sum(len(self._metrics.readline()) for _ in range(records)))
-        self._log = open(folder / "log", "a", encoding="utf-8")
+        self._log = open(run.log, "a", encoding="utf-8")
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None, file=sys.stderr)
         self._events = None
         if tensorboard and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            self._events = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
         elif tensorboard:
-            self.say("metrics are in metrics.jsonl; for TensorBoard events too: pip install 'seqsru[plot]'")
+            self.write_line(
+                "metrics are in metrics.jsonl; for TensorBoard events too: pip install 'seqsru[plot]'"
+            )
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(
@@ -62,7 +65,7 @@ class Report:
         """Show a text beside the bar."""
         self._bar.set_postfix_str(text)
 
-    def record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+    def write_metrics(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Write a line of metrics; ``kind`` is train or valid."""
         # JSON has no infinity: a measure that left all bounds is null.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -72,7 +75,7 @@ class Report:
             for name, value in values.items():
                 self._events.add_scalar(f"{kind}/{name}", value, step)
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line to the log, and above the bar where there is one."""
         self._log.write(line + "\n")
         self._log.flush()
