@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Literal, get_args
 
 import torch
 
-BACKENDS = ("auto", "reference", "cpu", "cuda")
+from seqsru.errors import NotInstalled, Refused
+
+Backend = Literal["auto", "reference", "cpu", "cuda"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+INSTALL = 'run: pip install "seqsru[cuda]"'
 
 _loaded: dict[str, ModuleType] = {}
 
@@ -18,31 +23,31 @@ def backend_module(name: str, device: torch.device) -> ModuleType:
 
     Raises
     ------
-    ValueError
+    Refused
         The backend cannot take tensors of that device.
-    ImportError
+    NotInstalled
         CUDA without the package numba-cuda.
     """
     kind = device.type
     if name == "auto":
         if kind not in ("cpu", "cuda"):
-            raise ValueError(
-                f"seqsru.ops: expected tensors on a CPU or CUDA device, found '{device}'; move "
-                f"them to one, or pass backend='reference', which runs anywhere."
+            raise Refused(
+                "tensors on a CPU or CUDA device",
+                f"'{device}'",
+                "move them to one, or pass backend='reference', which runs anywhere",
             )
         name = kind
     elif name not in ("reference", kind):
-        raise ValueError(
-            f"seqsru.ops: backend '{name}' expected {name} tensors, found tensors on "
-            f"'{device}'; move them there, or pass backend='auto'."
+        raise Refused(
+            f"{name} tensors for backend '{name}'",
+            f"tensors on '{device}'",
+            "move them there, or pass backend='auto'",
+            "backend",
         )
     module = _loaded.get(name)
     if module is None:
         if name == "cuda" and importlib.util.find_spec("numba_cuda") is None:
-            raise ImportError(
-                "seqsru.ops: the cuda backend expected the package numba-cuda, found none "
-                'installed; run: pip install "seqsru[cuda]"'
-            )
+            raise NotInstalled("the package numba-cuda for the cuda backend", "none installed", INSTALL)
         module = _loaded[name] = importlib.import_module(f"seqsru.ops.{name}")
     return module
 

@@ -1,21 +1,22 @@
 """What the scans require of their arguments, checked once, before any backend sees them.
 
-Each message says what was expected, what was found, and what to do. One decoding step pays for these checks
-too, so what is compared on every call is little and plain.
+One decoding step pays for these checks too, so what is compared on every call is little and plain, and no
+text is made before something is refused.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from seqsru.errors import Refused, unknown
 from seqsru.ops.backends import BACKENDS
 from seqsru.ops.reference import ACTIVATIONS, accumulation_dtype
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+Named = Iterable[tuple[str, "Tensor | None"]]
 
 
 def check_sru(
@@ -30,143 +31,137 @@ def check_sru(
     scale: float,
     backend: str,
 ) -> None:
-    """Raise ValueError unless the arguments of `sru_scan` fit together."""
+    """Raise Refused unless the arguments of `sru_scan` fit together."""
     if activation not in ACTIVATIONS:
-        raise ValueError(_unknown("sru_scan", "activation", activation, ACTIVATIONS))
+        raise unknown(activation, ACTIVATIONS, "activation")
     if backend not in BACKENDS:
-        raise ValueError(_unknown("sru_scan", "backend", backend, BACKENDS))
+        raise unknown(backend, BACKENDS, "backend")
     if u.dim() != 4 or u.shape[2] not in (3, 4):
-        raise ValueError(
-            f"sru_scan: expected u of shape (T, B, k, D) with k 3 or 4, found {_shape(u)}; "
-            "view the product as (T, B, k, D), slices before features."
+        raise Refused(
+            "shape (T, B, k, D) with k 3 or 4",
+            _shape(u),
+            "view the product as (T, B, k, D), slices before features",
+            "u",
         )
     T, B, k, D = u.shape
     if c0.shape != (B, D):
-        raise ValueError(
-            f"sru_scan: expected c0 of shape (B, D) = ({B}, {D}) to go with u, found "
-            f"{_shape(c0)}; project the input to the state's size, or begin a state for this "
-            "batch."
-        )
+        raise _state(c0, (B, D), "u")
     if x is None:
         if scale != 1.0:
-            raise ValueError(
-                f"sru_scan: expected scale = 1 without x, found {scale}; pass x, which it "
-                "multiplies, or multiply the highway slice of u by it."
+            raise Refused(
+                "1 without x",
+                scale,
+                "pass x, which it multiplies, or multiply the highway slice of u by it",
+                "scale",
             )
     elif k == 4:
-        raise ValueError(
-            "sru_scan: expected no x beside a u with k = 4, whose last slice is the highway "
-            "input, found both; pass x=None, or a u with k = 3."
+        raise Refused(
+            "None beside a u with k = 4, whose last slice is the highway input",
+            "both",
+            "pass x=None, or a u with k = 3",
+            "x",
         )
     elif x.shape != (T, B, D):
-        raise ValueError(
-            f"sru_scan: expected x of shape (T, B, D) = ({T}, {B}, {D}) to go with u, found "
-            f"{_shape(x)}; where x has another width, project it and pass it as u's fourth "
-            "slice."
+        raise Refused(
+            f"shape (T, B, D) = ({T}, {B}, {D}) to go with u",
+            _shape(x),
+            "where x has another width, project it and pass it as u's fourth slice",
+            "x",
         )
     if b.shape != (2, D):
-        raise ValueError(
-            f"sru_scan: expected b of shape (2, D) = (2, {D}), the forget and reset biases, "
-            f"found {_shape(b)}; view it so."
-        )
+        raise Refused(f"shape (2, D) = (2, {D}), the forget and reset biases", _shape(b), "view it so", "b")
     if v is not None and v.shape != (2, D):
-        raise ValueError(
-            f"sru_scan: expected v of shape (2, D) = (2, {D}), the forget and reset weights, "
-            f"found {_shape(v)}; view it so, or pass None for version 1."
+        raise Refused(
+            f"shape (2, D) = (2, {D}), the forget and reset weights",
+            _shape(v),
+            "view it so, or pass None for version 1",
+            "v",
         )
     if mask is not None:
         if mask.shape != (B, D):
-            raise ValueError(
-                f"sru_scan: expected mask of shape (B, D) = ({B}, {D}), one draw for all "
-                f"steps, found {_shape(mask)}; drop its time axis."
+            raise Refused(
+                f"shape (B, D) = ({B}, {D}), one draw for all steps",
+                _shape(mask),
+                "drop its time axis",
+                "mask",
             )
         if mask.requires_grad:
-            raise ValueError(
-                "sru_scan: expected a mask without gradient, found one that requires it; pass mask.detach()."
-            )
-    _check_valid("sru_scan", "u", u, valid)
-    _check_alike("sru_scan", "u", u, (("x", x), ("mask", mask)), (("c0", c0), ("v", v), ("b", b)))
+            raise Refused("a tensor without gradient", "one that requires it", "pass mask.detach()", "mask")
+    _check_valid("u", u, valid)
+    _check_alike("u", u, (("x", x), ("mask", mask)), (("c0", c0), ("v", v), ("b", b)))
 
 
 def check_linear(a: Tensor, b: Tensor, c0: Tensor, valid: Tensor | None, backend: str) -> None:
-    """Raise ValueError unless the arguments of `linear_scan` fit together."""
+    """Raise Refused unless the arguments of `linear_scan` fit together."""
     if backend not in BACKENDS:
-        raise ValueError(_unknown("linear_scan", "backend", backend, BACKENDS))
+        raise unknown(backend, BACKENDS, "backend")
     if a.dim() != 3:
-        raise ValueError(
-            f"linear_scan: expected a of shape (T, B, D), found {_shape(a)}; add the axes it lacks."
-        )
+        raise Refused("shape (T, B, D)", _shape(a), "add the axes it lacks", "a")
     if b.shape != a.shape:
-        raise ValueError(
-            f"linear_scan: expected b of the shape of a, {_shape(a)}, found {_shape(b)}; expand it."
-        )
+        raise Refused(f"the shape of a, {_shape(a)}", _shape(b), "expand it", "b")
     if c0.shape != a.shape[1:]:
-        raise ValueError(
-            f"linear_scan: expected c0 of shape (B, D) = {tuple(a.shape[1:])} to go with a, "
-            f"found {_shape(c0)}; project the input to the state's size, or begin a state for "
-            "this batch."
-        )
-    _check_valid("linear_scan", "a", a, valid)
-    _check_alike("linear_scan", "a", a, (("b", b),), (("c0", c0),))
+        raise _state(c0, tuple(a.shape[1:]), "a")
+    _check_valid("a", a, valid)
+    _check_alike("a", a, (("b", b),), (("c0", c0),))
 
 
-def _check_valid(scan: str, name: str, first: Tensor, valid: Tensor | None) -> None:
+def _check_valid(name: str, first: Tensor, valid: Tensor | None) -> None:
     if valid is None:
         return
     if valid.dtype != torch.bool:
-        raise ValueError(
-            f"{scan}: expected valid in bool, True on real tokens, found {_dtype(valid)}; pass valid != 0."
-        )
+        raise Refused("bool, True on real tokens", _dtype(valid), "pass valid != 0", "valid")
     if valid.shape != first.shape[:2]:
-        raise ValueError(
-            f"{scan}: expected valid of shape (T, B) = {tuple(first.shape[:2])} to go with "
-            f"{name}, found {_shape(valid)}; transpose it if it is batch first."
+        raise Refused(
+            f"shape (T, B) = {tuple(first.shape[:2])} to go with {name}",
+            _shape(valid),
+            "transpose it if it is batch first",
+            "valid",
         )
     if valid.device != first.device:
-        raise ValueError(_elsewhere(scan, name, first, "valid", valid))
+        raise _elsewhere(name, first, "valid", valid)
 
 
-def _check_alike(scan: str, name: str, first: Tensor, same: tuple, wide: tuple) -> None:
+def _check_alike(name: str, first: Tensor, same: Named, wide: Named) -> None:
     """Check dtypes, those in `same` as the first tensor's and in `wide` of accumulation, and devices."""
     dtype, device = first.dtype, first.device
     if dtype not in DTYPES:
-        raise ValueError(
-            f"{scan}: expected {name} in float64, float32, bfloat16 or float16, found "
-            f"{_dtype(first)}; cast it."
-        )
+        raise Refused("float64, float32, bfloat16 or float16", _dtype(first), "cast it", name)
     for other, tensor in same:
         if tensor is not None:
             if tensor.dtype != dtype:
-                raise ValueError(
-                    f"{scan}: expected {other} in {_dtype(first)} as {name} is, found "
-                    f"{_dtype(tensor)}; cast it to the dtype of {name}."
+                raise Refused(
+                    f"{_dtype(first)} as {name} is",
+                    _dtype(tensor),
+                    f"cast it to the dtype of {name}",
+                    other,
                 )
             if tensor.device != device:
-                raise ValueError(_elsewhere(scan, name, first, other, tensor))
+                raise _elsewhere(name, first, other, tensor)
     accumulation = accumulation_dtype(dtype)
     for other, tensor in wide:
         if tensor is not None:
             if tensor.dtype != accumulation:
-                raise ValueError(
-                    f"{scan}: expected {other} in {str(accumulation)[6:]} beside {name} in "
-                    f"{_dtype(first)}, found {_dtype(tensor)}; keep states, weights and biases "
-                    "in it."
+                raise Refused(
+                    f"{str(accumulation).removeprefix('torch.')} beside {name} in {_dtype(first)}",
+                    _dtype(tensor),
+                    "keep states, weights and biases in it",
+                    other,
                 )
             if tensor.device != device:
-                raise ValueError(_elsewhere(scan, name, first, other, tensor))
+                raise _elsewhere(name, first, other, tensor)
 
 
-def _elsewhere(scan: str, name: str, first: Tensor, other: str, tensor: Tensor) -> str:
-    return (
-        f"{scan}: expected {other} on '{first.device}' as {name} is, found it on '{tensor.device}'; "
-        "move it there."
+def _state(c0: Tensor, shape: tuple[int, ...], name: str) -> Refused:
+    return Refused(
+        f"shape (B, D) = {shape} to go with {name}",
+        _shape(c0),
+        "project the input to the state's size, or begin a state for this batch",
+        "c0",
     )
 
 
-def _unknown(scan: str, what: str, found: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(found), known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "use one of these."
-    return f"{scan}: expected {what} to be one of {', '.join(known)}, found '{found}'; {hint}"
+def _elsewhere(name: str, first: Tensor, other: str, tensor: Tensor) -> Refused:
+    return Refused(f"device '{first.device}' as {name} is on", f"'{tensor.device}'", "move it there", other)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from seqsru.errors import Refused
 from seqsru.ops import cpu_kernels, cpu_softmax
 from seqsru.ops.cpu_build import kernel, most_threads, run_parallel
 from seqsru.ops.cpu_math import TILE
@@ -184,17 +185,20 @@ def linear_backward(
 def softmax_cross_entropy(
     logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float, gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return ``−log p_y`` and ``Σ_v(−log p_v)`` of each row of ``softmax(logits + bias)``, float64 with
-    float64 and float32 otherwise; with `gradient` put that of `linear_cross_entropy` in the logits' place.
+    """Return ``−log p_y`` and ``Σ_v(−log p_v)`` of each row of ``softmax(logits + bias)``.
 
-    All tensors are contiguous, and every target is checked: the kernel writes where they point.
+    They are float64 with float64 and float32 otherwise. With `gradient`, that of `linear_cross_entropy` is
+    put in the logits' place. All tensors are contiguous, and every target is checked: the kernel writes where
+    they point.
     """
     rows, vocabulary = logits.shape
     least, most = targets.aminmax() if rows else (0, 0)
     if least < 0 or most >= max(vocabulary, 1):
-        raise ValueError(
-            f"linear_cross_entropy: expected targets from 0 to {vocabulary - 1}, found "
-            f"{int(least if least < 0 else most)}; check that the vocabulary is the model's"
+        raise Refused(
+            f"indices from 0 to {vocabulary - 1}",
+            int(least if least < 0 else most),
+            "check that the vocabulary is the model's",
+            "targets",
         )
     sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqsru.errors import Refused, check_probability
 from seqsru.ops.backends import backend_module
 from seqsru.ops.products import linear
 from seqsru.ops.reference import accumulation_dtype
@@ -31,8 +32,7 @@ def linear_cross_entropy(
     valid: Tensor | None = None,
     smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Negative log probability of targets under ``softmax(x Wᵀ + b)``, summed, with gradients by blocks of
-    rows.
+    """Negative log probability of targets under ``softmax(x Wᵀ + b)``, summed, by blocks of rows.
 
     With ``z = W x_n + b`` for row n, V the vocabulary, ε the smoothing and y the target,
 
@@ -68,21 +68,24 @@ def linear_cross_entropy(
 
     Raises
     ------
-    ValueError
-        Shapes that do not fit, or a smoothing outside [0, 1).
+    Refused
+        Shapes that do not fit, targets outside the vocabulary, or a smoothing outside [0, 1).
     """
     if targets.shape != x.shape[:-1]:
-        raise ValueError(
-            f"linear_cross_entropy: x has shape {tuple(x.shape)}, so targets should have shape "
-            f"{tuple(x.shape[:-1])}, but they have {tuple(targets.shape)}"
+        raise Refused(
+            f"shape {tuple(x.shape[:-1])} beside x of shape {tuple(x.shape)}",
+            str(tuple(targets.shape)),
+            "give one target for each row of features",
+            "targets",
         )
     if weight.shape[1] != x.shape[-1]:
-        raise ValueError(
-            f"linear_cross_entropy: weight has E = {weight.shape[1]} but x has E = {x.shape[-1]}; "
-            "project the features to the output's size first"
+        raise Refused(
+            f"E = {x.shape[-1]} as x has",
+            f"E = {weight.shape[1]}",
+            "project the features to the output's size first",
+            "weight",
         )
-    if not 0.0 <= smoothing < 1.0:
-        raise ValueError(f"linear_cross_entropy: smoothing should be from 0 to below 1, not {smoothing}")
+    check_probability(smoothing=smoothing)
     rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1).contiguous()
     kept = None if valid is None else valid.reshape(-1).nonzero().squeeze(1)
     if kept is not None:
@@ -113,9 +116,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_loss, _):
         if ctx.gradients is None:
-            raise RuntimeError(
-                "linear_cross_entropy: backward ran twice, but the gradients of a loss are "
-                "computed once; compute the loss again"
+            raise Refused(
+                "one backward pass, as the gradients of this loss are computed once",
+                "a second",
+                "compute the loss again",
             )
         scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqsru.errors import NotInstalled, Refused
+from seqsru.ops.backends import INSTALL
 from seqsru.ops.dlpack import CPU, CUDA, Buffer
 
 # Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
@@ -243,9 +245,10 @@ def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], num
     places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
     wanted = CPU if simulated() else CUDA
     if len(places) > 1 or next(iter(places))[0] != wanted:
-        raise ValueError(
-            f"seqsru.ops: the cuda backend expected all tensors on one device of type {wanted}, "
-            f"found (type, index) {sorted(places)} in DLPack's numbers; move them to one GPU."
+        raise Refused(
+            f"all tensors on one device of type {wanted} for the cuda backend",
+            f"(type, index) {sorted(places)} in DLPack's numbers",
+            "move them to one GPU",
         )
     if simulated():
         _compiled(name, dtype, None)[blocks, BLOCK](*map(_flat, buffers), *numbers)
@@ -264,21 +267,19 @@ def simulated() -> bool:
 
     Raises
     ------
-    ImportError
+    NotInstalled
         numba's CUDA target is missing, or is the deprecated one inside numba.
     """
     try:
         from numba import config, cuda
     except ImportError as error:
-        raise ImportError(
-            f"seqsru.ops: the cuda backend expected numba-cuda, found that it cannot be "
-            f'imported ({error}); run: pip install "seqsru[cuda]"'
-        ) from error
+        found = f"that it cannot be imported ({error})"
+        raise NotInstalled("numba-cuda for the cuda backend", found, INSTALL) from error
     if "numba_cuda" not in cuda.__file__:
-        raise ImportError(
-            f"seqsru.ops: the cuda backend expected the CUDA target of the package numba-cuda, "
-            f'found the deprecated one at {cuda.__file__}; run: pip install "seqsru[cuda]", '
-            f"into a folder whose .pth files Python reads (not PYTHONPATH, not --target)"
+        raise NotInstalled(
+            "the CUDA target of the package numba-cuda for the cuda backend",
+            f"the deprecated one at {cuda.__file__}",
+            f"{INSTALL}, into a folder whose .pth files Python reads (not PYTHONPATH, not --target)",
         )
     return bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
@@ -297,17 +298,18 @@ def _compiled(name: str, dtype: torch.dtype, capability: tuple[int, int] | None)
     from seqsru.ops.cuda_kernels import build, signatures
 
     if capability is not None and torch.cuda.is_current_stream_capturing():
-        raise ValueError(
-            f"seqsru.ops: expected the kernel {name} compiled before a CUDA graph is captured, "
-            f"found this its first use; run the same step once before the capture."
+        raise Refused(
+            f"the kernel {name} compiled before a CUDA graph is captured",
+            "this its first use",
+            "run the same step once before the capture",
         )
     kind = str(dtype).removeprefix("torch.")
     try:
         return cuda.jit(getattr(signatures(kind), name))(getattr(build(kind), name))
     except (ImportError, RuntimeError) as error:
-        raise ImportError(
-            f"seqsru.ops: the cuda backend expected numba-cuda with libNVVM and NVRTC, found "
-            f'that it cannot compile ({error}); run: pip install "seqsru[cuda]"'
+        found = f"that it cannot compile ({error})"
+        raise NotInstalled(
+            "numba-cuda with libNVVM and NVRTC for the cuda backend", found, INSTALL
         ) from error
 
 

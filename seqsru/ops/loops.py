@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqsru.errors import Refused
 from seqsru.ops.products import linear
 from seqsru.ops.reference import accumulation_dtype
 from seqsru.ops.scan import any_requires_grad, may_call_directly
@@ -45,8 +46,13 @@ def mgu_loop(u: Tensor, h0: Tensor, weight: Tensor, *, valid: Tensor | None = No
         The state after each step, in the dtype of u.
     h_last : Tensor of shape (B, D)
         The state after the last valid step, in the dtype of h0.
+
+    Raises
+    ------
+    Refused
+        Shapes or a dtype of the state that do not fit.
     """
-    _check("mgu_loop", u, h0, weight, valid)
+    _check(u, "h0", h0, weight, valid)
     return _call(_run_mgu_forward, _mgu_forward, u, h0, weight, valid)
 
 
@@ -61,27 +67,27 @@ def pru_loop(u: Tensor, s0: Tensor, weight: Tensor, *, valid: Tensor | None = No
 
     Parameters and results are those of `mgu_loop`, with the candidate before the gate.
     """
-    _check("pru_loop", u, s0, weight, valid)
+    _check(u, "s0", s0, weight, valid)
     return _call(_run_pru_forward, _pru_forward, u, s0, weight, valid)
 
 
-def _check(name: str, u: Tensor, state: Tensor, weight: Tensor, valid: Tensor | None) -> None:
+def _check(u: Tensor, name: str, state: Tensor, weight: Tensor, valid: Tensor | None) -> None:
     B, D = state.shape
-    for what, tensor, shape in (
+    for other, tensor, shape in (
         ("u", u, (u.shape[0], B, 2 * D)),
         ("weight", weight, (2 * D, D)),
         ("valid", valid, u.shape[:2]),
     ):
         if tensor is not None and tensor.shape != shape:
-            raise ValueError(
-                f"{name}: expected {what} of shape {tuple(shape)} beside a state of shape "
-                f"{(B, D)}, found {tuple(tensor.shape)}; check the order of the axes."
+            raise Refused(
+                f"shape {tuple(shape)} beside a state of shape {(B, D)}",
+                str(tuple(tensor.shape)),
+                "check the order of the axes",
+                other,
             )
     wanted = accumulation_dtype(u.dtype)
     if state.dtype != wanted:
-        raise ValueError(
-            f"{name}: expected a state in {wanted} beside u in {u.dtype}, found {state.dtype}; cast it."
-        )
+        raise Refused(f"a state in {wanted} beside u in {u.dtype}", str(state.dtype), "cast it", name)
 
 
 def _call(run, operator, u, state, weight, valid):

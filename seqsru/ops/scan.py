@@ -72,9 +72,9 @@ def sru_scan(
 
     Raises
     ------
-    ValueError
+    Refused
         Shapes, dtypes or devices that do not fit, or an unknown name.
-    ImportError
+    NotInstalled
         CUDA tensors without the package numba-cuda.
     """
     check_sru(u, x, c0, v, b, mask, valid, activation, scale, backend)
@@ -118,9 +118,9 @@ def linear_scan(
 
     Raises
     ------
-    ValueError
+    Refused
         Shapes, dtypes or devices that do not fit, or an unknown name.
-    ImportError
+    NotInstalled
         CUDA tensors without the package numba-cuda.
     """
     check_linear(a, b, c0, valid, backend)
@@ -299,8 +299,10 @@ def _output_is_state(a: Tensor, c0: Tensor, valid: Tensor | None) -> bool:
 
 
 def may_call_directly(tensor: Tensor) -> bool:
-    """Say whether nothing but the result is wanted: no compiler, exporter or fake tensor looks for an
-    operator."""
+    """Say whether nothing but the result is wanted: none looks for an operator.
+
+    Compilers, exporters and fake tensors do.
+    """
     return type(tensor) is Tensor and not tensor.is_meta and not torch.compiler.is_compiling()
 
 

@@ -8,6 +8,7 @@ from cuda_cases import DTYPES, Case, distances, some_variants
 from torch.nn import functional
 
 from seqsru.cells import Stack
+from seqsru.errors import Refused
 from seqsru.ops import backend_status, cuda, linear_scan, reference, sru_scan
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -215,7 +216,7 @@ def test_more_than_2_to_the_31_elements():
 
 def test_mixed_devices_are_refused():
     u, x, c0, v, b = leaves()
-    with pytest.raises(ValueError, match="expected b on 'cuda:0' as u is, found it on 'cpu'"):
+    with pytest.raises(Refused, match="b: expected device 'cuda:0' as u is on, found 'cpu'; move it there"):
         sru_scan(u, x, c0, v, b.cpu())
 
 
@@ -260,7 +261,7 @@ def test_a_first_use_inside_a_graph_is_refused():
     c0, b = u[:, 0, 0], u[0, 0, :2]
     cuda._compiled.cache_clear()
     graph = torch.cuda.CUDAGraph()
-    with pytest.raises(ValueError, match="run the same step once before the capture"):
+    with pytest.raises(Refused, match="run the same step once before the capture"):
         with torch.cuda.graph(graph):
             u.add_(1)
             sru_scan(u, None, c0, None, b)

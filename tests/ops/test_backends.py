@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from seqsru.errors import NotInstalled, Refused
 from seqsru.ops import backend_status, backends, cpu, reference
 
 
@@ -21,7 +22,10 @@ def test_each_name_is_its_module():
 def test_a_cuda_tensor_never_goes_elsewhere():
     module = backends.backend_module("auto", torch.device("cuda", 1))
     assert module.__name__ == "seqsru.ops.cuda"
-    with pytest.raises(ValueError, match="backend 'cpu' expected cpu tensors, found tensors on 'cuda:1'"):
+    message = (
+        "backend: expected cpu tensors for backend 'cpu', found tensors on 'cuda:1'; move them there, or"
+    )
+    with pytest.raises(Refused, match=message):
         backends.backend_module("cpu", torch.device("cuda", 1))
 
 
@@ -29,13 +33,16 @@ def test_a_cuda_tensor_without_numba_cuda_names_the_command(monkeypatch):
     monkeypatch.setattr(backends, "_loaded", {})
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in ("auto", "cuda"):
-        with pytest.raises(ImportError, match=r'the package numba-cuda, .*pip install "seqsru\[cuda\]"'):
+        message = r'the package numba-cuda for .*, found none installed; run: pip install "seqsru\[cuda\]"'
+        with pytest.raises(NotInstalled, match=message):
             backends.backend_module(name, torch.device("cuda"))
     assert 'pip install "seqsru[cuda]"' in backend_status()["cuda"]
 
 
 def test_other_devices_are_refused():
-    with pytest.raises(ValueError, match="tensors on a CPU or CUDA device, found 'mps'; move them to one"):
+    with pytest.raises(
+        Refused, match="expected tensors on a CPU or CUDA device, found 'mps'; move them to one"
+    ):
         backends.backend_module("auto", torch.device("mps"))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from seqsru.errors import Refused
 from seqsru.ops import cpu, cross_entropy
 from seqsru.ops.cross_entropy import linear_cross_entropy
 
@@ -151,7 +152,8 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
     """The compiled kernel would write beyond its row; torch's gather refuses in its own words."""
     x, weight, bias, targets = problem(5, 7, 11)
     targets[3] = bad
-    with pytest.raises((ValueError, RuntimeError), match="from 0 to 10, found|out of bounds"):
+    message = f"targets: expected indices from 0 to 10, found {bad}; check that the vocabulary is the model's"
+    with pytest.raises((Refused, RuntimeError), match=f"{message}|out of bounds"):
         linear_cross_entropy(x, weight, bias, targets)
 
 
@@ -187,15 +189,19 @@ def test_second_backward_is_refused():
     x, weight, bias, targets = problem(5, 7, 11)
     loss, _ = linear_cross_entropy(x, weight, bias, targets)
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="backward ran twice"):
+    with pytest.raises(
+        Refused, match="expected one backward pass, .* found a second; compute the loss again"
+    ):
         loss.backward()
 
 
 def test_errors_say_what_was_expected_and_found():
     x, weight, bias, targets = problem(5, 7, 11)
-    with pytest.raises(ValueError, match=r"should have shape \(5,\), but they have \(4,\)"):
+    with pytest.raises(
+        Refused, match=r"targets: expected shape \(5,\) beside x of shape \(5, 7\), found \(4,\); give one"
+    ):
         linear_cross_entropy(x, weight, bias, targets[:4])
-    with pytest.raises(ValueError, match="weight has E = 6 but x has E = 7"):
+    with pytest.raises(Refused, match="weight: expected E = 7 as x has, found E = 6; project the features"):
         linear_cross_entropy(x, weight[:, :6], bias, targets)
-    with pytest.raises(ValueError, match=r"from 0 to below 1, not 1\.0"):
+    with pytest.raises(Refused, match=r"smoothing: expected .* from 0 to below 1, found 1\.0"):
         linear_cross_entropy(x, weight, bias, targets, smoothing=1.0)

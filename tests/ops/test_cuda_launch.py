@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from seqsru.errors import NotInstalled, Refused
 from seqsru.ops import cuda
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
@@ -24,7 +25,9 @@ class FakeKernel:
         self.configured, self.launches = [], []
 
     def __getitem__(self, configuration):
-        warnings.warn("Grid size 1 will likely result in GPU under-utilization due to low occupancy.")
+        warnings.warn(
+            "Grid size 1 will likely result in GPU under-utilization due to low occupancy.", stacklevel=2
+        )
         self.configured.append(configuration)
         return lambda *arguments: self.launches.append((configuration, arguments))
 
@@ -184,7 +187,9 @@ def test_nothing_is_launched_for_nothing(launches, B, D):
 
 def test_cpu_tensors_are_refused():
     u, x, c0, v, b = scan_inputs()
-    with pytest.raises(ValueError, match=r"all tensors on one device of type 2, found .* \[\(1, 0\)\]"):
+    with pytest.raises(
+        Refused, match=r"all tensors on one device of type 2 .*, found .* \[\(1, 0\)\] .* one GPU"
+    ):
         cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False)
 
 
@@ -193,7 +198,9 @@ def test_the_deprecated_target_is_refused(monkeypatch):
 
     monkeypatch.setattr(numba.cuda, "__file__", "/site/numba/cuda/__init__.py")
     cuda.simulated.cache_clear()
-    with pytest.raises(ImportError, match=rf"found the deprecated one at /site/numba.*{INSTALL}"):
+    with pytest.raises(
+        NotInstalled, match=rf"found the deprecated one at /site/numba.*; run: {INSTALL}, into"
+    ):
         cuda.simulated()
     monkeypatch.undo()
     assert cuda.simulated() is False
@@ -203,7 +210,7 @@ def test_no_cuda_target_at_all_is_reported(monkeypatch):
     cuda.simulated.cache_clear()
     monkeypatch.setitem(sys.modules, "numba.cuda", None)
     monkeypatch.delattr("numba.cuda", raising=False)
-    with pytest.raises(ImportError, match=rf"cannot be imported \(.*\); run: {INSTALL}"):
+    with pytest.raises(NotInstalled, match=rf"cannot be imported \(.*\); run: {INSTALL}"):
         cuda.simulated()
 
 
@@ -214,13 +221,13 @@ def test_missing_compilers_are_reported(monkeypatch):
         raise RuntimeError("libnvvm.so not found")
 
     monkeypatch.setattr(numba.cuda, "jit", jit)
-    with pytest.raises(ImportError, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
+    with pytest.raises(NotInstalled, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
         cuda._compiled("sru_forward", torch.float32, None)
 
 
 def test_a_first_use_inside_a_captured_graph_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    with pytest.raises(ValueError, match="run the same step once before the capture"):
+    with pytest.raises(Refused, match="run the same step once before the capture"):
         cuda._compiled("sru_forward", torch.float32, (9, 0))
 
 

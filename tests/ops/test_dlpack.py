@@ -38,4 +38,4 @@ def test_a_tensor_that_requires_grad_can_be_read():
 
 def test_a_type_no_scan_takes_is_an_error():
     with pytest.raises(KeyError):
-        Buffer(torch.ones(2, dtype=torch.int64)).dtype
+        _ = Buffer(torch.ones(2, dtype=torch.int64)).dtype

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from seqsru.errors import Refused
 from seqsru.ops import loops, mgu_loop, pru_loop
 
 
@@ -127,11 +128,16 @@ def test_no_steps_and_no_rows(loop, plain):
 @over_loops
 def test_errors_say_what_was_expected_and_found(loop, plain):
     u, state, weight, valid = problem(4, 3, 2)
-    with pytest.raises(ValueError, match=r"expected u of shape \(4, 3, 4\) .* found \(4, 3, 3\)"):
+    shape, order = r"beside a state of shape \(3, 2\)", "check the order of the axes"
+    with pytest.raises(Refused, match=rf"u: expected shape \(4, 3, 4\) {shape}, found \(4, 3, 3\); {order}"):
         loop(u[..., :3], state, weight)
-    with pytest.raises(ValueError, match=r"expected weight of shape \(4, 2\) .* found \(2, 2\)"):
+    with pytest.raises(Refused, match=rf"weight: expected shape \(4, 2\) {shape}, found \(2, 2\); {order}"):
         loop(u, state, weight[:2])
-    with pytest.raises(ValueError, match=r"expected valid of shape \(4, 3\) .* found \(3, 3\)"):
+    with pytest.raises(Refused, match=rf"valid: expected shape \(4, 3\) {shape}, found \(3, 3\); {order}"):
         loop(u, state, weight, valid=valid[:3])
-    with pytest.raises(ValueError, match="expected a state in torch.float64 .* found torch.float32"):
+    name = "h0" if loop is mgu_loop else "s0"
+    message = (
+        f"{name}: expected a state in torch.float64 beside u in torch.float64, found torch.float32; cast it"
+    )
+    with pytest.raises(Refused, match=message):
         loop(u, state.float(), weight)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, scan_and_definition, sru_case
 from torch.autograd import gradcheck
 
+from seqsru.errors import Refused
 from seqsru.ops import linear_scan, scan, sru_scan
 
 BACKENDS = ["reference", "cpu"]
@@ -39,17 +42,16 @@ def check_gradients(case, backend):
 
 
 def test_the_gradient_of_one_output_alone():
+    def alone(case, scan_, part):
+        def weighed(**given):
+            return [out if i == part else 0 * out for i, out in enumerate(scan_(**given))]
+
+        return case.run(weighed)
+
     for case in (sru_case(32, 5, 3, 4, 2, "identity", "tanh", True), linear_case(33, 5, 3, 4)):
         run, definition = scan_and_definition(case)
         for part in (0, 1):
-
-            def alone(scan_):
-                def weighed(**given):
-                    return [out if i == part else 0 * out for i, out in enumerate(scan_(**given))]
-
-                return case.run(weighed)
-
-            assert_close(alone(run), alone(definition), 1e-13, 1e-12)
+            assert_close(alone(case, run, part), alone(case, definition, part), 1e-13, 1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -277,64 +279,106 @@ def arguments(**changes):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"u": torch.zeros(4, 2, 15)}, r"u of shape \(T, B, k, D\) with k 3 or 4, found \(4, 2, 15\); view"),
-        ({"u": torch.zeros(4, 2, 5, 5)}, r"k 3 or 4, found \(4, 2, 5, 5\)"),
-        ({"c0": torch.zeros(2, 6)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(2, 6\); project"),
-        ({"c0": torch.zeros(5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with u, found \(5,\)"),
+        (
+            {"u": torch.zeros(4, 2, 15)},
+            "u: expected shape (T, B, k, D) with k 3 or 4, found (4, 2, 15); view the product as (T, B, k, "
+            "D), slices before features",
+        ),
+        ({"u": torch.zeros(4, 2, 5, 5)}, "with k 3 or 4, found (4, 2, 5, 5); "),
+        (
+            {"c0": torch.zeros(2, 6)},
+            "c0: expected shape (B, D) = (2, 5) to go with u, found (2, 6); project the input to the state's "
+            "size, or begin a state for this batch",
+        ),
+        ({"c0": torch.zeros(5)}, "c0: expected shape (B, D) = (2, 5) to go with u, found (5,); "),
         (
             {"x": torch.zeros(4, 2, 6)},
-            r"x of shape \(T, B, D\) = \(4, 2, 5\) to go with u, found \(4, 2, 6\)",
+            "x: expected shape (T, B, D) = (4, 2, 5) to go with u, found (4, 2, 6); where x has another "
+            "width, project it and pass it as u's fourth slice",
         ),
-        ({"u": torch.zeros(4, 2, 4, 5)}, "no x beside a u with k = 4, whose last slice is the highway input"),
-        ({"x": None, "scale": 2.0}, "expected scale = 1 without x, found 2.0; pass x"),
+        (
+            {"u": torch.zeros(4, 2, 4, 5)},
+            "x: expected None beside a u with k = 4, whose last slice is the highway input, found both; pass "
+            "x=None, or a u with k = 3",
+        ),
+        (
+            {"x": None, "scale": 2.0},
+            "scale: expected 1 without x, found 2.0; pass x, which it multiplies, or multiply the highway "
+            "slice of u by it",
+        ),
         (
             {"b": torch.zeros(10)},
-            r"b of shape \(2, D\) = \(2, 5\), the forget and reset biases, found \(10,\)",
+            "b: expected shape (2, D) = (2, 5), the forget and reset biases, found (10,); view it so",
         ),
         (
             {"v": torch.zeros(10)},
-            r"v of shape \(2, D\) = \(2, 5\), the forget and reset weights, found \(10,\)",
+            "v: expected shape (2, D) = (2, 5), the forget and reset weights, found (10,); view it so, or "
+            "pass None for version 1",
         ),
-        ({"mask": torch.zeros(1, 2, 5)}, r"mask of shape \(B, D\) = \(2, 5\), one draw .* found \(1, 2, 5\)"),
+        (
+            {"mask": torch.zeros(1, 2, 5)},
+            "mask: expected shape (B, D) = (2, 5), one draw for all steps, found (1, 2, 5); drop its time "
+            "axis",
+        ),
         (
             {"mask": torch.zeros(2, 5, requires_grad=True)},
-            "a mask without gradient, found one that requires it",
+            "mask: expected a tensor without gradient, found one that requires it; pass mask.detach()",
         ),
         (
             {"valid": torch.ones(2, 4).bool()},
-            r"valid of shape \(T, B\) = \(4, 2\) to go with u, found \(2, 4\)",
+            "valid: expected shape (T, B) = (4, 2) to go with u, found (2, 4); transpose it if it is batch "
+            "first",
         ),
-        ({"valid": torch.ones(4, 2)}, "valid in bool, True on real tokens, found float32; pass valid != 0"),
-        ({"u": torch.zeros(4, 2, 3, 5).int()}, "u in float64, float32, bfloat16 or float16, found int32"),
+        (
+            {"valid": torch.ones(4, 2)},
+            "valid: expected bool, True on real tokens, found float32; pass valid != 0",
+        ),
+        (
+            {"u": torch.zeros(4, 2, 3, 5).int()},
+            "u: expected float64, float32, bfloat16 or float16, found int32; cast it",
+        ),
         (
             {"x": torch.zeros(4, 2, 5).double()},
-            "x in float32 as u is, found float64; cast it to the dtype of u",
+            "x: expected float32 as u is, found float64; cast it to the dtype of u",
         ),
-        ({"mask": torch.zeros(2, 5).bfloat16()}, "mask in float32 as u is, found bfloat16"),
+        ({"mask": torch.zeros(2, 5).bfloat16()}, "mask: expected float32 as u is, found bfloat16; "),
         (
             {"c0": torch.zeros(2, 5).bfloat16()},
-            "c0 in float32 beside u in float32, found bfloat16; keep states",
+            "c0: expected float32 beside u in float32, found bfloat16; keep states, weights and biases in it",
         ),
-        ({"v": torch.zeros(2, 5).double()}, "v in float32 beside u in float32, found float64"),
+        ({"v": torch.zeros(2, 5).double()}, "v: expected float32 beside u in float32, found float64; "),
         (
             {"u": torch.zeros(4, 2, 3, 5).half(), "x": None, "b": torch.zeros(2, 5).half()},
-            "b in float32 beside u in float16, found float16",
+            "b: expected float32 beside u in float16, found float16; ",
         ),
-        ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as u is, found it on 'meta'; move it there"),
-        ({"x": torch.zeros(4, 2, 5, device="meta")}, "x on 'cpu' as u is, found it on 'meta'"),
-        ({"valid": torch.ones(4, 2, device="meta").bool()}, "valid on 'cpu' as u is, found it on 'meta'"),
-        ({"activation": "tahn"}, r"one of identity, tanh, relu, found 'tahn'; did you mean 'tanh'\?"),
-        ({"activation": "softmax"}, "identity, tanh, relu, found 'softmax'; use one of these"),
-        ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
+        (
+            {"c0": torch.zeros(2, 5, device="meta")},
+            "c0: expected device 'cpu' as u is on, found 'meta'; move it there",
+        ),
+        ({"x": torch.zeros(4, 2, 5, device="meta")}, "x: expected device 'cpu' as u is on, found 'meta'; "),
+        (
+            {"valid": torch.ones(4, 2, device="meta").bool()},
+            "valid: expected device 'cpu' as u is on, found 'meta'; ",
+        ),
+        (
+            {"activation": "tahn"},
+            "activation: expected one of identity, tanh, relu, found 'tahn'; did you mean 'tanh'?",
+        ),
+        (
+            {"activation": "softmax"},
+            "activation: expected one of identity, tanh, relu, found 'softmax'; choose one of these",
+        ),
+        ({"backend": "gpu"}, "backend: expected one of auto, reference, cpu, cuda, found 'gpu'; "),
         (
             {"backend": "cuda"},
-            "backend 'cuda' expected cuda tensors, found tensors on 'cpu'; move them there",
+            "backend: expected cuda tensors for backend 'cuda', found tensors on 'cpu'; move them there, "
+            "or pass backend='auto'",
         ),
     ],
 )
 def test_sru_scan_says_what_is_wrong(changes, message):
     given = arguments(**changes)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=re.escape(message)):
         sru_scan(**given)
 
 
@@ -343,25 +387,41 @@ def test_sru_scan_says_what_is_wrong(changes, message):
     [
         (
             {"a": torch.zeros(4, 5)},
-            r"linear_scan: expected a of shape \(T, B, D\), found \(4, 5\); add the axes",
+            "a: expected shape (T, B, D), found (4, 5); add the axes it lacks",
         ),
-        ({"b": torch.zeros(4, 2, 1)}, r"b of the shape of a, \(4, 2, 5\), found \(4, 2, 1\); expand it"),
-        ({"c0": torch.zeros(3, 5)}, r"c0 of shape \(B, D\) = \(2, 5\) to go with a, found \(3, 5\); project"),
-        ({"a": torch.zeros(4, 2, 5).long()}, "a in float64, float32, bfloat16 or float16, found int64"),
+        (
+            {"b": torch.zeros(4, 2, 1)},
+            "b: expected the shape of a, (4, 2, 5), found (4, 2, 1); expand it",
+        ),
+        (
+            {"c0": torch.zeros(3, 5)},
+            "c0: expected shape (B, D) = (2, 5) to go with a, found (3, 5); project the input to the state's "
+            "size, or begin a state for this batch",
+        ),
+        (
+            {"a": torch.zeros(4, 2, 5).long()},
+            "a: expected float64, float32, bfloat16 or float16, found int64; cast it",
+        ),
         (
             {"b": torch.zeros(4, 2, 5).half()},
-            "b in float32 as a is, found float16; cast it to the dtype of a",
+            "b: expected float32 as a is, found float16; cast it to the dtype of a",
         ),
-        ({"c0": torch.zeros(2, 5).double()}, "c0 in float32 beside a in float32, found float64"),
-        ({"c0": torch.zeros(2, 5, device="meta")}, "c0 on 'cpu' as a is, found it on 'meta'"),
+        ({"c0": torch.zeros(2, 5).double()}, "c0: expected float32 beside a in float32, found float64; "),
+        (
+            {"c0": torch.zeros(2, 5, device="meta")},
+            "c0: expected device 'cpu' as a is on, found 'meta'; move it there",
+        ),
         (
             {"valid": torch.ones(4, 3).bool()},
-            r"valid of shape \(T, B\) = \(4, 2\) to go with a, found \(4, 3\)",
+            "valid: expected shape (T, B) = (4, 2) to go with a, found (4, 3); ",
         ),
-        ({"backend": "cpuu"}, r"found 'cpuu'; did you mean 'cpu'\?"),
+        (
+            {"backend": "cpuu"},
+            "backend: expected one of auto, reference, cpu, cuda, found 'cpuu'; did you mean 'cpu'?",
+        ),
     ],
 )
 def test_linear_scan_says_what_is_wrong(changes, message):
     given = {"a": torch.zeros(4, 2, 5), "b": torch.zeros(4, 2, 5), "c0": torch.zeros(2, 5)} | changes
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=re.escape(message)):
         linear_scan(**given)
