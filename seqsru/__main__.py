@@ -2,7 +2,7 @@
 
 import sys
 
-from seqsru.cli import main
+from seqsru.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

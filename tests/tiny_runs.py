@@ -2,12 +2,13 @@
 
 import random
 
-from seqsru import build, config
+from seqsru import runs
+from seqsru import settings as strict
 
 LANGUAGE_MODEL = """\
 task: language_model
 output: {folder}/run
-data: {{train: {folder}/train.txt, valid: {folder}/valid.txt, test: {folder}/test.txt}}
+data: {{train: {folder}/train.txt, validation: {folder}/valid.txt, test: {folder}/test.txt}}
 tokenizer: words
 model:
   embedding_size: 8
@@ -21,7 +22,7 @@ task: translation
 output: {folder}/run
 data:
   train: {{source: {folder}/train.src, target: {folder}/train.tgt}}
-  valid: {{source: {folder}/valid.src, target: {folder}/valid.tgt}}
+  validation: {{source: {folder}/valid.src, target: {folder}/valid.tgt}}
 tokenizer: {{name: words, joint: false}}
 model:
   embedding_size: 16
@@ -61,4 +62,4 @@ def write_config(folder, text):
 
 def settings(folder, text, *overrides):
     """Resolved settings for the texts in a folder."""
-    return config.load(write_config(folder, text), build.schema(), overrides)
+    return strict.load(write_config(folder, text), runs.schema(), overrides)

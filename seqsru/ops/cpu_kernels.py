@@ -36,7 +36,8 @@ IDENTITY, TANH, RELU = 0, 1, 2
 
 def sru_forward(begin, end, arguments, u, c0):
     """Equations (1) to (4). Arguments: T, B, k, D, x and its strides in T and B, v, b, mask, valid,
-    activation, bits of scale, h, c_last, c."""
+    activation, bits of scale, h, c_last, c.
+    """
     T, B, k, D = arguments[0], arguments[1], arguments[2], arguments[3]
     x_in, x_time, x_row = pointer(u, arguments[4]), arguments[5], arguments[6]
     v_in, b_in = pointer(c0, arguments[7]), pointer(c0, arguments[8])
@@ -111,7 +112,8 @@ def sru_forward(begin, end, arguments, u, c0):
 def sru_backward(begin, end, arguments, u, c0):
     """Equations (5) to (11). Arguments: T, B, k, D, x and its strides in T and B, v, b, mask, valid,
     activation, bits of scale, c, gh, gc_last, gu, gx, gc0, and the sums over time (4, B, D) that are the
-    gradients of v and b before they are summed over rows."""
+    gradients of v and b before they are summed over rows.
+    """
     T, B, k, D = arguments[0], arguments[1], arguments[2], arguments[3]
     x_in, x_time, x_row = pointer(u, arguments[4]), arguments[5], arguments[6]
     v_in, b_in = pointer(c0, arguments[7]), pointer(c0, arguments[8])

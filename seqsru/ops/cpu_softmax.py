@@ -17,7 +17,8 @@ from seqsru.ops.cpu_math import TILE, buffer, double_of, exp_minus, load, number
 
 def softmax_cross_entropy(begin, end, arguments, logits, nll):
     """Equations 1 to 4 of `linear_cross_entropy` for the rows from begin to end, in place. Arguments: V,
-    bias, targets (int64), spread, bits of the smoothing, whether the gradient is wanted."""
+    bias, targets (int64), spread, bits of the smoothing, whether the gradient is wanted.
+    """
     V, has_bias, wanted = arguments[0], arguments[1] != 0, arguments[5] != 0
     bias, targets = pointer(nll, arguments[1]), pointer(arguments, arguments[2])
     spread, smoothing = pointer(nll, arguments[3]), number(nll, double_of(arguments[4]))

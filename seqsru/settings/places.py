@@ -4,26 +4,21 @@ Only ``true`` and ``false`` are booleans (``no`` is Norwegian), ``1e-4`` is a nu
 given twice is an error, and there are no tags.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from seqsru.schema import shown
+from seqsru.settings.kinds import shown
+from seqsru.settings.problems import refuse
 
 KEY = r"[^\s.=]+"  # what the name of a setting may be
 Place = Callable[[int], str]  # puts a line number, from 1, into words
-
-
-class ConfigError(ValueError):
-    """Settings that cannot be used: one line a problem, each starting with its place."""
-
-    def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
 
 
 @dataclass
@@ -33,7 +28,7 @@ class Node:
     value: Any
     place: str
 
-    def plain(self):
+    def plain(self) -> Any:
         """The value alone."""
         if isinstance(self.value, dict):
             return {name: node.plain() for name, node in self.value.items()}
@@ -48,49 +43,51 @@ def parse(text: str, place: Place) -> Node:
 
     Raises
     ------
-    ConfigError
+    SettingsError
         If it is not YAML, or more than the plain subset.
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark, what = error.problem_mark or error.context_mark, error.problem or error.context
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(
-            [
-                f"{place(line)}: expected YAML, found a mistake ({what}); check "
-                "indentation, colons, brackets and quotes there"
-            ]
+        raise refuse(
+            place(mark.line + 1 if mark else 1),
+            "YAML",
+            f"a mistake ({what})",
+            "check indentation, colons, brackets and quotes there",
         ) from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            [f"{place(line)}: expected text, found the control character #x{error.character:04x}; remove it"]
+        raise refuse(
+            place(text.count("\n", 0, error.position) + 1),
+            "text",
+            f"the control character #x{error.character:04x}",
+            "remove it",
         ) from None
     return Node(None, place(1)) if root is None else _node(root, place, [], "")
 
 
-def dump(values: Mapping) -> str:
+def dump(values: Mapping[str, Any]) -> str:
     """Write plain values, and paths, so that `parse` gives them back."""
 
-    def plain(value):
+    def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: plain(below) for name, below in value.items()}
         if isinstance(value, (list, tuple)):
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return yaml.dump(plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(plain(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -112,11 +109,11 @@ for _kind, (_pattern, _first, _) in _SCALARS.items():
         )
 
 
-def _node(node: yaml.Node, place: Place, outer: list, path: str) -> Node:
-    here, name = place(node.start_mark.line + 1), path or "the value"
+def _node(node: yaml.Node, place: Place, outer: list[yaml.Node], path: str) -> Node:
+    here, name = place(node.start_mark.line + 1), path or None
     kind = node.tag.removeprefix(_TAG)
     if any(node is one for one in outer):
-        raise ConfigError([f"{here}: {name} contains itself; remove the alias"])
+        raise refuse(here, "a value that ends", "one that contains itself", "remove the alias", name)
     outer = [*outer, node]
     if isinstance(node, yaml.ScalarNode):
         if kind == "str":
@@ -127,17 +124,15 @@ def _node(node: yaml.Node, place: Place, outer: list, path: str) -> Node:
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
         return Node([_node(item, place, outer, path) for item in node.value], here)
     if not isinstance(node, yaml.MappingNode) or kind != "map":
-        raise ConfigError([f"{here}: {name} must be a plain value, found the tag {node.tag}; remove it"])
+        raise refuse(here, "a plain value", f"the tag {node.tag}", "remove it", name)
     values: dict[str, Node] = {}
     for key, value in node.value:
         at = place(key.start_mark.line + 1)
         if not isinstance(key, yaml.ScalarNode) or not re.fullmatch(KEY, key.value):
             found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a section"
-            raise ConfigError([f"{at}: expected the name of a setting, found {found}; write name: value"])
+            raise refuse(at, "the name of a setting", found, "write name: value")
         below = f"{path}.{key.value}".lstrip(".")
         if key.value in values:
-            raise ConfigError(
-                [f"{at}: {below} is given twice, first at {values[key.value].place}; remove one"]
-            )
+            raise refuse(at, "it once", f"it twice, first at {values[key.value].place}", "remove one", below)
         values[key.value] = replace(_node(value, place, outer, below), place=at)
     return Node(values, here)

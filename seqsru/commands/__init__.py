@@ -1,0 +1,16 @@
+"""The command line: one file a command, which declares its flags and does what it says.
+
+This file loads nothing heavy, so that ``seqsru --help`` answers at once; the file of a command is imported
+when that command is asked for. It has ``declare(parser)`` and ``run(arguments)``, which gives an exit status.
+"""
+
+COMMANDS = {
+    "train": "train a model, or go on with a run, as a YAML file says",
+    "evaluate": "perplexity of a language model, BLEU of a translation model, accuracy of a classifier",
+    "translate": "translate lines of text",
+    "score": "log probability of each line, or of a translation given its source",
+    "generate": "continue lines of text, drawing at random",
+    "latency": "how long one token takes",
+    "doctor": "what is installed, which backends work, and why one does not",
+    "fetch": "put a named public corpus into a folder",
+}

@@ -1,0 +1,75 @@
+"""``seqsru evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seqsru.commands.flags import (
+    add_answers,
+    add_run,
+    add_threads,
+    ask,
+    expect_files,
+    open_run,
+    tell,
+    use_threads,
+    write_json,
+)
+from seqsru.errors import Refused
+from seqsru.tasks.task import Evaluation, Task
+
+SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command."""
+    parser.description = """Measure a run on the texts its configuration names, or on others.
+
+A language model: perplexity (a word, and a token), bits a token and a byte. A translation model: BLEU and
+chrF of its translations by sacrebleu, on detokenised text. Each number with its signature, on stdout.
+
+  seqsru evaluate runs/lm                       # data.test of its configuration
+  seqsru evaluate runs/lm --split validation --state separate
+  seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
+  seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
+"""
+    add_run(parser)
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        help="a text, or SOURCE and REFERENCE (default: --split of the configuration)",
+    )
+    parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")
+    add_answers(parser, "evaluate")
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate."""
+    use_threads(arguments)
+    trained = open_run(arguments)
+    found: Evaluation = ask(trained, "evaluate", arguments, _files(arguments, trained.task), tell)
+    for line in found.lines:
+        print(line)
+    write_json(arguments.json, found.values)
+    return 0
+
+
+def _files(arguments: argparse.Namespace, task: Task) -> list[Path]:
+    """The files given, or those of the configuration; as many as the task reads."""
+    takes, files = " and ".join(task.reads), arguments.files
+    if files and arguments.split:
+        raise Refused("files or --split", "both", "leave one out")
+    if files:
+        expect_files(files, [len(task.reads)], f"{task.noun} takes {takes}")
+        return list(files)
+    split = SPLITS[arguments.split or "test"]
+    found = task.files(split)  # type: ignore[arg-type]
+    if not found:
+        do = f"name {takes}, or take --split validation"
+        raise Refused(f"data.{split} in the configuration", "none", do)
+    return found

@@ -1,0 +1,61 @@
+"""``seqsru train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+from seqsru import runs
+from seqsru import settings as strict
+from seqsru.commands.flags import tell
+from seqsru.errors import NotFound
+from seqsru.training import RunDirectory
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command."""
+    parser.description = """Train a model as a YAML file says, into the run directory that its `output` names.
+
+A run that is there already goes on exactly where it stopped; so does `seqsru train RUN`. Ctrl-C saves first.
+Settings after the file override it. Mistakes in them are found before anything is read, with file and line.
+
+  seqsru train lm.yaml
+  seqsru train lm.yaml output=runs/b model.stack.cell=lstm optimizer.lr=1e-3
+  seqsru train runs/b                           # go on
+  seqsru train --check lm.yaml                  # find mistakes, print every setting, train nothing
+
+The run directory gets config.yaml (every setting; it alone repeats the run), the tokenizer, checkpoints,
+metrics.jsonl, a log and signature.txt. The best validation and its signature go to stdout.
+"""
+    parser.epilog = f"settings (name, default, type, meaning):\n\n{strict.describe(runs.schema())}"
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file, or a run to go on with")
+    parser.add_argument("settings", metavar="key=value", nargs="*", help="override a setting: key.path=value")
+    parser.add_argument("--check", action="store_true", help="print the resolved settings and stop")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    path, overrides = arguments.config, list(arguments.settings)
+    if path.is_dir():
+        if not any(override.startswith("output=") for override in overrides):
+            overrides.append(f"output={json.dumps(str(path))}")  # it may have been moved since
+        path = RunDirectory(path).config
+    if not path.is_file():
+        raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
+    settings = strict.load(path, runs.schema(), overrides)
+    if arguments.check:
+        runs.rehearse(settings)
+        print(strict.dump(settings.plain()), end="")
+        return 0
+    outcome = runs.train(settings, tell)
+    directory = RunDirectory(settings["output"])
+    if not outcome.finished:
+        tell(
+            f"seqsru: stopped after step {outcome.step} and saved; go on with: "
+            f"seqsru train {shlex.quote(str(directory.path))}"
+        )
+        return 130
+    print(directory.signature.read_text(encoding="utf-8"), end="")
+    return 0

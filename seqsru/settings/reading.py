@@ -1,0 +1,228 @@
+"""Strict reading: a YAML file and ``key.path=value`` overrides, checked against a schema.
+
+`load` finds every problem, with its place, before anything else is loaded, and fills in the defaults;
+`seqsru.settings.dump` writes the result as YAML that alone gives the same settings again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqsru.errors import Refused, did_you_mean, one_of
+from seqsru.settings.kinds import checked, element, is_text, kind_text
+from seqsru.settings.places import KEY, Node, parse
+from seqsru.settings.problems import COMMAND_LINE, Problem, SettingsError, UnknownSetting, refuse
+from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, paths, renamed
+from seqsru.settings.values import Values
+
+
+def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Values:
+    """Read, override, check and complete the settings of a file.
+
+    Parameters
+    ----------
+    path : path
+        YAML file, UTF-8.
+    schema : Section or Choice
+        What may be set.
+    overrides : iterable of str
+        ``key.path=value``, the value in YAML; each wins over the file and may be given once.
+
+    Raises
+    ------
+    SettingsError
+        If anything is unknown, missing, given twice or of the wrong type: all such problems, one line each.
+    OSError
+        If the file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise refuse(
+            f"{path}:{data.count(bytes([10]), 0, error.start) + 1}",
+            "UTF-8",
+            f"the byte 0x{data[error.start]:02x} at offset {error.start}",
+            "save the file as UTF-8",
+        ) from None
+    root = parse(text, lambda line: f"{path}:{line}")
+    root.value = {} if root.value is None else root.value
+    if not isinstance(root.value, dict):
+        raise refuse(root.place, "settings", str(root), "write name: value")
+    return _resolved(schema, root, overrides)
+
+
+def resolve(schema: Schema, overrides: Iterable[str]) -> Values:
+    """Settings that are given on the command line alone, as ``key.path=value``."""
+    return _resolved(schema, Node({}, COMMAND_LINE), overrides)
+
+
+def check(section: Section, values: Mapping[str, str | list[str]]) -> Values:
+    """Settings given as one text a name, such as the flags of a command, checked as `load` does.
+
+    A setting that is text takes what is given as it is; for others it is YAML. A list has a text an element.
+    """
+
+    def node(given: str | list[str], kind: object) -> Node:
+        if isinstance(given, list):
+            return Node([node(text, element(kind)) for text in given], COMMAND_LINE)
+        return Node(given, COMMAND_LINE) if is_text(kind) else parse(given, lambda line: COMMAND_LINE)
+
+    kinds = {name: entry.kind for name, entry in section.entries.items() if isinstance(entry, Setting)}
+    nodes = {name: node(given, kinds.get(name, str)) for name, given in values.items()}
+    root = Node(nodes, COMMAND_LINE)
+    return _resolved(section, root, ())
+
+
+def _resolved(schema: Schema, root: Node, overrides: Iterable[str]) -> Values:
+    formerly = renamed(schema)
+    for old, new in formerly.items():
+        _rename(root, old, new)
+    _override(root, overrides, formerly)
+    reader = _Reader()
+    values = reader.fill(schema, root, "", root.place, list(paths(schema)))
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    assert isinstance(values, Values)
+    return values
+
+
+def _rename(root: Node, old: str, new: str) -> None:
+    """Give a setting that a file has under an earlier name the name it has now."""
+    *outer, name = old.split(".")
+    node: Node | None = root
+    for part in outer:
+        node = node.value.get(part) if node is not None and isinstance(node.value, dict) else None
+    if node is None or not isinstance(node.value, dict) or name not in node.value:
+        return
+    now = new.rpartition(".")[2]
+    if now in node.value:
+        before, after = node.value[now], node.value[name]
+        found = f"it twice, as {name} at {after.place} too"
+        raise refuse(before.place, "it once", found, f"remove {name}", new)
+    node.value = {now if key == name else key: value for key, value in node.value.items()}
+
+
+def _override(root: Node, overrides: Iterable[str], formerly: Mapping[str, str]) -> None:
+    """Put each ``key.path=value`` into the tree."""
+    seen: set[str] = set()
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
+            raise refuse(COMMAND_LINE, "key.path=value", repr(text), "write for example optimizer.lr=1e-3")
+        for old, new in formerly.items():
+            if path == old or path.startswith(old + "."):
+                path = new + path[len(old) :]
+        if path in seen:
+            raise refuse(COMMAND_LINE, "it once", "it twice", "remove one", path)
+        seen.add(path)
+        _put(root, path, value)
+
+
+def _put(node: Node, path: str, value: str) -> None:
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        if node.value is None:
+            node.value = {}
+        elif isinstance(node.value, str):  # the short form of a choice, `cell: sru`: it stays chosen
+            node.value = {"name": Node(node.value, node.place)}
+        elif not isinstance(node.value, dict):
+            outer = ".".join(parts[:depth])
+            found = f"{outer} = {node}, which has no settings of its own"
+            raise refuse(COMMAND_LINE, "a section around it", found, "set it whole", path)
+        if depth < len(parts) - 1:
+            node = node.value.setdefault(part, Node(None, COMMAND_LINE))
+        else:
+            node.value[part] = parse(value, lambda line: COMMAND_LINE)
+
+
+class _Reader:
+    """Values from nodes: what is wrong is gathered on the way."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.places: dict[str, str] = {}
+
+    def refuse(self, place: str, expected: str, found: object, do: str, setting: str | None) -> None:
+        self.problems.append(Problem(place, Refused(expected, found, do, setting)))
+
+    def fill(self, schema: Schema, node: Node | None, path: str, place: str, known: Sequence[str]) -> Any:
+        """The value of ``schema`` from ``node`` (None: not given)."""
+        if node is not None:
+            self.places[path] = place = node.place
+        if isinstance(schema, Setting):
+            return self._setting(schema, node, path, place)
+        given = None if node is None else node.value
+        if given is None and schema.optional:
+            return None
+        if isinstance(schema, Choice) and schema.key == "name" and isinstance(given, str):
+            given = {"name": Node(given, place)}
+        if given is None:
+            given = {}
+        if not isinstance(given, dict):
+            self.refuse(place, "a section", str(node), "write its settings below it", path or None)
+            return None
+        given = dict(given)
+        if isinstance(schema, Choice):
+            chosen = self._chosen(schema, given.pop(schema.key, None), path, place)
+            if chosen is None:
+                return None
+            section = schema.entries[chosen]
+            known = known if path else list(paths(section))  # what the other tasks have is no suggestion
+            values = self._section(section, given, path, place, known)
+            return Values(section, values, path, self.places, schema, chosen)
+        return Values(schema, self._section(schema, given, path, place, known), path, self.places)
+
+    def _setting(self, setting: Setting, node: Node | None, path: str, place: str) -> object:
+        if node is None:
+            if setting.default is REQUIRED:
+                kind = kind_text(setting.kind)
+                do = f"set it: {setting.text.rstrip('.')}" if setting.text else "set it"
+                self.refuse(place, kind, "nothing", do, path)
+            return setting.default
+        try:
+            return checked(node.plain(), setting.kind, path or None)
+        except Refused as refusal:
+            self.problems.append(Problem(place, refusal))
+            return None
+
+    def _chosen(self, choice: Choice, picked: Node | None, path: str, place: str) -> str | None:
+        """The name of the entry that is picked, None where it is none."""
+        key = f"{path}.{choice.key}".lstrip(".")
+        chosen = choice.default if picked is None else picked.value
+        if picked is not None:
+            self.places[key] = place = picked.place
+        if isinstance(chosen, str) and chosen in choice.entries:
+            return chosen
+        found = "nothing" if picked is None else str(picked)
+        near = "" if picked is None else did_you_mean(picked.plain(), choice.entries)
+        self.refuse(place, one_of(choice.entries), found, near[2:] or "choose one", key)
+        return None
+
+    def _section(
+        self, section: Section, given: Mapping[str, Node], path: str, place: str, known: Sequence[str]
+    ) -> dict[str, Any]:
+        for entry, below in given.items():
+            if entry not in section.entries:
+                full = f"{path}.{entry}".lstrip(".")
+                advice = _suggestion(entry, full, section, known)
+                refusal = UnknownSetting("a setting", repr(entry), advice, full)
+                self.problems.append(Problem(below.place, refusal))
+        return {
+            entry: self.fill(inner, given.get(entry), f"{path}.{entry}".lstrip("."), place, known)
+            for entry, inner in section.entries.items()
+        }
+
+
+def _suggestion(entry: str, full: str, section: Section, known: Sequence[str]) -> str:
+    """The nearest name beside it, else the same name elsewhere, else all there are."""
+    near = did_you_mean(entry, section.entries)
+    if near:
+        return near
+    elsewhere = [path for path in known if path.rpartition(".")[2] == entry and path != full]
+    if elsewhere:
+        return f" there; did you mean {elsewhere[0]!r}?"
+    return "; there are " + ", ".join(section.entries) if section.entries else "; there are none here"

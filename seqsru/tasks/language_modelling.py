@@ -1,0 +1,253 @@
+"""Language modelling: one text, one stack, one tokenizer."""
+
+# Annotations are read at run time: the fields of `LanguageData` are the `data` section of a config.
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from seqsru.data import StreamBatches, TokenStream, Window, read_lines
+from seqsru.data.lines import OnBadLine
+from seqsru.errors import check_known, check_probability
+from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.perplexity import perplexity
+from seqsru.evaluation.signature import parameters
+from seqsru.models import LanguageModel
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.settings import Schema, Section, from_signature
+from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.task import Answer, Evaluation, Scorer, Split, Task, Tell, Tokenizers, Trained
+from seqsru.training import BatchLoss, Objective
+from seqsru.training.objective import Carried
+
+TextState = Literal["carried", "separate"]
+ValidationMetric = Literal["perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"]
+
+
+@dataclass(frozen=True)
+class LanguageData:
+    """Files of UTF-8 text.
+
+    Parameters
+    ----------
+    train : Path
+        Text to learn from, a sentence or any piece of text a line.
+    validation : Path
+        Text that tells when the model was best.
+    test : Path or None
+        Text that `seqsru evaluate` reads.
+    on_bad_line : {"error", "skip", "replace"}
+        What to do with a line that is not UTF-8 or holds a NUL: stop, leave it out, or put U+FFFD in place of
+        each wrong byte. The last two are counted in the report.
+    """
+
+    train: Path
+    validation: Path = field(metadata={"formerly": "valid"})
+    test: Path | None = None
+    on_bad_line: OnBadLine = "error"
+
+
+class LanguageModelObjective(Objective):
+    """Predict each token from all before it, by truncated backpropagation.
+
+    The state is carried from window to window. An epoch is one pass over the windows in order, from the
+    initial state.
+
+    Parameters
+    ----------
+    windows : StreamBatches
+        The training text.
+    validation : TokenStream
+        The validation text.
+    fingerprints : dict of str to str
+        sha256 of the tokenizer, as ``{"tokenizer": …}``.
+    label_smoothing : float
+        Share of the target's probability that is spread over the vocabulary (PyTorch's definition); never
+        part of a reported perplexity.
+    validation_state : {"carried", "separate"}
+        carried: the validation text is one stream. separate: each line begins anew.
+    validation_metric : {"perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"}
+        The headline of validation: per word and line, per token, bits per token (with a vocabulary of
+        characters, per character), bits per byte. They rise and fall together; for text without spaces
+        between words take one of the last two, which cannot grow beyond all numbers.
+
+    Raises
+    ------
+    Refused
+        An option outside its values.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        windows: StreamBatches,
+        validation: TokenStream,
+        fingerprints: dict[str, str],
+        *,
+        label_smoothing: float = 0.0,
+        validation_state: TextState = "carried",
+        validation_metric: ValidationMetric = "perplexity",
+    ) -> None:
+        check_probability(label_smoothing=label_smoothing)
+        check_known(get_args(TextState), validation_state=validation_state)
+        check_known(get_args(ValidationMetric), validation_metric=validation_metric)
+        self.windows, self.validation, self.fingerprints = windows, validation, fingerprints
+        self.label_smoothing, self.validation_state = label_smoothing, validation_state
+        self.metric: str = validation_metric
+
+    def epoch_length(self, epoch: int) -> int:
+        return len(self.windows)
+
+    def batches(self, epoch: int, start: int) -> Iterator[Window]:
+        return (self.windows[i] for i in range(start, len(self.windows)))
+
+    def loss(self, model: nn.Module, batch: Window, carried: Carried | None) -> BatchLoss:
+        assert isinstance(model, LanguageModel)
+        device = model.output.weight.device
+        inputs, targets = batch.inputs.to(device), batch.targets.to(device)
+        valid = None if batch.valid is None else batch.valid.to(device)
+        features, carried = model(inputs, carried, valid)
+        loss, nll = model.cross_entropy(features, targets, valid, self.label_smoothing)
+        return BatchLoss(loss, nll.sum(), batch.count, targets.shape[1], carried)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, LanguageModel)
+        return perplexity(model, self.validation, carried=self.validation_state == "carried").values()
+
+
+# ---- answers to the commands -----------------------------------------------------------------------
+
+
+def evaluate(
+    trained: Trained, files: list[Path], tell: Tell, *, state: TextState | None = None
+) -> Evaluation:
+    """Perplexity and its relatives.
+
+    Parameters
+    ----------
+    trained : Trained
+    files : list of Path
+        The text.
+    tell : callable
+    state : {"carried", "separate"} or None
+        Carried from line to line, or each line alone; the run's training.validation_state where not given.
+    """
+    (file,) = files
+    settings = trained.task.settings
+    text = read_lines(file, on_bad_line=settings["data"]["on_bad_line"])
+    if text.report:
+        tell(str(text.report))
+    state = state or settings["training"]["validation_state"]
+    found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
+    signature = trained.signed(
+        {"data": file.name, "tokens": found.tokens, "unknown": found.unknown, "state": found.state}
+    )
+    lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
+    values = {**found.as_dict(), "data": str(file), "signature": signature}
+    return Evaluation([*lines, signature], values)
+
+
+def score(trained: Trained) -> Scorer:
+    """Log probability of each line, alone."""
+    return Scorer(("TEXT",), trained.pipeline.score)
+
+
+def generate(trained: Trained, **drawing: object) -> Callable[[str], list[str]]:
+    """Lines that continue a prompt."""
+    pipeline: LanguagePipeline = trained.pipeline
+    return lambda prompt: pipeline.generate(prompt, **drawing)  # type: ignore[arg-type]
+
+
+def latency(trained: Trained, name: str) -> TimedDecoder:
+    """The decoder that `generate` uses."""
+    pipeline: LanguagePipeline = trained.pipeline
+    return pipeline.timed(name)
+
+
+class LanguageModelling(Task):
+    """Predict each word, subword or character of a text from those before it."""
+
+    text = "Predict each word, subword or character of a text from those before it."
+    noun = "a language model"
+    reads = ("TEXT",)
+    answers = {
+        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "tell"])),
+        "score": Answer(score),
+        "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
+        "latency": Answer(latency),
+    }
+
+    @classmethod
+    def sections(cls) -> dict[str, Schema]:
+        return {
+            "data": from_signature(LanguageData),
+            "tokenizer": tokenizer_section(),
+            "model": from_signature(
+                LanguageModel, skip=["vocabulary_size"], sections={"stack": stack_section()}
+            ),
+            "batches": from_signature(StreamBatches, skip=["tokens", "eos"]),
+        }
+
+    @classmethod
+    def objective_section(cls) -> Section:
+        return from_signature(
+            LanguageModelObjective,
+            skip=["windows", "validation", "fingerprints"],
+            formerly={"validation_state": "valid_state", "validation_metric": "valid_metric"},
+        )
+
+    def files(self, split: Split) -> list[Path]:
+        file = self.settings["data"][split]
+        return [] if file is None else [file]
+
+    def read(self, tell: Tell) -> dict[str, list[str]]:
+        data: LanguageData = self.settings["data"].make()
+        texts = {}
+        for split, file in (("train", data.train), ("validation", data.validation)):
+            lines = read_lines(file, on_bad_line=data.on_bad_line)
+            texts[split] = lines.lines
+            tell(str(lines.report))
+        return texts
+
+    def stand_in(self) -> dict[str, list[str]]:
+        return {"train": [""] * self.settings["batches"]["batch_size"], "validation": [""]}
+
+    def sample(self) -> tuple[str, list[str]]:
+        (file,) = self.files("test") or self.files("validation")
+        return file.name, read_lines(file).lines
+
+    def tokenizer_files(self) -> dict[str, str]:
+        return {"tokenizer": "tokenizer"}
+
+    def tokenizer_lines(self, texts: dict[str, list[str]], file: str) -> Iterable[str]:
+        return texts["train"]
+
+    def model(self, tokenizers: Tokenizers) -> LanguageModel:
+        model = self.settings["model"]
+        stack = model["stack"].make(input_size=model["embedding_size"])
+        made: LanguageModel = model.make(tokenizers["tokenizer"].size, stack=stack)
+        return made
+
+    def objective(self, texts: dict[str, list[str]], tokenizers: Tokenizers) -> LanguageModelObjective:
+        tokenizer = tokenizers["tokenizer"]
+        train, validation = (
+            TokenStream.from_lines(texts[split], tokenizer) for split in ("train", "validation")
+        )
+        windows = self.settings["batches"].make(train.tokens, eos=tokenizer.eos)
+        fingerprints = {"tokenizer": tokenizer.fingerprint}
+        options = self.settings["training"].of(LanguageModelObjective)
+        made: LanguageModelObjective = options.make(windows, validation, fingerprints)
+        return made
+
+    def omissions(self, objective: LanguageModelObjective) -> list[str]:
+        return []
+
+    def pipeline(self, model: LanguageModel, tokenizers: Tokenizers) -> LanguagePipeline:
+        return LanguagePipeline(model, tokenizers["tokenizer"])
+
+    def fields(self, model: nn.Module) -> dict[str, object]:
+        stack = self.settings["model"]["stack"]
+        return {"cell": cell_name(stack), "layers": stack["num_layers"], "params": parameters(model)}

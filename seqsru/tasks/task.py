@@ -1,0 +1,235 @@
+"""What a task is: everything between settings and a trained model that one kind of model has for itself.
+
+A task is one file: its settings, data, model, objective and pipeline, and its answers to the commands. It is
+made with its settings; `seqsru.runs` trains and loads it, and the commands ask it, whatever it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from seqsru.data import Tokenizer
+from seqsru.evaluation.signature import machine, signature
+from seqsru.settings import Schema, Section, Values
+from seqsru.training import Objective
+
+Split = Literal["train", "validation", "test"]
+Tell = Callable[[str], None]  # is given what a person should know on the way, a line at a time
+Tokenizers = Mapping[str, Tokenizer]  # by role
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task does for a command.
+
+    Attributes
+    ----------
+    function : callable
+        Called with the `Trained` run, then what the protocol of the command names (below), then the flags
+        that were given, as keywords.
+    flags : Section
+        The flags that the command has for this task: settings only. Where one is not given, what the function
+        does without it holds.
+    """
+
+    function: Callable[..., Any]
+    flags: Section = field(default_factory=lambda: Section({}))
+
+
+class Task(ABC):
+    """One kind of model, made with its settings.
+
+    Parameters
+    ----------
+    settings : Values
+        All settings of a run of this task.
+
+    Attributes
+    ----------
+    text : str
+        What the task is, for ``--help``.
+    noun : str
+        What its model is called in sentences: ``a language model``.
+    reads : tuple of str
+        The files of a split, in order: ``("SOURCE", "REFERENCE")``.
+    answers : mapping of str to Answer
+        The commands that it answers, of those below.
+
+        ========== ============================================== ===================================
+        command    called with                                    gives
+        ========== ============================================== ===================================
+        evaluate   trained, files, tell, **flags                  `Evaluation`
+        score      trained, **flags                               `Scorer`
+        translate  trained, attention, **flags                    `LineTranslator`
+        generate   trained, **flags                               prompt -> list of str
+        classify   trained, **flags                               lines -> list of results, which have
+                                                                  ``line()`` and ``as_dict()``
+        latency    trained, name, **flags                         `TimedDecoder`
+        ========== ============================================== ===================================
+    """
+
+    text: ClassVar[str]
+    noun: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+    answers: ClassVar[Mapping[str, Answer]]
+
+    def __init__(self, settings: Values) -> None:
+        self.settings = settings
+
+    # ---- what may be set ---------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def sections(cls) -> dict[str, Schema]:
+        """Settings of the data, the tokenizer, the model, the batches and what else the task has."""
+
+    @classmethod
+    @abstractmethod
+    def objective_section(cls) -> Section:
+        """Settings of the objective, which are part of the section ``training``."""
+
+    # ---- data --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def files(self, split: Split) -> list[Path]:
+        """The files of a split, in the order of `reads`; none where the settings name none."""
+
+    @abstractmethod
+    def read(self, tell: Tell) -> Any:
+        """The texts to train on and to validate with; ``tell`` is told what was left out of them."""
+
+    @abstractmethod
+    def stand_in(self) -> Any:
+        """A few lines in place of what `read` gives, enough for one batch."""
+
+    @abstractmethod
+    def sample(self) -> tuple[str, list[str]]:
+        """A name for some lines that the model is for, and the lines: of the test split, else validation."""
+
+    # ---- tokenizers, model and objective -----------------------------------------------------------
+
+    @abstractmethod
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name of the file of each tokenizer, by its role; two roles may share one."""
+
+    @abstractmethod
+    def tokenizer_lines(self, texts: Any, file: str) -> Iterable[str]:
+        """The text that the tokenizer in a file is trained on."""
+
+    @abstractmethod
+    def model(self, tokenizers: Tokenizers) -> nn.Module:
+        """A new model."""
+
+    @abstractmethod
+    def objective(self, texts: Any, tokenizers: Tokenizers) -> Objective:
+        """What training minimises, on texts from `read` or `stand_in`."""
+
+    @abstractmethod
+    def omissions(self, objective: Any) -> list[str]:
+        """What batching left out of the data, in words."""
+
+    # ---- the trained model -------------------------------------------------------------------------
+
+    @abstractmethod
+    def pipeline(self, model: Any, tokenizers: Tokenizers) -> Pipeline:
+        """Text in, text or numbers out."""
+
+    @abstractmethod
+    def fields(self, model: nn.Module) -> dict[str, object]:
+        """The first fields of a signature: what the model is."""
+
+
+class Pipeline(Protocol):
+    """What every pipeline has."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run, ready for use.
+
+    Attributes
+    ----------
+    task : Task
+    pipeline : Pipeline
+        What `Task.pipeline` made.
+    weights : str
+        Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
+    """
+
+    task: Task
+    pipeline: Any
+    weights: str
+
+    def signed(self, fields: Mapping[str, object]) -> str:
+        """The signature of a number measured with this run; ``fields`` say of what, and come first."""
+        model: nn.Module = self.pipeline.model
+        device: torch.device = next(model.parameters()).device
+        rest = {"weights": self.weights, "seed": self.task.settings["seed"], **machine(device)}
+        return signature(
+            {
+                **self.task.fields(model),
+                **fields,
+                **{name: value for name, value in rest.items() if name not in fields},
+            }
+        )
+
+
+# ---- what the answers give -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers measured on a text.
+
+    Attributes
+    ----------
+    lines : list of str
+        What is printed: numbers and their signatures.
+    values : dict
+        The same as JSON.
+    """
+
+    lines: list[str]
+    values: dict[str, Any]
+
+
+class Scorer(NamedTuple):
+    """How texts are scored.
+
+    Attributes
+    ----------
+    reads : tuple of str
+        The texts that go in side by side, in order; of a single one the default is standard input.
+    score : callable
+        Called with a list of lines for each; gives log probabilities.
+    """
+
+    reads: tuple[str, ...]
+    score: Callable[..., list[float]]
+
+
+class LineTranslator(NamedTuple):
+    """How lines are translated: each of the results has ``text``, ``cut``, ``alternatives`` and ``as_dict``.
+
+    Attributes
+    ----------
+    outputs : int
+        Translations a line.
+    translate : callable
+        Lines to a result a line.
+    """
+
+    outputs: int
+    translate: Callable[[Sequence[str]], Sequence[Any]]

@@ -1,0 +1,74 @@
+"""Runs that the commands are tried on, and a way to call a command."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
+
+import seqsru
+from seqsru.commands.main import main
+
+ROOT = Path(seqsru.__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """A folder with the texts, and a file of lines that ends without a line end."""
+    folder = tmp_path_factory.mktemp("texts")
+    write_texts(folder)
+    (folder / "lines").write_text("one two\n\nthree\n \nseven six")
+    return folder
+
+
+def trained(texts, text, name):
+    path = write_config(texts, text)
+    assert main(["train", str(path), f"output={texts / name}"]) == 0
+    return texts / name
+
+
+@pytest.fixture(scope="session")
+def language_run(texts):
+    """A trained language model."""
+    return trained(texts, LANGUAGE_MODEL, "lm")
+
+
+@pytest.fixture(scope="session")
+def translation_run(texts):
+    """A trained translation model."""
+    return trained(texts, TRANSLATION, "mt")
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard input at which a person types."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Call a command with text on standard input; gives status, stdout and stderr."""
+
+    def call(*arguments, stdin="", terminal=False):
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        stream = Terminal if terminal else io.TextIOWrapper
+        monkeypatch.setattr(sys, "stdin", stream(io.BytesIO(data)))
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Call a command that must refuse; gives what it says on stderr, and checks that it says nothing else."""
+
+    def call(*arguments, stdin=""):
+        status, out, err = run(*arguments, stdin=stdin)
+        assert (status, out) == (2, "") and err.endswith("\n")
+        return err[:-1]
+
+    return call
