@@ -205,7 +205,8 @@ def search_flags() -> Section:
     rule = Setting(
         list[str],
         [],
-        f"NAME.OPTION=VALUE: a rule for the search besides the run's, such as no_repeat_ngram.size=3; of {', '.join(RULES)}.",
+        "NAME.OPTION=VALUE: a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
+        f"{', '.join(RULES)}.",
     )
     fields = from_signature(Decoding, skip=["rules"])
     runs = {

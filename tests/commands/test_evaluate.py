@@ -87,7 +87,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         "seqsru: expected files or --split, found both; leave one out"
     )
     assert refused("evaluate", language_run, texts / "lines", texts / "lines") == (
-        "seqsru: expected 1 files, found 2; this run takes a text"
+        "seqsru: expected 1 files, found 2; a language model takes TEXT"
     )
     assert refused("evaluate", language_run, "--beam", "2") == (
         "seqsru: expected --beam with a translation model, found a language model; leave it out"

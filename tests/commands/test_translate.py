@@ -88,7 +88,7 @@ def test_translate_with_rules(run, refused, translation_run):
         "command line: min_lenght is not a setting; did you mean 'min_length'?"
     )
     assert refused("translate", translation_run, "--rule", "min_length.length=0", stdin="one\n") == (
-        "seqsru: min_length: expected a length of at least 1, found 0; leave the rule out"
+        "command line: min_length.length: expected at least 1, found 0; leave the rule min_length out"
     )
 
 

@@ -419,8 +419,8 @@ def test_overrides(tmp_path):
         ),
         (
             "model.cell.hidden.more=1",
-            "command line: model.cell.hidden.more: expected a section around it, found model.cell.hidden = 512, "
-            "which has no settings of its own; set it whole",
+            "command line: model.cell.hidden.more: expected a section around it, found model.cell.hidden = "
+            "512, which has no settings of its own; set it whole",
         ),
         (
             "model.cell={name: lstm, name: sru}",
