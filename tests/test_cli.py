@@ -597,7 +597,9 @@ def test_a_damaged_checkpoint_is_told(texts, run, tmp_path):
         warnings.simplefilter("always")
         status, out, err = run("score", tmp_path / "run", "--checkpoint", "last", stdin="one\n")
     assert status == 0 and len(out.splitlines()) == 1
-    assert re.fullmatch(rf"seqsru: warning: \S*{newest.name}/model.safetensors: expected sha256 .*\n", err)
+    assert re.fullmatch(
+        rf"seqsru: warning: expected \S*{newest.name}/model.safetensors with sha256 .*\n", err
+    )
 
 
 # ---- doctor and fetch ------------------------------------------------------------------------------
