@@ -20,10 +20,10 @@ from seqsru.builder import (
 )
 from seqsru.config import Settings
 from seqsru.data import (
+    LineReport,
     PairBatches,
     Pairs,
     ParallelLines,
-    Report,
     StreamBatches,
     Tokenizer,
     TokenStream,
@@ -201,7 +201,7 @@ class Translation(Builder):
         return texts
 
     def stand_in(self, values: Values) -> dict[str, ParallelLines]:
-        pair = ParallelLines("stand-in", ["a"], ["a"], [1], Report("stand-in"))
+        pair = ParallelLines("stand-in", ["a"], ["a"], [1], LineReport("stand-in"))
         return {"train": pair, "valid": pair}
 
     def tokenizer_files(self, values: Values) -> dict[str, str]:

@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 
 from seqsru import build, config
-from seqsru.data import Report
+from seqsru.data import LineReport
 from seqsru.evaluation.plots import new_figure, plot_attention
 from seqsru.measurements import evaluate, latency, score
 from seqsru.options import (
@@ -145,7 +145,7 @@ def _translate(options: argparse.Namespace) -> int:
     if options.plot is not None:
         new_figure("line.png", width=1.0, height=1.0)  # is matplotlib there? asked before the work
         options.plot.mkdir(parents=True, exist_ok=True)
-    cut, number = Report(str(options.file or "<stdin>")), 0
+    cut, number = LineReport(str(options.file or "<stdin>")), 0
     with output(options.output) as stream, progress(options.output) as bar:
         for lines in chunks(options.file):
             wanted = options.attention or options.plot is not None

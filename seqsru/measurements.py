@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seqsru import build
-from seqsru.data import DataError, read_lines, read_parallel
+from seqsru.data import read_lines, read_parallel
+from seqsru.errors import Refused
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.latency import measure
@@ -164,9 +165,10 @@ def _bleu(options: argparse.Namespace, run: build.Run, source: Path, reference: 
         say(str(pair.report))
     baseline = None if options.baseline is None else read_lines(options.baseline).lines
     if baseline is not None and len(baseline) != len(pair.target):
-        raise DataError(
-            f"evaluate: expected as many lines in {options.baseline} as in {reference}, found "
-            f"{len(baseline):,} and {len(pair.target):,}; compare translations of one source"
+        raise Refused(
+            f"as many lines in {options.baseline} as in {reference}",
+            f"{len(baseline):,} and {len(pair.target):,}",
+            "compare translations of one source",
         )
     texts: list[str] = []
     with progress(source, len(pair.source)) as bar:

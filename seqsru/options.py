@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from seqsru import build, config
 from seqsru.builder import make_rules, rules_section
-from seqsru.data import Report, iter_lines, read_lines
+from seqsru.data import LineReport, iter_lines, read_lines
 from seqsru.data.files import write_whole
 from seqsru.decoding import RULES, Decoding
 from seqsru.pipelines.language import LanguagePipeline
@@ -144,7 +144,7 @@ def chunks(path: Path | None) -> Iterator[list[str]]:
         return
     size = 1 if sys.stdin.isatty() else CHUNK
     lines = []
-    for _, line in iter_lines(sys.stdin.buffer, Report("<stdin>")):
+    for _, line in iter_lines(sys.stdin.buffer, LineReport("<stdin>")):
         lines.append(line)
         if len(lines) == size:
             yield lines

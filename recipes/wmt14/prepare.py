@@ -15,9 +15,9 @@ from pathlib import Path
 
 from restore import restore
 
-from seqsru.data.errors import DataError
 from seqsru.data.files import write_whole
-from seqsru.data.lines import Report, read_parallel
+from seqsru.data.lines import LineReport, read_parallel
+from seqsru.errors import Refused
 
 CORPORA = [
     (f"{stem}.en", f"{stem}.de")
@@ -46,7 +46,7 @@ def reason_to_skip(english: str, german: str) -> str:
     return ""
 
 
-def prepare(folder: Path, out: Path, *, sample: bool) -> list[Report]:
+def prepare(folder: Path, out: Path, *, sample: bool) -> list[LineReport]:
     """Filter every corpus of `folder` into ``out/train.{en,de}``.
 
     Parameters
@@ -60,7 +60,7 @@ def prepare(folder: Path, out: Path, *, sample: bool) -> list[Report]:
 
     Returns
     -------
-    list of Report
+    list of LineReport
         One a corpus.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def prepare(folder: Path, out: Path, *, sample: bool) -> list[Report]:
         reports.append(report)
         print(report, file=sys.stderr)
     if not kept[0]:
-        raise DataError(f"expected pairs in {folder} that pass the filters, found none; check the folder")
+        raise Refused(f"pairs in {folder} that pass the filters", "none", "check the folder")
     for language, lines in zip(("en", "de"), kept):
         write_whole(out / f"train.{language}", "".join(line + "\n" for line in lines).encode())
     summary = {

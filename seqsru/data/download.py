@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -12,9 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from seqsru.data.errors import DataError
-
-CHUNK = 1 << 20
+from seqsru.data.files import CHUNK, file_digest
+from seqsru.errors import Refused, Unreachable
 
 
 def download(
@@ -42,9 +40,9 @@ def download(
 
     Raises
     ------
-    ConnectionError
+    Unreachable
         The file cannot be had, or the connection broke for good; what came stays in ``path.part``.
-    DataError
+    Refused
         The sum is wrong; ``path.part`` is removed.
     """
     part = path.with_name(path.name + ".part")
@@ -60,10 +58,10 @@ def download(
             if error.code == 416 and before:  # nothing beyond what is there: whole, if the sum says so
                 break
             if error.code < 500 and error.code not in (408, 429):
-                raise ConnectionError(
-                    f"expected a file at {url}, found HTTP status {error.code} "
-                    f"({error.reason}); fetch it by hand from elsewhere and point "
-                    "SEQSRU_MIRROR at a folder with it"
+                raise Unreachable(
+                    f"a file at {url}",
+                    f"HTTP status {error.code} ({error.reason})",
+                    "fetch it by hand from elsewhere and point SEQSRU_MIRROR at a folder with it",
                 ) from None
             reason = error
         except (OSError, http.client.HTTPException) as error:
@@ -71,29 +69,22 @@ def download(
         got = part.stat().st_size if part.exists() else 0
         failures = 0 if got > before else failures + 1
         if failures >= attempts:
-            raise ConnectionError(
-                f"expected the whole of {url}, found a broken connection after {got:,} "
-                f"bytes ({reason}); run the same command again to go on from there"
+            raise Unreachable(
+                f"the whole of {url}",
+                f"a broken connection after {got:,} bytes ({reason})",
+                "run the same command again to go on from there",
             )
         time.sleep(pause)
     found = file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()
-        raise DataError(
-            f"expected {digest} for {url}, found {found}; the download was damaged or the file "
-            "there has changed: it was removed, run the same command again to fetch it afresh"
+        raise Refused(
+            f"{digest} for {url}",
+            found,
+            "the download was damaged or the file there has changed: it was removed, run the same command "
+            "again to fetch it afresh",
         )
     os.replace(part, path)
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return ``algorithm:sum`` of a file, `algorithm` being md5 or sha256."""
-    # The md5 sums are those the publishers give; they guard against damage, not against malice.
-    running = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as stream:
-        while chunk := stream.read(CHUNK):
-            running.update(chunk)
-    return f"{algorithm}:{running.hexdigest()}"
 
 
 def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:
@@ -127,7 +118,7 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
 
     Raises
     ------
-    DataError
+    Refused
         The copy has another sum than `digest`.
     """
     part = path.with_name(path.name + ".part")
@@ -135,7 +126,5 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
     found = None if digest is None else file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()
-        raise DataError(
-            f"expected {digest} for {source}, found {found}; replace the file in the mirror folder"
-        )
+        raise Refused(f"{digest} for {source}", str(found), "replace the file in the mirror folder")
     os.replace(part, path)

@@ -1,12 +1,12 @@
-"""Files written whole or not at all, and the JSON record of a tokenizer."""
+"""Files written whole or not at all, made to last through a power failure, and told apart by their sums."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from pathlib import Path
 
-from seqsru.data.errors import DataError
+CHUNK = 1 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -15,55 +15,36 @@ def write_whole(path: Path, content: bytes) -> None:
     A reader never sees half a file, and a killed writer leaves the old one.
     """
     beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    beside.write_bytes(content)
+    flush(beside)
     os.replace(beside, path)
 
 
-def write_record(path: Path, record: dict) -> None:
-    """Write the JSON record of a tokenizer, which has a `kind` and a `fingerprint`."""
-    write_whole(path, json.dumps(record, indent=0).encode() + b"\n")
+def flush(path: Path) -> None:
+    """Make a file's content last."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
-def read_record(path: Path) -> dict:
-    """Return the JSON record of a tokenizer, of which `kind` and `fingerprint` are known to be strings.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    DataError
-        The file is damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"expected a tokenizer at {path}, found no such file; check the folder, or train again"
-        )
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(
-            f"{path}: expected the JSON record of a tokenizer, found a damaged file ({error}); "
-            "restore it or train again"
-        ) from None
-    if not (
-        isinstance(record, dict)
-        and isinstance(record.get("kind"), str)
-        and isinstance(record.get("fingerprint"), str)
-    ):
-        raise DataError(
-            f"{path}: expected the JSON record of a tokenizer, found something else; restore it "
-            "or train again"
-        )
-    return record
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def check_fingerprint(path: Path, record: dict, found: str) -> None:
-    """Raise `DataError` unless the content of `path`, whose fingerprint is `found`, is what was saved."""
-    if record["fingerprint"] != found:
-        raise DataError(
-            f"{path}: expected a tokenizer with fingerprint {record['fingerprint'][:12]}, found "
-            f"{found[:24]}; the file was damaged or edited, restore it or train again"
-        )
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    return file_digest(path, "sha256").removeprefix("sha256:")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return ``algorithm:sum`` of a file, `algorithm` being md5 or sha256."""
+    # The md5 sums are those that publishers give; they guard against damage, not against malice.
+    running = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            running.update(chunk)
+    return f"{algorithm}:{running.hexdigest()}"

@@ -17,7 +17,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
-from seqsru.data.errors import DataError
+from seqsru.errors import NotFound, Refused, check_known
 
 BOM = b"\xef\xbb\xbf"
 OnBadLine = Literal["error", "skip", "replace"]
@@ -25,7 +25,7 @@ SHOWN = 5  # line numbers shown for each reason
 
 
 @dataclass
-class Report:
+class LineReport:
     """What was left out or changed, counted by reason, with the first line numbers.
 
     Parameters
@@ -52,9 +52,11 @@ class Report:
         if len(shown) < SHOWN:
             shown.append(number)
 
-    def copy(self) -> Report:
+    def copy(self) -> LineReport:
         """Return a report that can be added to without changing this one."""
-        return Report(self.name, self.total, dict(self.counts), {k: list(v) for k, v in self.first.items()})
+        return LineReport(
+            self.name, self.total, dict(self.counts), {k: list(v) for k, v in self.first.items()}
+        )
 
     def __bool__(self) -> bool:
         """Return whether there is anything to report."""
@@ -80,14 +82,14 @@ class Lines:
         Text without line ends.
     numbers : sequence of int
         Where each line stood in the file, from 1; not consecutive after bad lines were skipped.
-    report : Report
+    report : LineReport
         Bad lines that were skipped or replaced.
     """
 
     name: str
     lines: list[str]
     numbers: Sequence[int]
-    report: Report
+    report: LineReport
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class ParallelLines:
     source: list[str]
     target: list[str]
     numbers: Sequence[int]
-    report: Report
+    report: LineReport
 
 
 def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -> Lines:
@@ -114,13 +116,13 @@ def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -
 
     Raises
     ------
-    FileNotFoundError
+    NotFound
         There is no such file.
-    DataError
+    Refused
         A bad line, named with file, line and byte offset.
     """
     name = "<stdin>" if fspath(path) == "-" else fspath(path)
-    report = Report(name)
+    report = LineReport(name)
     with _opened(path) as stream:
         pairs = list(iter_lines(stream, report, on_bad_line=on_bad_line))
     whole = len(pairs) == report.total
@@ -129,7 +131,7 @@ def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -
 
 
 def iter_lines(
-    stream: BinaryIO, report: Report, *, on_bad_line: OnBadLine = "error"
+    stream: BinaryIO, report: LineReport, *, on_bad_line: OnBadLine = "error"
 ) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text) as they arrive, for input that may be a pipe or larger than memory.
 
@@ -137,7 +139,7 @@ def iter_lines(
     ----------
     stream : binary file
         For standard input, ``sys.stdin.buffer``.
-    report : Report
+    report : LineReport
         Named after the stream; filled on the way.
     on_bad_line : {"error", "skip", "replace"}
         As in `read_lines`.
@@ -168,19 +170,19 @@ def read_parallel(
 
     Raises
     ------
-    FileNotFoundError
+    NotFound
         One of the files is not there.
-    DataError
+    Refused
         The files differ in their number of lines, hold a bad line, or are pipes, which cannot be read twice.
     """
     counts = [count_lines(path) for path in (source, target)]
     if counts[0] != counts[1]:
-        raise DataError(
-            f"expected as many lines in {fspath(source)} as in {fspath(target)}, found "
-            f"{counts[0]:,} and {counts[1]:,}; align the files line by line, nothing is cut to "
-            "the shorter one"
+        raise Refused(
+            f"as many lines in {fspath(source)} as in {fspath(target)}",
+            f"{counts[0]:,} and {counts[1]:,}",
+            "align the files line by line, nothing is cut to the shorter one",
         )
-    report = Report(f"{fspath(source)} + {fspath(target)}", counts[0])
+    report = LineReport(f"{fspath(source)} + {fspath(target)}", counts[0])
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
     sides: tuple[list[str], list[str]] = ([], [])
     numbers: list[int] = []
@@ -195,9 +197,10 @@ def read_parallel(
                     side.append(text)
                 numbers.append(number)
     if number != report.total:
-        raise DataError(
-            f"expected {report.total:,} lines again on reading {report.name}, found {number:,}; "
-            "the files are counted first, so give files that do not change, not pipes"
+        raise Refused(
+            f"{report.total:,} lines again on reading {report.name}",
+            f"{number:,}",
+            "the files are counted first, so give files that do not change, not pipes",
         )
     whole = len(numbers) == report.total
     return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
@@ -217,11 +220,7 @@ class _Decoder:
     """Decodes the lines of one file, which it must be given from the first on."""
 
     def __init__(self, name: str, on_bad_line: OnBadLine) -> None:
-        if on_bad_line not in get_args(OnBadLine):
-            raise DataError(
-                f"expected on_bad_line to be one of {', '.join(get_args(OnBadLine))}, found "
-                f"{on_bad_line!r}; choose one of these"
-            )
+        check_known(get_args(OnBadLine), on_bad_line=on_bad_line)
         self.name, self.on_bad_line = name, on_bad_line
         self.offset = 0  # of the line in the file
 
@@ -247,10 +246,10 @@ class _Decoder:
             return text, f"{what}, replaced"
         found = "a NUL byte" if body[wrong] == 0 else f"byte 0x{body[wrong]:02X}"
         column = wrong + skipped
-        raise DataError(
-            f"{self.name}:{number}: expected UTF-8 text, found {found} at byte offset {column} "
-            f"of the line ({at + column:,} of the file); convert the file to UTF-8, or set "
-            "on_bad_line to skip or replace"
+        raise Refused(
+            f"UTF-8 text in {self.name}:{number}",
+            f"{found} at byte offset {column} of the line ({at + column:,} of the file)",
+            "convert the file to UTF-8, or set on_bad_line to skip or replace",
         )
 
 
@@ -260,11 +259,12 @@ def _opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer  # not ours to close
         return
     if not Path(path).exists():
-        raise FileNotFoundError(
-            f"expected a text file at {fspath(path)}, found nothing; check the path, "
-            f"which is relative to {Path.cwd()}"
+        raise NotFound(
+            f"a text file at {fspath(path)}",
+            "nothing",
+            f"check the path, which is relative to {Path.cwd()}",
         )
     if Path(path).is_dir():
-        raise IsADirectoryError(f"expected a text file at {fspath(path)}, found a folder; name a file in it")
+        raise NotFound(f"a text file at {fspath(path)}", "a folder", "name a file in it")
     with open(path, "rb") as stream:
         yield stream

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -11,73 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqsru.data.errors import DataError
-from seqsru.data.lines import ParallelLines, Report
+from seqsru.data.lines import LineReport, ParallelLines
+from seqsru.data.padding import SOURCE_MULTIPLE, GrowingRagged, Ragged, pad, padded_length
 from seqsru.data.tokenizers import Tokenizer
+from seqsru.errors import Refused, check_at_least
 
-SOURCE_MULTIPLE = 8  # padded source lengths are multiples of it, here and at decoding
 TARGET_BUCKET = 4  # targets side by side differ in length by less, but where two buckets meet
-
-
-class Ragged:
-    """Sequences of different lengths in one array.
-
-    Parameters
-    ----------
-    values : ndarray of shape (N,), int32
-        The sequences one after the other.
-    offsets : ndarray of shape (n + 1,), int64
-        Sequence i is ``values[offsets[i]:offsets[i + 1]]``.
-
-    Attributes
-    ----------
-    lengths : ndarray of shape (n,), int64
-        Length of each.
-    """
-
-    def __init__(self, values: NDArray[numpy.int32], offsets: NDArray[numpy.int64]) -> None:
-        self.values, self.offsets = values, offsets
-        self.lengths = numpy.diff(offsets)
-
-    @classmethod
-    def from_sequences(cls, sequences: Iterable[Sequence[int]]) -> Ragged:
-        """Collect sequences of ids."""
-        growing = _Growing()
-        for sequence in sequences:
-            growing.append(sequence)
-        return growing.ragged()
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> list[int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sequence {index} of {len(self)}")
-        return self.values[self.offsets[index] : self.offsets[index + 1]].tolist()
-
-    def padded(self, indices: NDArray[numpy.int64], length: int, fill: int) -> NDArray[numpy.int64]:
-        """Return the sequences `indices` as an array of shape (length, B), `fill` behind each."""
-        steps = numpy.arange(length)[:, None]  # (T, 1)
-        starts = self.offsets[indices]  # (B,)
-        there = steps < self.offsets[indices + 1] - starts  # (T, B)
-        out = numpy.full(there.shape, fill, dtype=numpy.int64)
-        out[there] = self.values[(starts + steps)[there]]
-        return out
-
-
-class _Growing:
-    """A `Ragged` in the making: four bytes a token, where lists of numbers would take forty."""
-
-    def __init__(self) -> None:
-        self._values, self._offsets = array("i"), array("q", [0])
-
-    def append(self, sequence: Sequence[int]) -> None:
-        self._values.extend(sequence)
-        self._offsets.append(len(self._values))
-
-    def ragged(self) -> Ragged:
-        values = numpy.array(self._values, dtype=numpy.int32)
-        return Ragged(values, numpy.array(self._offsets, dtype=numpy.int64))
 
 
 @dataclass(frozen=True)
@@ -90,7 +28,7 @@ class Pairs:
         Ids without special ones.
     numbers : ndarray of shape (n,), int64
         Line of each pair in its files, from 1.
-    report : Report
+    report : LineReport
         What was left out so far.
     source_eos, target_bos, target_eos : int
         Special ids that batches add.
@@ -99,7 +37,7 @@ class Pairs:
     source: Ragged
     target: Ragged
     numbers: NDArray[numpy.int64]
-    report: Report
+    report: LineReport
     source_eos: int
     target_bos: int
     target_eos: int
@@ -110,7 +48,7 @@ class Pairs:
     ) -> Pairs:
         """Encode pairs; one with an empty side (nothing but white space) is left out and reported."""
         report = lines.report.copy()
-        sides = _Growing(), _Growing()
+        sides = GrowingRagged(), GrowingRagged()
         numbers = []
         for number, source, target in zip(lines.numbers, lines.source, lines.target, strict=True):
             ids = source_tokenizer.encode(source), target_tokenizer.encode(target)
@@ -183,24 +121,23 @@ class PairBatches:
 
     Attributes
     ----------
-    report : Report
+    report : LineReport
         The pairs' report and what was too long.
 
     Raises
     ------
-    DataError
+    Refused
         No pair is left, or an argument is out of range.
     """
 
     def __init__(self, pairs: Pairs, tokens: int, *, seed: int, max_length: int | None = None) -> None:
-        if tokens < SOURCE_MULTIPLE:
-            raise DataError(f"expected at least {SOURCE_MULTIPLE} tokens a batch, found {tokens}; raise it")
-        if seed < 0:
-            raise DataError(f"expected a seed that is not negative, found {seed}; choose another")
+        check_at_least(SOURCE_MULTIPLE, tokens=tokens)
+        check_at_least(0, seed=seed)
         self.pairs, self.tokens, self.seed = pairs, tokens, seed
         self.report = pairs.report.copy()
         source, target = pairs.source.lengths + 1, pairs.target.lengths + 1
-        source_cost, target_cost = _up(source, SOURCE_MULTIPLE), _up(target, TARGET_BUCKET)
+        source_cost = padded_length(source, SOURCE_MULTIPLE)
+        target_cost = padded_length(target, TARGET_BUCKET)
         over = numpy.zeros(len(pairs), dtype=bool)
         if max_length is not None:
             over = numpy.maximum(source, target) > max_length
@@ -213,9 +150,11 @@ class PairBatches:
                 self.report.add(reason, number)
         kept = numpy.flatnonzero(~(over | over_limit))
         if not len(kept):
-            raise DataError(
-                f"expected sentence pairs to make batches of, found none ({self.report}); check "
-                "the files and the limits on length"
+            raise Refused(
+                "sentence pairs to make batches of",
+                f"none ({self.report})",
+                "check the files and the limits on length",
+                "max_length" if over.any() else "tokens" if over_limit.any() else None,
             )
         source_cost, target_cost = source_cost[kept], target_cost[kept]
         # Buckets in order of source length, targets up and down by turns: neighbours are alike on both sides.
@@ -253,49 +192,18 @@ class PairBatches:
     def collate(self, indices: Sequence[int]) -> PairBatch:
         """Return pairs as tensors, columns in the order of `indices`."""
         pairs, rows = self.pairs, numpy.asarray(indices, dtype=numpy.int64)
-        source_lengths, target_lengths = pairs.source.lengths[rows], pairs.target.lengths[rows]
-        S = int(_up(source_lengths.max() + 1, SOURCE_MULTIPLE))
-        T = int(target_lengths.max() + 1)
-        target_out = pairs.target.padded(rows, T, pairs.target_eos)  # (T, B)
-        target_in = numpy.concatenate([numpy.full((1, len(rows)), pairs.target_bos), target_out[:-1]])
-        return PairBatch(
-            torch.from_numpy(pairs.source.padded(rows, S, pairs.source_eos)),
-            torch.from_numpy(numpy.arange(S)[:, None] <= source_lengths),
-            torch.from_numpy(target_in),
-            torch.from_numpy(target_out),
-            torch.from_numpy(numpy.arange(T)[:, None] <= target_lengths),
-            int(target_lengths.sum()) + len(rows),
-        )
+        source, source_valid = pairs.source.padded(rows, pairs.source_eos, multiple=SOURCE_MULTIPLE, end=True)
+        target_out, target_valid = pairs.target.padded(rows, pairs.target_eos, end=True)  # (T, B)
+        target_in = torch.cat([torch.full_like(target_out[:1], pairs.target_bos), target_out[:-1]])
+        count = int(pairs.target.lengths[rows].sum()) + len(rows)
+        return PairBatch(source, source_valid, target_in, target_out, target_valid, count)
 
 
 def pad_sources(
     sequences: Sequence[Sequence[int]], eos: int, *, multiple: int = SOURCE_MULTIPLE
 ) -> tuple[Tensor, Tensor]:
-    """Put sources side by side, as training does.
-
-    Parameters
-    ----------
-    sequences : sequence of B sequences of int
-        Ids without special ones.
-    eos : int
-        Ends each and pads it.
-    multiple : int
-        The padded length is the next multiple of this.
-
-    Returns
-    -------
-    source : Tensor of shape (S, B), int64
-    valid : Tensor of shape (S, B), bool
-    """
-    ragged = Ragged.from_sequences(sequences)
-    lengths = ragged.lengths
-    S = int(_up(lengths.max(initial=0) + 1, multiple))
-    source = ragged.padded(numpy.arange(len(ragged)), S, eos)
-    return torch.from_numpy(source), torch.from_numpy(numpy.arange(S)[:, None] <= lengths)
-
-
-def _up(length, multiple: int):
-    return -(-length // multiple) * multiple
+    """Put sources, ids without special ones, side by side, as training does: `pad` with their ``</s>``."""
+    return pad(sequences, eos, multiple=multiple, end=True)
 
 
 def _cuts(costs: Sequence[int], limit: int) -> list[int]:

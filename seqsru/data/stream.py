@@ -10,9 +10,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from seqsru.data.errors import DataError
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.data.vocabulary import split_words
+from seqsru.errors import Refused, check_at_least
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,18 @@ class StreamBatches:
 
     Raises
     ------
-    DataError
+    Refused
         The stream has fewer tokens than rows, or a size is below 1.
     """
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, eos: int) -> None:
-        if batch_size < 1 or window < 1:
-            raise DataError(
-                f"expected a batch size and a window of at least 1, found {batch_size} and "
-                f"{window}; raise them"
-            )
+        check_at_least(1, batch_size=batch_size, window=window)
         if len(tokens) < batch_size:
-            raise DataError(
-                f"expected text of at least {batch_size:,} tokens, one a row of the batch, found "
-                f"{len(tokens):,}; check the file, or lower the batch size"
+            raise Refused(
+                f"text of at least {batch_size:,} tokens, one a row of the batch",
+                f"{len(tokens):,}",
+                "check the file, or lower the batch size",
+                "batch_size",
             )
         self.tokens, self.batch_size, self.window, self.eos = tokens, batch_size, window, eos
         edges = torch.arange(batch_size + 1) * len(tokens) // batch_size

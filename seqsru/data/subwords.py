@@ -7,10 +7,11 @@ import io
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from seqsru.data.errors import DataError
-from seqsru.data.files import check_fingerprint, read_record, write_record, write_whole
+from seqsru.data.files import write_whole
+from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
+from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_known
 
 Algorithm = Literal["unigram", "bpe"]
 Normalization = Literal["nmt_nfkc", "nfkc", "identity"]
@@ -47,9 +48,8 @@ class Pieces:
         self.unk: int = self._processor.unk_id()
         self.eos: int = self._processor.eos_id()
         if self.eos < 0:
-            raise DataError(
-                "expected a sentencepiece model with an end of sentence, found eos_id = -1; "
-                "train it with eos_id set"
+            raise Refused(
+                "a sentencepiece model with an end of sentence", "eos_id = -1", "train it with eos_id set"
             )
         self.bos = self.pad = self.eos
         self.fingerprint = hashlib.sha256(model).hexdigest()
@@ -88,30 +88,23 @@ class Pieces:
 
         Raises
         ------
-        DataError
+        Refused
             An option is out of range, the text is empty, or too small or too varied for the size.
         """
-        for option, value, known in (
-            ("algorithm", algorithm, get_args(Algorithm)),
-            ("normalization", normalization, get_args(Normalization)),
-        ):
-            if value not in known:
-                raise DataError(
-                    f"expected {option} to be one of {', '.join(known)}, found {value!r}; choose one of these"
-                )
-        if vocabulary_size < 3 or sample < 1:
-            raise DataError(
-                "expected a vocabulary_size of at least 3 and a sample of at least 1, found "
-                f"{vocabulary_size} and {sample}; raise them"
-            )
+        check_known(get_args(Algorithm), algorithm=algorithm)
+        check_known(get_args(Normalization), normalization=normalization)
+        check_at_least(3, vocabulary_size=vocabulary_size)
+        check_at_least(1, sample=sample)
         if not 0 < character_coverage <= 1:
-            raise DataError(
-                "expected a character_coverage above 0 and at most 1, found "
-                f"{character_coverage}; 1.0 covers every character"
+            raise Refused(
+                "above 0 and at most 1",
+                character_coverage,
+                "1.0 covers every character",
+                "character_coverage",
             )
         text = [line for line in lines if line.strip()]
         if not text:
-            raise DataError("expected training text for sentencepiece, found none; check the training file")
+            raise Refused("training text for sentencepiece", "none", "check the training file")
         if len(text) > sample:
             text = [text[i * len(text) // sample] for i in range(sample)]
         model = io.BytesIO()
@@ -135,9 +128,11 @@ class Pieces:
             )
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
-            raise DataError(
-                f"expected text from which sentencepiece can train {vocabulary_size} pieces, "
-                f"found that it cannot ({reason}); change tokenizer.vocabulary_size"
+            raise Refused(
+                f"text from which sentencepiece can train {vocabulary_size} pieces",
+                f"that it cannot ({reason})",
+                "change their number",
+                "vocabulary_size",
             ) from None
         return cls(model.getvalue())
 
@@ -152,29 +147,29 @@ class Pieces:
 
         Raises
         ------
-        FileNotFoundError
+        NotFound
             There is no such file.
-        DataError
+        Refused
             It is no sentencepiece model, or has no end of sentence.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"expected a sentencepiece model at {path}, found no such file; check it")
+            raise NotFound(f"a sentencepiece model at {path}", "no such file", "check the path")
         try:
             return cls(path.read_bytes())
         except RuntimeError:
-            raise DataError(
-                f"{path}: expected a sentencepiece model, found something else; name a .model "
-                "file of spm_train"
+            raise Refused(
+                f"a sentencepiece model in {path}", "something else", "name a .model file of spm_train"
             ) from None
 
     def encode(self, line: str) -> list[int]:
         """Return the ids of the pieces of a line, without ``</s>``."""
-        return self._processor.encode(line)
+        ids: list[int] = self._processor.encode(line)
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; ``</s>`` is dropped, ``<unk>`` becomes `` ⁇ ``."""
-        return self._processor.decode([int(i) for i in ids if i != self.eos])
+        return str(self._processor.decode([int(i) for i in ids if i != self.eos]))
 
     def labels(self, ids: Iterable[int]) -> list[str]:
         """Return the piece of every id, ``</s>`` too: what an attention plot writes at its axes."""
@@ -191,20 +186,17 @@ class Pieces:
         record = read_record(Path(folder) / f"{name}.json")
         path = Path(folder) / f"{name}.model"
         if not path.is_file():
-            raise FileNotFoundError(
-                f"expected a sentencepiece model at {path}, found no such file; restore it or train again"
-            )
+            raise NotFound(f"a sentencepiece model at {path}", "no such file", "restore it or train again")
         model = path.read_bytes()
         check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
         return cls(model)
 
 
-def _sentencepiece():
+def _sentencepiece() -> Any:
     try:
         import sentencepiece
     except ImportError:
-        raise ImportError(
-            "expected the package sentencepiece, found that it is not installed; run "
-            "`pip install sentencepiece`"
+        raise NotInstalled(
+            "the package sentencepiece", "that it is not installed", "run `pip install sentencepiece`"
         ) from None
     return sentencepiece

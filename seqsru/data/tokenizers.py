@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
-from seqsru.data.errors import DataError
-from seqsru.data.files import read_record
 from seqsru.data.subwords import Pieces
+from seqsru.data.tokenizer_record import read_record
 from seqsru.data.vocabulary import Characters, Words
+from seqsru.errors import Refused, did_you_mean
 
 
 class Tokenizer(Protocol):
@@ -68,18 +67,17 @@ def load_tokenizer(folder: str | PathLike[str], name: str) -> Tokenizer:
 
     Raises
     ------
-    FileNotFoundError
+    NotFound
         A file is missing.
-    DataError
+    Refused
         A file is damaged, or of a kind that is not known; it is named.
     """
     path = Path(folder) / f"{name}.json"
     kind = read_record(path)["kind"]
     if kind not in TOKENIZERS:
-        nearest = difflib.get_close_matches(kind, TOKENIZERS, 1)
-        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-        raise DataError(
-            f"{path}: expected a tokenizer of kind {', '.join(TOKENIZERS)}, found "
-            f"{kind!r}{hint}; restore the file or train again"
+        raise Refused(
+            f"a tokenizer of kind {', '.join(TOKENIZERS)} in {path}",
+            repr(kind),
+            "restore the file or train again" + did_you_mean(kind, TOKENIZERS),
         )
     return TOKENIZERS[kind].load(folder, name)

@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from seqsru.data.errors import DataError
-from seqsru.data.files import check_fingerprint, read_record, write_record
+from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
+from seqsru.errors import Refused
 
 UNK, EOS = "<unk>", "<eos>"
 # Not str.split, which also splits at no-break spaces and at line separators: both are part of a word here.
@@ -64,14 +64,15 @@ class Words:
 
         Raises
         ------
-        DataError
+        Refused
             There is no text, it holds ``<eos>``, or an option is out of range.
         """
         counts = _count(lines, split_words)
         if EOS in counts:
-            raise DataError(
-                f"expected text without the word {EOS}, which is added to the end of every line, "
-                f"found it {counts[EOS]:,} times; remove it from the training text"
+            raise Refused(
+                f"text without the word {EOS}, which is added to the end of every line",
+                f"it {counts[EOS]:,} times",
+                "remove it from the training text",
             )
         return cls(_most_frequent(counts, vocabulary_size, minimum_count, "words"))
 
@@ -94,7 +95,7 @@ class Words:
 
     @classmethod
     def load(cls, folder: str | PathLike[str], name: str) -> Words:
-        """Read what `save` wrote; a damaged file is a `DataError` that names it."""
+        """Read what `save` wrote; a damaged file is refused by name."""
         return cls(_load(cls.kind, folder, name))
 
 
@@ -152,7 +153,7 @@ class Characters:
 
     @classmethod
     def load(cls, folder: str | PathLike[str], name: str) -> Characters:
-        """Read what `save` wrote; a damaged file is a `DataError` that names it."""
+        """Read what `save` wrote; a damaged file is refused by name."""
         return cls(_load(cls.kind, folder, name))
 
 
@@ -161,15 +162,17 @@ class _Table:
 
     def __init__(self, types: Sequence[str]) -> None:
         if list(types[:2]) != [UNK, EOS] or len(set(types)) != len(types):
-            raise ValueError(
-                f"expected distinct types that begin with {UNK} and {EOS}, found "
-                f"{list(types[:4])}; build a vocabulary with train() or load()"
+            raise Refused(
+                f"distinct types that begin with {UNK} and {EOS}",
+                list(types[:4]),
+                "build a vocabulary with train() or load()",
+                "types",
             )
         self.types = list(types)
         self.ids = {word: i for i, word in enumerate(self.types) if word != EOS}
 
 
-def _count(lines: Iterable[str], split) -> Counter[str]:
+def _count(lines: Iterable[str], split: Callable[[str], Iterable[str]]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(split(line))
@@ -178,16 +181,15 @@ def _count(lines: Iterable[str], split) -> Counter[str]:
 
 def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: str) -> list[str]:
     if size is not None and size < 3:
-        raise DataError(
-            f"expected a vocabulary_size of at least 3, found {size}; {UNK} and {EOS} are two of the types"
-        )
+        raise Refused("at least 3", size, f"{UNK} and {EOS} are two of the types", "vocabulary_size")
     if minimum < 1:
-        raise DataError(f"expected a minimum_count of at least 1, found {minimum}; 1 keeps every type")
+        raise Refused("at least 1", minimum, "1 keeps every type", "minimum_count")
     kept = [(-count, word) for word, count in counts.items() if count >= minimum and word not in (UNK, EOS)]
     if not kept:
-        raise DataError(
-            f"expected training text to collect {what} from, found none seen {minimum} times or "
-            "more; check the training file and minimum_count"
+        raise Refused(
+            f"training text to collect {what} from",
+            f"none seen {minimum} times or more",
+            "check the training file and minimum_count",
         )
     kept.sort()
     return [UNK, EOS] + [word for _, word in kept[: None if size is None else size - 2]]
@@ -213,4 +215,4 @@ def _load(kind: str, folder: str | PathLike[str], name: str) -> list[str]:
         and len(set(types)) == len(types)
     )
     check_fingerprint(path, record, _fingerprint(kind, types) if sound else f"no list of {kind}")
-    return types
+    return [*types]

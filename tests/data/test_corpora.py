@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from seqsru.data import CORPORA, GENERATED, DataError, corpora, fetch
+from seqsru.data import CORPORA, GENERATED, corpora, fetch
 from seqsru.data.corpora import Remote, copy_remote, fetch_remote
-from seqsru.data.download import file_digest
+from seqsru.data.files import file_digest
+from seqsru.errors import NotFound, Refused
 
 TEXT = "eins\nzwei\u2028zwei\n".encode()
 
@@ -88,7 +89,7 @@ def test_an_unpacking_that_was_interrupted_goes_on(served, tmp_path):
 
 def test_archive_without_the_member(served, tmp_path):
     remote = remote_of(served[0], "set.tgz", packed("tgz", {"a": TEXT}), {"a": "a.txt", "b": "b.txt"})
-    with pytest.raises(DataError, match=r"set\.tgz: expected a member b, found none; .* unpack it by hand"):
+    with pytest.raises(Refused, match=r"a member b in .*set\.tgz, found none; .* unpack it by hand"):
         fetch_remote(remote, tmp_path)
 
 
@@ -97,20 +98,20 @@ def test_plain_file_is_checked_when_it_is_there(served, tmp_path):
     fetch_remote(remote, tmp_path)
     fetch_remote(remote, tmp_path)
     (tmp_path / "a.txt").write_bytes(TEXT + b"more")
-    with pytest.raises(DataError, match="expected md5:.* for .*a.txt, found md5:.*; the file was changed"):
+    with pytest.raises(Refused, match="expected md5:.* for .*a.txt, found md5:.*; the file was changed"):
         fetch_remote(remote, tmp_path)
-    with pytest.raises(DataError, match="the file was changed, delete it"):
+    with pytest.raises(Refused, match="the file was changed, delete it"):
         copy_remote(remote, tmp_path, tmp_path)
 
 
 def test_unknown_name(tmp_path):
     with pytest.raises(
-        DataError,
+        Refused,
         match=r"the name of a corpus \(ptb, .*, synthetic\), found 'wikitext2'; "
         r"did you mean 'wikitext-2'\?",
     ):
         fetch("wikitext2", tmp_path)
-    with pytest.raises(DataError, match="found 'q'; choose one of these"):
+    with pytest.raises(Refused, match="found 'q'; choose one of these"):
         fetch("q", tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -118,7 +119,7 @@ def test_unknown_name(tmp_path):
 def test_mirror_lacks_a_file(monkeypatch, tmp_path):
     monkeypatch.setenv("SEQSRU_MIRROR", str(tmp_path / "mirror"))
     with pytest.raises(
-        DataError,
+        NotFound,
         match=r"expected .*mirror/enwik8/enwik8 in the folder SEQSRU_MIRROR names, "
         r"found no such file; add it, or unset SEQSRU_MIRROR",
     ):
@@ -149,9 +150,10 @@ def test_registry_is_sound():
                 assert Path(file).name == file and (name, file) not in files
                 files.add((name, file))
     assert len(CORPORA["multi30k"]) == 15 and len({remote.digest for remote in CORPORA["multi30k"]}) == 15
+    assert len(CORPORA["classification"]) == 11
 
 
-@pytest.mark.parametrize("name", ["ptb", "tinyshakespeare", "multi30k", "wikitext-2"])
+@pytest.mark.parametrize("name", ["ptb", "tinyshakespeare", "multi30k", "wikitext-2", "classification"])
 def test_copied_from_the_mirror(mirror, monkeypatch, tmp_path, name):
     monkeypatch.setenv("SEQSRU_MIRROR", str(mirror))
     folder = fetch(name, tmp_path)

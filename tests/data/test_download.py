@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from seqsru.data.download import copy_checked, download, file_digest
-from seqsru.data.errors import DataError
+from seqsru.data.download import copy_checked, download
+from seqsru.data.files import file_digest
+from seqsru.errors import Refused, Unreachable
 
 CONTENT = bytes(range(256)) * 400
 
@@ -82,7 +83,7 @@ def test_goes_on_where_the_connection_broke(server, tmp_path):
 def test_goes_on_in_a_later_call(server, tmp_path):
     server.script = [("cut", 1000), ("cut", 0), ("cut", 0), ("cut", 0)]
     with pytest.raises(
-        ConnectionError,
+        Unreachable,
         match=r"the whole of http://.*/file, found a broken connection after "
         r"1,000 bytes \(.*\); run the same command again to go on",
     ):
@@ -126,7 +127,7 @@ def test_wrong_sum(server, tmp_path, start):
         (tmp_path / "f.part").write_bytes(start)
     server.content = CONTENT[:-1] + b"x"
     with pytest.raises(
-        DataError,
+        Refused,
         match=r"expected sha256:[0-9a-f]{64} for http://.*/file, found sha256:.* "
         r"run the same command again to fetch it afresh",
     ):
@@ -146,7 +147,7 @@ def test_busy_server_is_asked_again(server, tmp_path):
 def test_missing_address_is_not(server, tmp_path):
     server.url = server.url.replace("/file", "/other")
     with pytest.raises(
-        ConnectionError,
+        Unreachable,
         match=r"expected a file at http://.*/other, found HTTP status 404 "
         r"\(Not Found\); fetch it by hand",
     ):
@@ -156,7 +157,7 @@ def test_missing_address_is_not(server, tmp_path):
 
 def test_nobody_answers(server, tmp_path):
     server.url = "http://127.0.0.1:9/file"
-    with pytest.raises(ConnectionError, match="found a broken connection after 0 bytes"):
+    with pytest.raises(Unreachable, match="found a broken connection after 0 bytes"):
         get(server, tmp_path / "f")
 
 
@@ -164,7 +165,7 @@ def test_copying_checks_the_sum(tmp_path):
     (tmp_path / "a").write_bytes(CONTENT)
     copy_checked(tmp_path / "a", tmp_path / "b", digest_of(CONTENT, "md5"))
     assert (tmp_path / "b").read_bytes() == CONTENT
-    with pytest.raises(DataError, match="expected md5:.* for .*a, found md5:.*; replace the file"):
+    with pytest.raises(Refused, match="expected md5:.* for .*a, found md5:.*; replace the file"):
         copy_checked(tmp_path / "a", tmp_path / "c", digest_of(b"", "md5"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert file_digest(tmp_path / "a", "sha256") == digest_of(CONTENT)

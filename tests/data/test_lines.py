@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqsru.data.errors import DataError
-from seqsru.data.lines import Report, count_lines, iter_lines, read_lines, read_parallel
+from seqsru.data.lines import LineReport, count_lines, iter_lines, read_lines, read_parallel
+from seqsru.errors import NotFound, Refused
 
 # Every character that some other way of reading takes for the end of a line.
 ODD_SPACES = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\u00a0\u202f\u00ad\u200b"
@@ -58,7 +58,7 @@ def test_only_a_newline_ends_a_line(tmp_path):
 def test_any_text_comes_back(lines):
     lines[0] = lines[0].lstrip("\ufeff")
     stream = io.BytesIO("".join(line + "\n" for line in lines).encode())
-    assert [text for _, text in iter_lines(stream, Report("text"))] == lines
+    assert [text for _, text in iter_lines(stream, LineReport("text"))] == lines
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_any_text_comes_back(lines):
     [
         (
             b"good\nbad\xe9 one\n",
-            r"text:2: expected UTF-8 text, found byte 0xE9 at byte offset 3 of the line \(8 "
+            r"expected UTF-8 text in .*text:2, found byte 0xE9 at byte offset 3 of the line \(8 "
             r"of the file\); convert the file to UTF-8, or set on_bad_line to skip or "
             r"replace",
         ),
-        (b"\xef\xbb\xbfa\xff\n", r"text:1: .* byte 0xFF at byte offset 4 of the line \(4 of the file\)"),
-        (b"a\r\n\0b\n", r"text:2: .* found a NUL byte at byte offset 0 of the line \(3 of the file\)"),
-        (b"a\n\xed\xa0\x80", r"text:2: .* byte 0xED at byte offset 0"),  # a lone surrogate
-        (b"ab\xc3", r"text:1: .* byte 0xC3 at byte offset 2"),  # cut in a character
+        (b"\xef\xbb\xbfa\xff\n", r"text:1, found byte 0xFF at byte offset 4 of the line \(4 of the file\)"),
+        (b"a\r\n\0b\n", r"text:2, found a NUL byte at byte offset 0 of the line \(3 of the file\)"),
+        (b"a\n\xed\xa0\x80", r"text:2, found byte 0xED at byte offset 0"),  # a lone surrogate
+        (b"ab\xc3", r"text:1, found byte 0xC3 at byte offset 2"),  # cut in a character
     ],
 )
 def test_bad_line_is_named(tmp_path, content, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(Refused, match=message):
         read_lines(written(tmp_path, "text", content))
 
 
@@ -95,7 +95,7 @@ def test_bad_lines_skipped_or_replaced_and_counted(tmp_path):
 
 
 def test_report_shows_the_first_lines_only():
-    report = Report("text", 9)
+    report = LineReport("text", 9)
     for number in range(1, 8):
         report.add("empty, skipped", number)
     assert str(report) == "text: 9 lines; 7 empty, skipped (lines 1, 2, 3, 4, 5, …)"
@@ -105,14 +105,14 @@ def test_report_shows_the_first_lines_only():
 
 
 def test_unknown_way_with_bad_lines(tmp_path):
-    with pytest.raises(DataError, match="on_bad_line to be one of error, skip, replace, found 'ignore'"):
+    with pytest.raises(Refused, match="on_bad_line: expected one of error, skip, replace, found 'ignore'"):
         read_lines(written(tmp_path, "text", b"a\n"), on_bad_line="ignore")
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a text file at .*absent, found nothing; check"):
+    with pytest.raises(NotFound, match="expected a text file at .*absent, found nothing; check"):
         read_lines(tmp_path / "absent")
-    with pytest.raises(IsADirectoryError, match="found a folder; name a file in it"):
+    with pytest.raises(NotFound, match="found a folder; name a file in it"):
         read_lines(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_lines_arrive_one_by_one():
         yield b"first\n"
         raise AssertionError("read ahead")
 
-    assert next(iter_lines(once(), Report("pipe"))) == (1, "first")
+    assert next(iter_lines(once(), LineReport("pipe"))) == (1, "first")
 
 
 def test_parallel(tmp_path):
@@ -142,7 +142,7 @@ def test_parallel(tmp_path):
 def test_parallel_files_of_different_length(tmp_path):
     source = written(tmp_path, "s", b"a\nb\n" * 600)
     target = written(tmp_path, "t", b"a\n" * 1199)
-    with pytest.raises(DataError, match=r"as many lines in .*s as in .*t, found 1,200 and 1,199; align"):
+    with pytest.raises(Refused, match=r"as many lines in .*s as in .*t, found 1,200 and 1,199; align"):
         read_parallel(source, target)
 
 
@@ -158,7 +158,7 @@ def test_parallel_pipes_are_refused(tmp_path):
 
     thread = threading.Thread(target=feed)
     thread.start()
-    with pytest.raises(DataError, match="expected 1 lines again on reading .*, found 0; .* not pipes"):
+    with pytest.raises(Refused, match="expected 1 lines again on reading .*, found 0; .* not pipes"):
         read_parallel(*pipes)
     thread.join()
 
@@ -166,7 +166,7 @@ def test_parallel_pipes_are_refused(tmp_path):
 def test_parallel_bad_line_takes_its_pair_along(tmp_path):
     source = written(tmp_path, "s", b"a\n\xff\nc\nd\n")
     target = written(tmp_path, "t", b"w\n\xff\n\0\nz\n")
-    with pytest.raises(DataError, match="s:2: expected UTF-8"):
+    with pytest.raises(Refused, match="expected UTF-8 text in .*s:2, found byte"):
         read_parallel(source, target)
     pair = read_parallel(source, target, on_bad_line="skip")
     assert (pair.source, pair.target, pair.numbers) == (["a", "d"], ["w", "z"], [1, 4])
@@ -176,7 +176,7 @@ def test_parallel_bad_line_takes_its_pair_along(tmp_path):
 
 
 def test_latin_1_corpus_is_an_error_and_never_guessed(mirror):
-    with pytest.raises(DataError, match=r"rt-polarity\.all:\d+: expected UTF-8"):
+    with pytest.raises(Refused, match=r"expected UTF-8 text in .*rt-polarity\.all:\d+, found byte"):
         read_lines(mirror / "classification" / "rt-polarity.all")
 
 

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqsru.data import DataError, PairBatches, Pairs, Words, pad_sources, read_parallel
-from seqsru.data.lines import ParallelLines, Report
-from seqsru.data.pairs import Ragged
+from seqsru.data import PairBatches, Pairs, Words, read_parallel
+from seqsru.data.lines import LineReport, ParallelLines
+from seqsru.data.padding import Ragged
+from seqsru.errors import Refused
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
 
@@ -21,7 +22,7 @@ def pairs_of(lengths):
     source = Ragged.from_sequences([[i + 10] * s for i, (s, _) in enumerate(lengths)])
     target = Ragged.from_sequences([[i + 10] * t for i, (_, t) in enumerate(lengths)])
     numbers = numpy.arange(len(lengths)) * 2 + 1
-    return Pairs(source, target, numbers, Report("a + b", 2 * len(lengths)), 1, 2, 3)
+    return Pairs(source, target, numbers, LineReport("a + b", 2 * len(lengths)), 1, 2, 3)
 
 
 @given(LENGTHS, st.integers(8, 200), st.none() | st.integers(1, 40), st.integers(0, 3))
@@ -32,7 +33,7 @@ def test_limits_are_kept_and_every_pair_is_in_one_batch(lengths, limit, max_leng
 
     kept = [i for i, pair in enumerate(lengths) if not too_long(*pair)]
     if not kept:
-        with pytest.raises(DataError, match="expected sentence pairs to make batches of, found none"):
+        with pytest.raises(Refused, match="expected sentence pairs to make batches of, found none"):
             PairBatches(pairs_of(lengths), limit, seed=1, max_length=max_length)
         return
     batches = PairBatches(pairs_of(lengths), limit, seed=1, max_length=max_length)
@@ -114,16 +115,16 @@ def test_too_long_is_reported_by_line():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"tokens": 7, "seed": 1}, "at least 8 tokens a batch, found 7"),
-        ({"tokens": 64, "seed": -1}, "a seed that is not negative, found -1"),
+        ({"tokens": 7, "seed": 1}, "tokens: expected at least 8, found 7"),
+        ({"tokens": 64, "seed": -1}, "seed: expected at least 0, found -1"),
         (
             {"tokens": 64, "seed": 1, "max_length": 3},
-            r"found none \(a \+ b: 4 lines; 2 longer than 3 tokens, skipped",
+            r"max_length: .* found none \(a \+ b: 4 lines; 2 longer than 3 tokens, skipped",
         ),
     ],
 )
 def test_errors(arguments, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(Refused, match=message):
         PairBatches(pairs_of([(5, 5), (6, 6)]), **arguments)
 
 
@@ -133,7 +134,7 @@ def test_encoded_pairs_leave_empty_lines_out():
         ["a b", "", " \t", "b", "a"],
         ["c", "c", "c", "\u00a0", "c c"],
         [1, 2, 4, 5, 6],
-        Report("s + t", 6, {"NUL, skipped": 1}, {"NUL, skipped": [3]}),
+        LineReport("s + t", 6, {"NUL, skipped": 1}, {"NUL, skipped": [3]}),
     )
     source, target = Words.train(["a b"]), Words.train(["c"])
     pairs = Pairs.from_lines(lines, source, target)
@@ -145,17 +146,8 @@ def test_encoded_pairs_leave_empty_lines_out():
 
 def test_a_line_that_encodes_to_nothing_is_empty():
     silent = SimpleNamespace(encode=lambda line: [], eos=1, bos=1)
-    lines = ParallelLines("s + t", ["a"], ["b"], [1], Report("s + t", 1))
+    lines = ParallelLines("s + t", ["a"], ["b"], [1], LineReport("s + t", 1))
     assert len(Pairs.from_lines(lines, Words.train(["a"]), silent)) == 0
-
-
-def test_padded_sources():
-    source, valid = pad_sources([[5, 6], [], list(range(5, 13))], 1)
-    assert source.shape == valid.shape == (16, 3)
-    assert source[:, 0].tolist() == [5, 6] + [1] * 14
-    assert valid.sum(0).tolist() == [3, 1, 9]
-    assert pad_sources([[5] * 7], 1)[0].shape == (8, 1) and pad_sources([], 1)[0].shape == (8, 0)
-    assert pad_sources([[5] * 3], 1, multiple=1)[0].shape == (4, 1)
 
 
 def test_multi30k(mirror):

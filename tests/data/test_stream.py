@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqsru.data import Characters, DataError, StreamBatches, TokenStream, Words, read_lines
+from seqsru.data import Characters, StreamBatches, TokenStream, Words, read_lines
+from seqsru.errors import Refused
 
 EOS = 1
 
@@ -54,14 +55,19 @@ def test_a_window_alone_is_that_of_the_pass():
 @pytest.mark.parametrize(
     "tokens, rows, window, message",
     [
-        (0, 1, 5, "text of at least 1 tokens, one a row of the batch, found 0; check the file"),
+        (
+            0,
+            1,
+            5,
+            "batch_size: expected text of at least 1 tokens, one a row of the batch, found 0; check",
+        ),
         (3, 4, 5, "text of at least 4 tokens, one a row of the batch, found 3"),
-        (9, 0, 5, "a batch size and a window of at least 1, found 0 and 5"),
-        (9, 2, 0, "a batch size and a window of at least 1, found 2 and 0"),
+        (9, 0, 5, "batch_size: expected at least 1, found 0"),
+        (9, 2, 0, "window: expected at least 1, found 0"),
     ],
 )
 def test_errors(tokens, rows, window, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(Refused, match=message):
         StreamBatches(torch.zeros(tokens, dtype=torch.int32), rows, window, EOS)
 
 

@@ -76,12 +76,12 @@ GOLDEN = {
 @pytest.fixture(scope="module")
 def many():
     """Enough phrases to meet nearly every one of the small families."""
-    return generate(seed=3, train=60_000, valid=300, test=500)
+    return generate(seed=3, train=60_000, validation=300, test=500)
 
 
 def test_golden_phrases(many):
     """Phrases translated by hand: all of them were drawn, and all are right."""
-    drawn = dict(many.train + many.valid + many.test)
+    drawn = dict(many.train + many.validation + many.test)
     assert {english: drawn.get(english) for english in GOLDEN} == GOLDEN
     assert len(GOLDEN) >= 60
 
@@ -93,11 +93,15 @@ def test_splits_share_no_phrase(many):
 
 
 def test_same_seed_same_phrases():
-    first = generate(seed=5, train=300, valid=20, test=30)
-    assert first == generate(seed=5, train=300, valid=20, test=30)
-    assert first != generate(seed=6, train=300, valid=20, test=30)
-    longer = generate(seed=5, train=900, valid=20, test=30)
-    assert longer.test == first.test and longer.valid == first.valid and longer.train[:300] == first.train
+    first = generate(seed=5, train=300, validation=20, test=30)
+    assert first == generate(seed=5, train=300, validation=20, test=30)
+    assert first != generate(seed=6, train=300, validation=20, test=30)
+    longer = generate(seed=5, train=900, validation=20, test=30)
+    assert (
+        longer.test == first.test
+        and longer.validation == first.validation
+        and longer.train[:300] == first.train
+    )
     text = "\n".join(map("\t".join, first.train)).encode()
     # A change of this changes what a published result was measured on.
     assert hashlib.sha256(text).hexdigest()[:32] == "41c9b203d959dd3fc6450ad5e5eef165"
@@ -153,11 +157,11 @@ def test_a_second_reading_agrees(many):
 
 
 def test_files(tmp_path):
-    write(tmp_path / "new", seed=5, train=30, valid=4, test=6)
+    write(tmp_path / "new", seed=5, train=30, validation=4, test=6)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
         f"{split}.{language}" for split in ("test", "train", "valid") for language in ("de", "en")
     ]
-    splits = generate(seed=5, train=30, valid=4, test=6)
+    splits = generate(seed=5, train=30, validation=4, test=6)
     for language, side in (("en", 0), ("de", 1)):
         content = (tmp_path / "new" / f"train.{language}").read_bytes().decode()
         assert content == "".join(pair[side] + "\n" for pair in splits.train)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from seqsru.data import TOKENIZERS, DataError, load_tokenizer
+from seqsru.data import TOKENIZERS, load_tokenizer
 from seqsru.data.subwords import Pieces
+from seqsru.errors import NotFound, Refused
 
 TEXT = ["the quick brown fox", "jumps over the lazy dog", "", "Größe zählt nicht immer"] * 5
 OPTIONS = {"words": {}, "characters": {}, "sentencepiece": {"vocabulary_size": 34}}
@@ -37,35 +38,34 @@ def test_saved_and_loaded_by_name(trained, tmp_path):
     loaded = load_tokenizer(tmp_path, "source")
     assert type(loaded) is type(trained) and loaded.fingerprint == trained.fingerprint
     assert [loaded.encode(line) for line in TEXT] == [trained.encode(line) for line in TEXT]
-    with pytest.raises(FileNotFoundError, match="expected a tokenizer at .*target.json, found no such file"):
+    with pytest.raises(NotFound, match="expected a tokenizer at .*target.json, found no such file"):
         load_tokenizer(tmp_path, "target")
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", r"source\.json: expected the JSON record of a tokenizer, found a damaged file"),
-        (b'{"kind": "wor', r"source\.json: .* found a damaged file \(Unterminated string"),
-        (b"\xff\xff", r"source\.json: .* found a damaged file"),
-        (b"[1]", r"source\.json: .* found something else"),
-        (b'{"kind": 3, "fingerprint": ""}', r"source\.json: .* found something else"),
-        (b'{"kind": "words"}', r"source\.json: .* found something else"),
+        (b"", r"expected the JSON record of a tokenizer in .*source\.json, found a damaged file"),
+        (b'{"kind": "wor', r"in .*source\.json, found a damaged file \(Unterminated string"),
+        (b"\xff\xff", r"in .*source\.json, found a damaged file"),
+        (b"[1]", r"in .*source\.json, found something else"),
+        (b'{"kind": 3, "fingerprint": ""}', r"in .*source\.json, found something else"),
+        (b'{"kind": "words"}', r"in .*source\.json, found something else"),
         (
             b'{"kind": "word", "fingerprint": ""}',
-            r"source\.json: expected a tokenizer of kind words, characters, sentencepiece, found 'word' \(did you "
-            r"mean 'words'\?\)",
+            r"a tokenizer of kind words, characters, sentencepiece in .*source\.json, found 'word'; "
+            r"restore the file or train again; did you mean 'words'\?",
         ),
         (b'{"kind": "xyz", "fingerprint": ""}', r"found 'xyz'; restore the file or train again"),
         (
             b'{"kind": "words", "fingerprint": "abc"}',
-            r"source\.json: .* fingerprint abc, found no list "
-            r"of words",
+            r"a tokenizer with fingerprint abc in .*source\.json, found no list of words; .* damaged",
         ),
     ],
 )
 def test_damaged_record_is_named(tmp_path, content, message):
     (tmp_path / "source.json").write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(Refused, match=message):
         load_tokenizer(tmp_path, "source")
 
 
@@ -74,10 +74,12 @@ def test_damaged_or_missing_model_is_named(tmp_path):
     path = tmp_path / "joint.model"
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
-    with pytest.raises(DataError, match=r"joint\.model: expected a tokenizer with fingerprint .* damaged"):
+    with pytest.raises(
+        Refused, match=r"a tokenizer with fingerprint .* in .*joint\.model, found .*; .* damaged"
+    ):
         load_tokenizer(tmp_path, "joint")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"sentencepiece model at .*joint\.model, found no such file"):
+    with pytest.raises(NotFound, match=r"sentencepiece model at .*joint\.model, found no such file"):
         load_tokenizer(tmp_path, "joint")
 
 

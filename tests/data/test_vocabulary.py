@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqsru.data.errors import DataError
 from seqsru.data.vocabulary import Characters, Words, split_words
+from seqsru.errors import Refused
 
 # What parts words, and what does not.
 WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=" \t\r\v\f\n"), min_size=1)
@@ -40,7 +40,7 @@ def test_words_come_back(lines):
     if not any(set(line) - {"<eos>", "<unk>"} for line in lines) or any("<eos>" in line for line in lines):
         return
     words = Words.train(texts)
-    for line, text in zip(lines, texts):
+    for text in texts:
         assert words.decode(words.encode(text) + [words.eos]) == text
         assert all(0 <= i < words.size and i != words.eos for i in words.encode(text))
 
@@ -86,26 +86,26 @@ def test_fingerprint_tells_tokenizers_apart():
 @pytest.mark.parametrize(
     "options, lines, message",
     [
-        ({"vocabulary_size": 2}, ["a"], "vocabulary_size of at least 3, found 2"),
-        ({"minimum_count": 0}, ["a"], "minimum_count of at least 1, found 0"),
+        ({"vocabulary_size": 2}, ["a"], "vocabulary_size: expected at least 3, found 2"),
+        ({"minimum_count": 0}, ["a"], "minimum_count: expected at least 1, found 0"),
         ({}, ["", "  "], "expected training text to collect words from, found none"),
         ({"minimum_count": 2}, ["a b"], "found none seen 2 times or more"),
         ({}, ["a <eos>", "<eos>"], "without the word <eos>, .* found it 2 times; remove it"),
     ],
 )
 def test_training_errors(options, lines, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(Refused, match=message):
         Words.train(lines, **options)
 
 
 def test_no_characters():
-    with pytest.raises(DataError, match="expected training text to collect characters from"):
+    with pytest.raises(Refused, match="expected training text to collect characters from"):
         Characters.train([""])
 
 
 @pytest.mark.parametrize("types", [[], ["a", "b"], ["<unk>", "<eos>", "a", "a"]])
 def test_a_table_that_train_cannot_make(types):
-    with pytest.raises(ValueError, match="distinct types that begin with <unk> and <eos>"):
+    with pytest.raises(Refused, match="types: expected distinct types that begin with <unk> and <eos>"):
         Words(types)
 
 
@@ -127,7 +127,9 @@ def test_an_edited_file_is_named(tmp_path, change):
     record = json.loads(path.read_bytes())
     change(record)
     path.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"source\.json: expected a tokenizer with fingerprint .* damaged"):
+    with pytest.raises(
+        Refused, match=r"a tokenizer with fingerprint .* in .*source\.json, found .*; .* damaged"
+    ):
         Words.load(tmp_path, "source")
 
 

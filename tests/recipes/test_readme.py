@@ -97,7 +97,7 @@ def test_the_config_of_your_own_corpus_is_short_and_strict(tmp_path):
 def test_the_config_trains_and_the_commands_beside_it_work(tmp_path, monkeypatch, capsys):
     """The README's config, made small, on generated phrases; then what the README does with the run."""
     monkeypatch.chdir(tmp_path)
-    synthetic.write(tmp_path, train=300, valid=20, test=5)
+    synthetic.write(tmp_path, train=300, validation=20, test=5)
     (tmp_path / "en-de.yaml").write_text(block("yaml"), encoding="utf-8")
     assert main(["train", "en-de.yaml", *SMALL]) == 0
     assert re.match(r"perplexity \d+\.\d\d\nseqsru 0\.", capsys.readouterr().out)

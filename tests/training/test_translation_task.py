@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from seqsru.cells import Stack
-from seqsru.data.lines import ParallelLines, Report
+from seqsru.data.lines import LineReport, ParallelLines
 from seqsru.data.pairs import PairBatches, Pairs
 from seqsru.data.vocabulary import Words
 from seqsru.decoding import Decoding, ForbiddenTokens
@@ -21,7 +21,9 @@ TARGET = [" ".join(word.upper() for word in reversed(line.split())) for line in 
 
 
 def parallel(count):
-    return ParallelLines("pairs", SOURCE[:count], TARGET[:count], range(1, count + 1), Report("pairs", count))
+    return ParallelLines(
+        "pairs", SOURCE[:count], TARGET[:count], range(1, count + 1), LineReport("pairs", count)
+    )
 
 
 def make_task(batches=None, rules=(), valid=None, **options):
