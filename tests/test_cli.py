@@ -463,7 +463,7 @@ def test_what_translate_refuses(texts, refused, translation_run, language_run):
     )
     assert refused("translate", texts).startswith("seqsru: expected a run directory with a config.yaml at ")
     assert refused("translate", translation_run, stdin=b"one\n\xff\n").startswith(
-        "seqsru: <stdin>:2: expected UTF-8 text, found byte 0xFF at byte offset 0 of the line"
+        "seqsru: expected UTF-8 text in <stdin>:2, found byte 0xFF at byte offset 0 of the line"
     )
     assert refused("translate", translation_run, "--threads", "0") == (
         "seqsru: expected --threads of at least 1, found 0; leave it out for torch's own choice"

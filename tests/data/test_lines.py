@@ -109,6 +109,12 @@ def test_unknown_way_with_bad_lines(tmp_path):
         read_lines(written(tmp_path, "text", b"a\n"), on_bad_line="ignore")
 
 
+def test_earlier_names_still_hold():
+    from seqsru.data import DataError, Report
+
+    assert DataError is Refused and Report is LineReport
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(NotFound, match="expected a text file at .*absent, found nothing; check"):
         read_lines(tmp_path / "absent")
