@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqsru.data.padding import pad
 from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
 from seqsru.models.language_model import LanguageModel
@@ -164,13 +165,7 @@ def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos:
     device = model.output.weight.device
     scores = [0.0] * len(sentences)
     for batch in _by_length(sentences):
-        longest = len(sentences[batch[0]])
-        targets = torch.full((longest, len(batch)), eos)
-        for column, i in enumerate(batch):
-            targets[: len(sentences[i]), column] = torch.tensor(sentences[i])
-        lengths = torch.tensor([len(sentences[i]) for i in batch])
-        valid = (torch.arange(longest)[:, None] < lengths).to(device)  # (T, B)
-        targets = targets.to(device)
+        targets, valid = (tensor.to(device) for tensor in pad([sentences[i] for i in batch], eos))  # (T, B)
         inputs = torch.cat([torch.full_like(targets[:1], eos), targets[:-1]])
         features, _ = model(inputs, None, valid)
         _, nll = model.cross_entropy(features, targets, valid)

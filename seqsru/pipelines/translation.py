@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from seqsru.data.lines import LineReport
+from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, Step, beam_search
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.models.translator import Translator
+from seqsru.pipelines.batches import alike, padded
 
-# Sentences share a batch only where they are padded to the same length, which depends on the sentence alone:
-# a product over another padded length rounds another way, and a translation would depend on its neighbours.
-MULTIPLE = 8
 # Padded pairs of tokens that are scored at once: it bounds memory, and the scores do not depend on it.
 SCORED_AT_ONCE = 8192
 
@@ -165,7 +164,7 @@ class TranslationPipeline:
             cuts.append(max(0, len(tokens) + 1 - decoding.max_source))
             sources.append([*tokens[: decoding.max_source - 1], eos] if tokens else [])
         translations = [Translation("", [], 0.0, 0.0, None, [], [], 0, ()) for _ in lines]
-        for members in _batches(sources, decoding):
+        for members in alike(sources, decoding.batch_size, decoding.batch_by):
             found = self._search([sources[index] for index in members], decoding, attention)
             for index, hypotheses in zip(members, found):
                 best, *others = [self._translation(sources[index], cuts[index], h) for h in hypotheses]
@@ -201,15 +200,15 @@ class TranslationPipeline:
             for source, target in zip(sources, targets)
         ]
         groups: dict[tuple[int, int], list[int]] = {}
-        for index, lengths in enumerate((len(source), len(target)) for source, target in pairs):
-            groups.setdefault((_padded(lengths[0]), _padded(lengths[1])), []).append(index)
+        for index, (line, translation) in enumerate(pairs):
+            groups.setdefault((padded(line), padded(translation)), []).append(index)
         scores = [0.0] * len(pairs)
         for (length, steps), members in sorted(groups.items()):
             size = max(1, SCORED_AT_ONCE // max(length, steps))
             for first in range(0, len(members), size):
                 batch = members[first : first + size]
-                source, valid = self._pad([pairs[index][0] for index in batch], length, self.source_tokenizer)
-                out, real = self._pad([pairs[index][1] for index in batch], steps, self.target_tokenizer)
+                source, valid = self._pad([pairs[index][0] for index in batch], self.source_tokenizer)
+                out, real = self._pad([pairs[index][1] for index in batch], self.target_tokenizer)
                 with torch.no_grad():
                     into = torch.cat([torch.full_like(out[:1], start), out[:-1]])
                     _, nll = self.model.cross_entropy(self.model(source, valid, into), out, real)
@@ -257,7 +256,7 @@ class TranslationPipeline:
         self, sources: list[list[int]], decoding: Decoding, attention: bool
     ) -> list[list[Hypothesis]]:
         """Decode sources that are padded to the same length."""
-        source, valid = self._pad(sources, _padded(len(sources[0])), self.source_tokenizer)
+        source, valid = self._pad(sources, self.source_tokenizer)
         memory, state = self.model.begin(source, valid)
         start = torch.full((len(sources),), self.target_tokenizer.bos, device=source.device)
         step: Step = self.model.step
@@ -285,46 +284,11 @@ class TranslationPipeline:
             attention = attention[:, : len(source)].clone()
             source_labels = self.source_tokenizer.labels(source)
             target_labels = self.target_tokenizer.labels(hypothesis.tokens)
-        text = self.target_tokenizer.decode(tokens)
-        return Translation(
-            text,
-            tokens,
-            hypothesis.log_prob,
-            hypothesis.score,
-            attention,
-            source_labels,
-            target_labels,
-            cut,
-            (),
-        )
+        text, scores = self.target_tokenizer.decode(tokens), (hypothesis.log_prob, hypothesis.score)
+        return Translation(text, tokens, *scores, attention, source_labels, target_labels, cut, ())
 
-    def _pad(self, sequences: list[list[int]], length: int, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-        """Return tokens (length, B) and their validity, on the model's device."""
+    def _pad(self, sequences: list[list[int]], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
+        """Return tokens (T, B) and their validity, on the model's device."""
         device = self.model.output_bias.device
-        pad = [tokenizer.pad]
-        tokens = torch.tensor([sequence + pad * (length - len(sequence)) for sequence in sequences]).t()
-        lengths = torch.tensor([len(sequence) for sequence in sequences])
-        valid = torch.arange(length).unsqueeze(1) < lengths
-        return tokens.contiguous().to(device), valid.to(device)
-
-
-def _padded(length: int) -> int:
-    """Return the length a sentence of `length` tokens is padded to."""
-    return -(-length // MULTIPLE) * MULTIPLE
-
-
-def _batches(sources: Sequence[Sequence[int]], decoding: Decoding) -> Iterator[list[int]]:
-    """Give the numbers of the sentences to decode together; empty ones are left out."""
-    groups: dict[int, list[int]] = {}
-    for index, source in enumerate(sources):
-        if source:
-            groups.setdefault(_padded(len(source)), []).append(index)
-    # Longest first: what does not fit into memory fails at once.
-    for length in sorted(groups, reverse=True):
-        size = decoding.batch_size
-        if decoding.batch_by == "tokens":
-            size = max(1, size // length)
-        # Like lengths end together, and a sentence that is done leaves its batch.
-        members = sorted(groups[length], key=lambda index: len(sources[index]))
-        for first in range(0, len(members), size):
-            yield members[first : first + size]
+        tokens, valid = pad(sequences, tokenizer.pad, multiple=SOURCE_MULTIPLE)
+        return tokens.to(device), valid.to(device)
