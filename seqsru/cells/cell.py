@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,16 +65,14 @@ class Cell(nn.Module, ABC):
             Same shapes and dtypes as the one given.
         """
 
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
+
     def share(self, other: Cell) -> None:
         """Adopt what belongs to a layer, not to one direction of it, from the cell of the other direction.
 
         Most cells have none, and keep this method.
         """
-
-
-def zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Return x (T, B, D) with 0 where valid (T, B) is False, so that what it held there reaches nothing."""
-    return x if valid is None else x.masked_fill(~valid.unsqueeze(-1), 0.0)
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -93,42 +91,6 @@ def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:
     few elements. So a row's bits do not depend on how many rows there are.
     """
     return wide(product).chunk(count, dim=-1)
-
-
-def shared_mask(p: float, like: Tensor, *shape: int) -> Tensor:
-    """Return a dropout mask of this shape and of `like`'s type: 0 with probability p, else 1/(1−p).
-
-    Drawn once a forward call and broadcast over time (Gal and Ghahramani 2016, arXiv 1512.05287).
-    """
-    return like.new_empty(shape).bernoulli_(1.0 - p).div_(1.0 - p)
-
-
-def check_sizes(name: str, **sizes: int) -> None:
-    """Raise a ValueError unless every size is a whole number of at least 1."""
-    for size, value in sizes.items():
-        if value < 1:
-            raise ValueError(
-                f"{name}: expected {size} of at least 1, found {value}; give a number of features or layers."
-            )
-
-
-def check_probability(name: str, **probabilities: float) -> None:
-    """Raise a ValueError unless every dropout probability is from 0 to below 1."""
-    for option, p in probabilities.items():
-        if not 0.0 <= p < 1.0:
-            raise ValueError(
-                f"{name}: expected {option} from 0 to below 1, found {p}; give the share of features to drop."
-            )
-
-
-def check_choice(name: str, **options: tuple[object, tuple[object, ...]]) -> None:
-    """Raise a ValueError unless every option, given as (value, choices), has one of its choices."""
-    for option, (value, choices) in options.items():
-        if value not in choices:
-            raise ValueError(
-                f"{name}: expected {option} to be one of {', '.join(map(str, choices))}, found "
-                f"{value!r}; use one of these."
-            )
 
 
 def product_weight(weight: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_sizes, zero_invalid
+from seqsru.cells.cell import Cell, State
 from seqsru.cells.history import extend, latest, windows
+from seqsru.cells.masks import zero_invalid
+from seqsru.errors import Refused, check_at_least
 from seqsru.ops import linear
 
 
@@ -36,17 +38,15 @@ class ConvCell(Cell):
 
     Raises
     ------
-    ValueError
+    Refused
         A size or a window that is too small.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, window: int = 3) -> None:
         super().__init__()
-        check_sizes("ConvCell", input_size=input_size, hidden_size=hidden_size)
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size)
         if window < 2:
-            raise ValueError(
-                f"ConvCell: expected window of at least 2, found {window}; a window of 1 sees no other step."
-            )
+            raise Refused("at least 2, as 1 sees no other step", str(window), "raise it", "window")
         self.input_size = input_size
         self.output_size = hidden_size
         self.window = window

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_sizes
-from seqsru.cells.packing import run, zeros
+from seqsru.cells.cell import Cell, State
+from seqsru.cells.torch_rnn import run, zeros
+from seqsru.errors import check_at_least
 
 
 class GRUCell(Cell):
@@ -32,7 +33,7 @@ class GRUCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        check_sizes("GRUCell", input_size=input_size, hidden_size=hidden_size)
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.output_size = hidden_size
         self.rnn = nn.GRU(input_size, hidden_size)

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_sizes, product_weight, wide, zero_invalid
+from seqsru.cells.cell import Cell, State, product_weight, wide
+from seqsru.cells.masks import zero_invalid
+from seqsru.errors import check_at_least
 from seqsru.ops import linear, mgu_loop
 
 
@@ -37,7 +39,7 @@ class MGUCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        check_sizes("MGUCell", input_size=input_size, hidden_size=hidden_size)
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.output_size = hidden_size
         self.weight = nn.Parameter(torch.empty(2 * hidden_size, input_size))

@@ -6,7 +6,9 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, check_choice, check_sizes, gates, wide, zero_invalid
+from seqsru.cells.cell import Backend, Cell, State, gates, wide
+from seqsru.cells.masks import zero_invalid
+from seqsru.errors import check_at_least, check_known
 from seqsru.ops import linear, linear_scan
 
 
@@ -39,14 +41,14 @@ class MinGRUCell(Cell):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, backend: Backend = "auto") -> None:
         super().__init__()
-        check_sizes("MinGRUCell", input_size=input_size, hidden_size=hidden_size)
-        check_choice("MinGRUCell", backend=(backend, get_args(Backend)))
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size)
+        check_known(get_args(Backend), backend=backend)
         self.input_size = input_size
         self.output_size = hidden_size
         self.backend = backend

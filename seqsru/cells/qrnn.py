@@ -6,18 +6,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import (
-    Backend,
-    Cell,
-    State,
-    check_choice,
-    check_probability,
-    check_sizes,
-    gates,
-    wide,
-    zero_invalid,
-)
+from seqsru.cells.cell import Backend, Cell, State, gates, wide
 from seqsru.cells.history import extend, latest, windows
+from seqsru.cells.masks import zero_invalid
+from seqsru.errors import check_at_least, check_known, check_probability
 from seqsru.ops import linear, linear_scan
 
 Pooling = Literal["f", "fo", "ifo"]
@@ -66,7 +58,7 @@ class QRNNCell(Cell):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values.
     """
 
@@ -81,9 +73,10 @@ class QRNNCell(Cell):
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        check_sizes("QRNNCell", input_size=input_size, hidden_size=hidden_size, window=window)
-        check_probability("QRNNCell", zoneout=zoneout)
-        check_choice("QRNNCell", pooling=(pooling, get_args(Pooling)), backend=(backend, get_args(Backend)))
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size, window=window)
+        check_probability(zoneout=zoneout)
+        check_known(get_args(Pooling), pooling=pooling)
+        check_known(get_args(Backend), backend=backend)
         self.input_size = input_size
         self.output_size = self.hidden_size = hidden_size
         self.window = window

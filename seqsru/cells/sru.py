@@ -6,24 +6,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import (
-    Backend,
-    Cell,
-    State,
-    check_choice,
-    check_probability,
-    check_sizes,
-    shared_mask,
-    wide,
-    zero_invalid,
-)
-from seqsru.ops import linear, sru_scan
+from seqsru.cells.cell import Backend, Cell, State
+from seqsru.cells.highway import Activation, Highway, HighwayCell
+from seqsru.cells.masks import zero_invalid
+from seqsru.errors import check_at_least, check_known
+from seqsru.ops import linear
 
-Highway = Literal["auto", "identity", "project", "none"]
-Activation = Literal["identity", "tanh", "relu"]
+Version = Literal[1, 2]
 
 
-class SRUCell(Cell):
+class SRUCell(HighwayCell):
     """Simple Recurrent Unit, versions 1 and 2.
 
     Lei, Zhang, Wang, Dai, Artzi, *Simple Recurrent Units for Highly Parallelizable Recurrence*, EMNLP 2018
@@ -84,7 +76,7 @@ class SRUCell(Cell):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values, or options that do not go together.
     """
 
@@ -95,7 +87,7 @@ class SRUCell(Cell):
         input_size: int,
         hidden_size: int,
         *,
-        version: Literal[1, 2] = 2,
+        version: Version = 2,
         highway: Highway = "auto",
         slice: int = 0,
         slices: int = 1,
@@ -108,63 +100,32 @@ class SRUCell(Cell):
         projection_size: int = 0,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__()
-        check_sizes("SRUCell", input_size=input_size, hidden_size=hidden_size, slices=slices)
-        check_probability("SRUCell", dropout=dropout, input_dropout=input_dropout)
-        check_choice(
-            "SRUCell",
-            version=(version, (1, 2)),
-            highway=(highway, get_args(Highway)),
-            activation=(activation, get_args(Activation)),
-            backend=(backend, get_args(Backend)),
+        super().__init__(
+            input_size,
+            hidden_size,
+            highway=highway,
+            slice=slice,
+            slices=slices,
+            highway_bias=highway_bias,
+            rescale=rescale,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            layer_norm=layer_norm,
+            backend=backend,
         )
-        if not 0 <= slice < slices:
-            raise ValueError(
-                f"SRUCell: expected slice from 0 to {slices - 1}, found {slice}; slices counts them all."
-            )
-        if projection_size < 0:
-            raise ValueError(
-                f"SRUCell: expected projection_size of at least 0, found {projection_size}; 0 "
-                f"is no projection."
-            )
-        if highway == "auto":
-            highway = "identity" if input_size == slices * hidden_size else "project"
-        if highway == "identity" and input_size != slices * hidden_size:
-            raise ValueError(
-                f"SRUCell: expected input_size = slices * hidden_size = {slices * hidden_size} "
-                f"for an identity highway, found {input_size}; use highway 'project' or 'auto'."
-            )
-        if rescale and highway == "none":
-            raise ValueError(
-                "SRUCell: expected a highway for rescale to scale, found highway 'none'; set "
-                "rescale to false."
-            )
-        self.input_size = input_size
-        self.output_size = self.hidden_size = hidden_size
+        check_known(get_args(Version), version=version)
+        check_known(get_args(Activation), activation=activation)
+        check_at_least(0, projection_size=projection_size)
         self.version = version
-        self.highway = highway
-        self.slice = slice
         self.activation = activation
-        self.highway_bias = highway_bias
-        self.rescale = rescale
-        self.dropout = dropout
-        self.input_dropout = input_dropout
-        self.backend = backend
-        self.scale = 1.0
-        self.k = 4 if highway == "project" else 3
-        self.layer_norm = nn.LayerNorm(input_size) if layer_norm else None
         self.projection = nn.Parameter(torch.empty(projection_size, input_size)) if projection_size else None
-        self.weight = nn.Parameter(torch.empty(self.k * hidden_size, projection_size or input_size))
-        self.v = nn.Parameter(torch.empty(2, hidden_size)) if version == 2 else None
-        self.bias = nn.Parameter(torch.empty(2, hidden_size))
+        self.add_weights(projection_size or input_size, with_v=version == 2)
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as under *Variables*."""
-        self.scale = math.sqrt(1.0 + 2.0 * math.exp(self.highway_bias)) if self.rescale else 1.0
-        if self.layer_norm is not None:
-            self.layer_norm.reset_parameters()
+        self.reset_highway()
         for matrix in (self.projection, self.weight):
             if matrix is not None:
                 bound = math.sqrt(3.0 / matrix.shape[1])
@@ -179,8 +140,6 @@ class SRUCell(Cell):
         if self.v is not None:
             slices[1:3].mul_(math.sqrt(0.5))
             self.v.uniform_(-math.sqrt(1.5), math.sqrt(1.5))
-        self.bias[0].zero_()
-        self.bias[1].fill_(self.highway_bias)
 
     def share(self, other: Cell) -> None:
         """Adopt the LayerNorm and the projection of the cell of the other direction."""
@@ -190,45 +149,16 @@ class SRUCell(Cell):
 
     def initial_state(self, batch: int) -> State:
         """Return zeros of shape (batch, D), in float64 if the parameters are, else in float32."""
-        return (wide(self.bias.new_zeros(batch, self.hidden_size)),)
+        return (self.initial_c(batch),)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
         x = zero_invalid(x, valid)
-        product_input = x if self.layer_norm is None else self.layer_norm(x)  # (T, B, I)
-        if self.training and self.input_dropout:
-            product_input = product_input * shared_mask(self.input_dropout, product_input, *x.shape[1:])
+        read = self.read(x)  # (T, B, I)
         if self.projection is not None:
-            product_input = linear(product_input, self.projection)  # (T, B, P)
-        u = linear(product_input, self.weight).unflatten(-1, (self.k, self.hidden_size))  # (T, B, k, D)
-        carried = None
-        if self.highway == "identity":
-            first = self.slice * self.hidden_size
-            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
-        mask = None
-        if self.training and self.dropout:
-            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
-        h, c = sru_scan(
-            u,
-            carried,
-            state[0],
-            None if self.v is None else wide(self.v),
-            wide(self.bias),
-            mask=mask,
-            valid=valid,
-            activation=self.activation,
-            scale=1.0 if carried is None else self.scale,
-            backend=self.backend,
-        )
+            read = linear(read, self.projection)  # (T, B, P)
+        h, c = self.recur(x, linear(read, self.weight), state[0], valid, self.activation)
         return h, (c,)
-
-    def get_extra_state(self) -> Tensor:
-        """Return alpha as a tensor of shape (1,), for the state dictionary."""
-        return torch.tensor([self.scale], dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take alpha from a state dictionary."""
-        self.scale = float(state)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, version={self.version}, highway={self.highway}"

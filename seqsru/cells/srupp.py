@@ -1,29 +1,20 @@
 """The SRU++ cell: an SRU whose product is an attention over the steps so far."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.attention import Attention, Memory, Sight
-from seqsru.cells.cell import (
-    Backend,
-    Cell,
-    State,
-    check_choice,
-    check_probability,
-    check_sizes,
-    shared_mask,
-    wide,
-    zero_invalid,
-)
-from seqsru.ops import linear, sru_scan
-
-Normalize = Literal["after", "before", "none"]
+from seqsru.cells.cell import Backend, Cell, State
+from seqsru.cells.highway import HighwayCell
+from seqsru.cells.masks import zero_invalid
+from seqsru.cells.self_attention import Normalize, SelfAttention, Sight
+from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.ops import linear
 
 
-class SRUppCell(Cell):
+class SRUppCell(HighwayCell):
     """SRU++: low-rank attention in place of the SRU's product.
 
     Lei, *When Attention Meets Fast Recurrence: Training Language Models with Reduced Compute*, EMNLP 2021
@@ -101,7 +92,7 @@ class SRUppCell(Cell):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values, or options that do not go together.
     """
 
@@ -131,52 +122,35 @@ class SRUppCell(Cell):
         attention_dropout: float = 0.0,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__()
-        check_sizes(
-            "SRUppCell",
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_heads=num_heads,
-            memory=memory,
-            attention_every=attention_every,
+        super().__init__(
+            input_size,
+            hidden_size,
+            highway="auto",
+            slice=slice,
             slices=slices,
-        )
-        check_probability(
-            "SRUppCell",
+            highway_bias=highway_bias,
+            rescale=rescale,
             dropout=dropout,
             input_dropout=input_dropout,
-            projection_dropout=projection_dropout,
-            attention_dropout=attention_dropout,
+            layer_norm=layer_norm,
+            backend=backend,
         )
-        check_choice(
-            "SRUppCell",
-            attention=(attention, get_args(Sight)),
-            normalize=(normalize, get_args(Normalize)),
-            backend=(backend, get_args(Backend)),
-            slice=(slice, tuple(range(slices))),
-        )
+        check_at_least(1, num_heads=num_heads, memory=memory, attention_every=attention_every)
+        check_probability(projection_dropout=projection_dropout, attention_dropout=attention_dropout)
+        check_known(get_args(Sight), attention=attention)
+        check_known(get_args(Normalize), normalize=normalize)
         width = projection_size or num_heads * -(-max(hidden_size // 4, 8) // num_heads)
         if width % num_heads or width < 0:
-            raise ValueError(
-                f"SRUppCell: expected projection_size as a multiple of num_heads {num_heads}, "
-                f"found {projection_size}; change one of them."
+            raise Refused(
+                f"a multiple of num_heads {num_heads}",
+                str(projection_size),
+                "change one of them",
+                "projection_size",
             )
-        self.input_size = input_size
-        self.output_size = self.hidden_size = hidden_size
-        self.identity = input_size == slices * hidden_size
-        self.slice, self.slices = slice, slices
-        self.highway_bias = highway_bias
-        self.rescale = rescale
-        self.dropout = dropout
-        self.input_dropout = input_dropout
         self.projection_dropout = projection_dropout
-        self.backend = backend
-        self.scale = 1.0
-        self.k = 3 if self.identity else 4
         sees = layer >= attention_from and (layer + 1) % attention_every == 0
         self.causal = not sees or attention == "causal"
-        self.layer_norm = nn.LayerNorm(input_size) if layer_norm else None
-        self.attention = Attention(
+        self.attention = SelfAttention(
             input_size,
             width,
             num_heads if sees else 0,
@@ -184,23 +158,18 @@ class SRUppCell(Cell):
             normalize,
             attention_dropout,
         )
-        self.weight = nn.Parameter(torch.empty(self.k * hidden_size, width))
-        self.v = nn.Parameter(torch.empty(2, hidden_size))
-        self.bias = nn.Parameter(torch.empty(2, hidden_size))
+        self.add_weights(width)
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as under *Variables*."""
-        self.scale = math.sqrt(1.0 + 2.0 * math.exp(self.highway_bias)) if self.rescale else 1.0
-        if self.layer_norm is not None:
-            self.layer_norm.reset_parameters()
+        self.reset_highway()
         self.attention.reset_parameters()
         bound = math.sqrt(6.0 / (self.slices * self.weight.shape[0] + self.weight.shape[1]))
         self.weight.uniform_(-bound, bound).mul_(math.sqrt(1.0 - self.projection_dropout))
+        assert self.v is not None
         self.v.uniform_(-1.0, 1.0)
-        self.bias[0].zero_()
-        self.bias[1].fill_(self.highway_bias)
 
     def share(self, other: Cell) -> None:
         """Adopt the LayerNorm and the attention of the cell of the other direction."""
@@ -208,46 +177,16 @@ class SRUppCell(Cell):
         self.layer_norm, self.attention = other.layer_norm, other.attention
 
     def initial_state(self, batch: int) -> State:
-        """Return zeros: c, and for causal attention an empty memory."""
-        return wide(self.bias.new_zeros(batch, self.hidden_size)), *self.attention.initial_memory(batch)
+        """Return zeros: c, and for causal attention an empty past."""
+        return self.initial_c(batch), *self.attention.initial_past(batch)
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`."""
         x = zero_invalid(x, valid)
-        read = x if self.layer_norm is None else self.layer_norm(x)  # (T, B, I)
-        if self.training and self.input_dropout:
-            read = read * shared_mask(self.input_dropout, read, *x.shape[1:])
-        memory: Memory = state[1:]
-        o, memory = self.attention(read, memory, valid)  # (T, B, P)
+        o, past = self.attention(self.read(x), state[1:], valid)  # (T, B, P)
         o = nn.functional.dropout(o, self.projection_dropout, self.training)
-        u = linear(o, self.weight).unflatten(-1, (self.k, self.hidden_size))  # (T, B, k, D)
-        carried = None
-        if self.identity:
-            first = self.slice * self.hidden_size
-            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
-        mask = None
-        if self.training and self.dropout:
-            mask = shared_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
-        h, c = sru_scan(
-            u,
-            carried,
-            state[0],
-            wide(self.v),
-            wide(self.bias),
-            mask=mask,
-            valid=valid,
-            scale=self.scale if self.identity else 1.0,
-            backend=self.backend,
-        )
-        return h, (c, *memory)
-
-    def get_extra_state(self) -> Tensor:
-        """Return the scale of the highway as a tensor of shape (1,), for the state dictionary."""
-        return torch.tensor([self.scale], dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the scale of the highway from a state dictionary."""
-        self.scale = float(state)
+        h, c = self.recur(x, linear(o, self.weight), state[0], valid)
+        return h, (c, *past)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, k={self.k}"

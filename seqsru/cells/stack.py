@@ -1,14 +1,15 @@
 """Layers of cells: depth, two directions, dropout between layers and highways across them."""
 
-import difflib
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, check_probability, check_sizes, shared_mask, zero_invalid
-from seqsru.cells.registry import CELLS
+from seqsru.cells.cell import Cell, State
+from seqsru.cells.depth import CellKind, initial_state, split_state, state_sizes
+from seqsru.cells.masks import drop_features, zero_invalid
+from seqsru.errors import Refused, check_at_least, check_probability
 from seqsru.ops import linear
 
 
@@ -67,7 +68,7 @@ class Stack(nn.Module):
 
     Raises
     ------
-    ValueError
+    Refused
         An unknown cell or option, or one that the stack itself decides; a value out of range.
     """
 
@@ -87,42 +88,39 @@ class Stack(nn.Module):
         options: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(
-                f"Stack: expected the name of a cell ({', '.join(CELLS)}), found "
-                f"{cell!r}{_nearest(cell, CELLS)}"
-            )
-        check_sizes("Stack", input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        check_probability("Stack", dropout=dropout)
+        kind = CellKind(cell, options)
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_probability(dropout=dropout)
         if norm_eps is not None and not normalize_after:
-            raise ValueError(
-                f"Stack: expected norm_eps only with normalize_after, found {norm_eps} without "
-                f"it; set normalize_after to true, or leave norm_eps out."
+            raise Refused(
+                "a value only with normalize_after",
+                f"{norm_eps} without it",
+                "set normalize_after to true, or leave norm_eps out",
+                "norm_eps",
             )
-        make, given = CELLS[cell], dict(options or {})
-        _check_options(cell, make, given)
         self.cell = cell
         self.input_size = input_size
         self.num_layers = num_layers
         self.directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.directions
         self.residual = residual
-        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout  # of step (3)
+        self.dropout = 0.0 if kind.masks_itself else dropout  # of step (3)
         self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
         for layer in range(num_layers):
             size = input_size if layer == 0 and not project_input else self.output_size
-            cells = []
-            for direction in range(self.directions):
-                place = {
-                    "dropout": dropout if layer + 1 < num_layers else 0.0,
-                    "layer": layer,
-                    "slice": direction,
-                    "slices": self.directions,
-                }
-                given |= {option: place[option] for option in make.set_by_stack}
-                cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
+            cells = [
+                kind.made(
+                    size,
+                    hidden_size,
+                    dropout=dropout if layer + 1 < num_layers else 0.0,
+                    layer=layer,
+                    direction=direction,
+                    directions=self.directions,
+                )
+                for direction in range(self.directions)
+            ]
             for other in cells[1:]:
                 other.share(cells[0])
             self.layers.append(nn.ModuleList(cells))
@@ -130,17 +128,17 @@ class Stack(nn.Module):
                 norm = nn.LayerNorm(self.output_size)
                 norm.eps = norm.eps if norm_eps is None else norm_eps
                 self.norms.append(norm)
-        self.state_sizes = [len(cell.initial_state(1)) for cell in self._cells()]
+        self.state_sizes = state_sizes(self._cells())
         self.state_size = sum(self.state_sizes)
-        self.causal = self.directions == 1 and all(cell.causal for cell in self._cells())
+        self.causal = self.directions == 1 and all(made.causal for made in self._cells())
 
-    def _cells(self) -> Iterable[Cell]:
+    def _cells(self) -> list[Cell]:
         """Give the cells in the order of the state."""
-        return (cell for layer in self.layers for cell in layer)  # type: ignore[attr-defined]
+        return [cell for layer in self.layers for cell in cast("list[Cell]", layer)]
 
     def initial_state(self, batch: int) -> State:
         """Return the state before the first step, for ``batch`` rows."""
-        return tuple(tensor for cell in self._cells() for tensor in cell.initial_state(batch))
+        return initial_state(self._cells(), batch)
 
     def forward(
         self,
@@ -168,7 +166,7 @@ class Stack(nn.Module):
 
         Raises
         ------
-        ValueError
+        Refused
             Shapes that do not fit.
         """
         self._check(x, state, valid)
@@ -178,44 +176,59 @@ class Stack(nn.Module):
             x = linear(zero_invalid(x, valid), self.input_map.weight)  # (T, B, O)
         order = None if self.directions == 1 or valid is None else _reversal(valid)
         new: list[Tensor] = []
-        sizes = iter(self.state_sizes)
+        before = iter(split_state(state, self.state_sizes))
         for layer, cells in enumerate(self.layers):
             outputs = []
-            for direction, cell in enumerate(cells):  # type: ignore[arg-type, var-annotated]
+            for direction, cell in enumerate(cast("list[Cell]", cells)):
                 read = x if direction == 0 else _reverse(x, order)
-                y, last = cell(read, state[len(new) : len(new) + next(sizes)], valid)  # (T, B, D)
+                y, last = cell(read, next(before), valid)  # (T, B, D)
                 outputs.append(y if direction == 0 else _reverse(y, order))
                 new.extend(last)
             y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)  # (T, B, O)
             if len(self.norms):
                 y = zero_invalid(self.norms[layer](y), valid)
-            if self.dropout and self.training and layer + 1 < self.num_layers:
-                y = y * shared_mask(self.dropout, y, *y.shape[1:])
+            if layer + 1 < self.num_layers:
+                y = drop_features(y, self.dropout, self.training)
             x = y + x if self.residual and layer else y
         return x, tuple(new)
 
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
+
     def _check(self, x: Tensor, state: State | None, valid: Tensor | None) -> None:
         if x.dim() != 3 or x.shape[2] != self.input_size:
-            raise ValueError(
-                f"Stack: expected x of shape (T, B, {self.input_size}), found {tuple(x.shape)}; "
-                f"make the input_size of the stack the width of what it reads."
+            raise Refused(
+                f"shape (T, B, {self.input_size})",
+                str(tuple(x.shape)),
+                "make the input_size of the stack the width of what it reads",
+                "x",
             )
         if state is not None and len(state) != self.state_size:
-            raise ValueError(
-                f"Stack: expected a state of {self.state_size} tensors, found {len(state)}; "
-                f"pass what initial_state or forward of this stack returned."
+            raise Refused(
+                f"{self.state_size} tensors",
+                str(len(state)),
+                "pass what initial_state or forward of this stack returned",
+                "state",
             )
         if state is not None and any(tensor.shape[0] != x.shape[1] for tensor in state):
-            raise ValueError(
-                f"Stack: expected a state of {x.shape[1]} rows as x has, found "
-                f"{[tensor.shape[0] for tensor in state]}; pass the state of these rows."
+            raise Refused(
+                f"{x.shape[1]} rows as x has",
+                str([tensor.shape[0] for tensor in state]),
+                "pass the state of these rows",
+                "state",
             )
-        if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:2]):
-            raise ValueError(
-                f"Stack: expected valid in bool, of shape (T, B) = {tuple(x.shape[:2])}, found "
-                f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}; make "
-                f"it True on real tokens, time first."
-            )
+        check_valid(valid, x.shape[:2])
+
+
+def check_valid(valid: Tensor | None, shape: torch.Size) -> None:
+    """Refuse a mask that is not in bool, or not of this shape."""
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != shape):
+        raise Refused(
+            f"bool of shape {tuple(shape)} as x has",
+            f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}",
+            "make it True on real tokens, in the layout of x",
+            "valid",
+        )
 
 
 def _reversal(valid: Tensor) -> Tensor:
@@ -229,30 +242,3 @@ def _reversal(valid: Tensor) -> Tensor:
 def _reverse(x: Tensor, order: Tensor | None) -> Tensor:
     """Return x (T, B, ·) turned around in time, by length where an order from `_reversal` is given."""
     return x.flip(0) if order is None else x.flatten(0, 1).index_select(0, order).view(x.shape)
-
-
-def _check_options(cell: str, make: type[Cell], options: Mapping[str, object]) -> None:
-    """Raise a ValueError for an option that the cell does not have or that the stack decides."""
-    known = [
-        name
-        for name in inspect.signature(make).parameters
-        if name not in ("input_size", "hidden_size", *make.set_by_stack)
-    ]
-    for name in options:
-        if name in make.set_by_stack:
-            do = "give dropout to the stack" if name == "dropout" else "leave it out"
-            raise ValueError(
-                f"Stack: expected options of cell '{cell}' without '{name}', which the stack "
-                f"decides for each layer and direction, found {options[name]!r}; {do}."
-            )
-        if name not in known:
-            raise ValueError(
-                f"Stack: expected options that cell '{cell}' has "
-                f"({', '.join(known) or 'none'}), found {name!r}{_nearest(name, known)}"
-            )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else "; use one that is listed."

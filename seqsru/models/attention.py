@@ -3,12 +3,13 @@
 # Annotations are read at run time: the settings of an attention are its constructor's arguments.
 import math
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import check_probability, check_sizes
+from seqsru.errors import Refused, check_at_least, check_probability
 from seqsru.ops import linear
 
 
@@ -48,6 +49,9 @@ class Attention(nn.Module, ABC):
             Averaged over heads; each row sums to 1.
         """
 
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
+
 
 class DotAttention(Attention):
     """Multi-head scaled dot product (Vaswani et al. 2017, arXiv 1706.03762, section 3.2).
@@ -80,7 +84,7 @@ class DotAttention(Attention):
 
     Raises
     ------
-    ValueError
+    Refused
         A size that `heads` does not divide, or an option outside its values.
     """
 
@@ -95,32 +99,27 @@ class DotAttention(Attention):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        size = size or output_size
-        check_sizes(
-            "attention",
-            query_size=query_size,
-            memory_size=memory_size,
-            output_size=output_size,
-            heads=heads,
-            size=size,
+        check_at_least(
+            1, query_size=query_size, memory_size=memory_size, output_size=output_size, heads=heads
         )
-        check_probability("attention", dropout=dropout)
+        check_at_least(0, size=size)
+        check_probability(dropout=dropout)
+        size = size or output_size
         if size % heads:
-            raise ValueError(
-                f"attention: expected a size that {heads} heads divide, found {size}; change size or heads"
-            )
+            raise Refused(f"a size that {heads} heads divide", str(size), "change size or heads", "heads")
         self.heads, self.width, self.dropout = heads, size // heads, dropout
         self.query = nn.Linear(query_size, size, bias=False)
         self.key = nn.Linear(memory_size, size, bias=False)
         self.value = nn.Linear(memory_size, size, bias=False)
         self.output = nn.Linear(size, output_size, bias=False)
         for product in (self.query, self.key, self.value, self.output):
-            draw(product.weight)
+            init_uniform(product.weight)
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (B, heads, d, S) and values (B, heads, S, d)."""
-        keys = linear(memory, self.key.weight).unflatten(-1, (self.heads, self.width))  # (S, B, heads, d)
-        values = linear(memory, self.value.weight).unflatten(-1, (self.heads, self.width))
+        by_head = *memory.shape[:2], self.heads, self.width
+        keys = linear(memory, self.key.weight).view(by_head)  # (S, B, heads, d)
+        values = linear(memory, self.value.weight).view(by_head)
         return keys.permute(1, 2, 3, 0).contiguous(), values.permute(1, 2, 0, 3).contiguous()
 
     def forward(
@@ -173,7 +172,7 @@ class AdditiveAttention(Attention):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values.
     """
 
@@ -181,18 +180,17 @@ class AdditiveAttention(Attention):
         self, query_size: int, memory_size: int, output_size: int, *, size: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        check_at_least(1, query_size=query_size, memory_size=memory_size, output_size=output_size)
+        check_at_least(0, size=size)
+        check_probability(dropout=dropout)
         size = size or output_size
-        check_sizes(
-            "attention", query_size=query_size, memory_size=memory_size, output_size=output_size, size=size
-        )
-        check_probability("attention", dropout=dropout)
         self.dropout = dropout
         self.query = nn.Linear(query_size, size)
         self.key = nn.Linear(memory_size, size, bias=False)
         self.score = nn.Parameter(torch.empty(size))
         self.output = nn.Linear(memory_size, output_size, bias=False)
         for matrix in (self.query.weight, self.key.weight, self.output.weight, self.score.unsqueeze(0)):
-            draw(matrix)
+            init_uniform(matrix)
         nn.init.zeros_(self.query.bias)
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,7 +232,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return more[: a.shape[0]]
 
 
-def draw(matrix: Tensor) -> None:
+def init_uniform(matrix: Tensor) -> None:
     """Fill a matrix with U(±√(3 / columns)): products with it keep the variance of their input."""
     bound = math.sqrt(3.0 / matrix.shape[-1])
     nn.init.uniform_(matrix, -bound, bound)

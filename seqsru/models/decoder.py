@@ -1,16 +1,18 @@
 """The recurrent decoder: layers of cells, with attention over the source between them."""
 
 # Annotations are read at run time: the settings of a decoder are its constructor's arguments.
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells import CELLS, Cell, State
-from seqsru.cells.cell import check_probability, check_sizes, shared_mask
-from seqsru.models.attention import ATTENTIONS, Attention, draw
+from seqsru.cells import Cell, State
+from seqsru.cells.depth import CellKind, check_options, initial_state, split_state, state_sizes
+from seqsru.cells.masks import drop_features
+from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.models.attention import ATTENTIONS, Attention, init_uniform
 from seqsru.ops import linear
 
 Attend = Literal["all", "first", "last"]
@@ -75,8 +77,8 @@ class Decoder(nn.Module):
 
     Raises
     ------
-    ValueError
-        An unknown name, or a value out of range.
+    Refused
+        An unknown name, a value out of range, or cells that see later steps.
     """
 
     def __init__(
@@ -97,57 +99,52 @@ class Decoder(nn.Module):
         options: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
-        for setting, value, known in (
-            ("cell", cell, CELLS),
-            ("attention", attention, ATTENTIONS),
-            ("attend", attend, get_args(Attend)),
-            ("start", start, get_args(Start)),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"Decoder: expected {setting} to be one of {', '.join(known)}, found "
-                    f"{value!r}; use one of these"
-                )
-        check_sizes(
-            "Decoder",
+        kind = CellKind(cell, options)
+        check_known(ATTENTIONS, attention=attention)
+        check_known(get_args(Attend), attend=attend)
+        check_known(get_args(Start), start=start)
+        check_at_least(
+            1,
             input_size=input_size,
             memory_size=memory_size,
             hidden_size=hidden_size,
             num_layers=num_layers,
         )
-        check_probability(
-            "Decoder", dropout=dropout, context_dropout=context_dropout, memory_dropout=memory_dropout
-        )
+        check_probability(dropout=dropout, context_dropout=context_dropout, memory_dropout=memory_dropout)
+        sizes = ("query_size", "memory_size", "output_size")
+        choices = dict(attention_options or {})
+        check_options(f"attention '{attention}'", ATTENTIONS[attention], choices, sizes)
         self.input_size, self.memory_size, self.output_size = input_size, memory_size, hidden_size
         self.num_layers = num_layers
-        make, given = CELLS[cell], dict(options or {})
-        self.dropout = 0.0 if "dropout" in make.set_by_stack else dropout
+        self.dropout = 0.0 if kind.masks_itself else dropout
         self.context_dropout, self.memory_dropout = context_dropout, memory_dropout
-        sizes = [input_size] + [hidden_size] * (num_layers - 1)
-        self.cells = nn.ModuleList()
-        for layer, size in enumerate(sizes):
-            place = {"dropout": dropout, "slice": 0, "slices": 1, "layer": layer}
-            given |= {option: place[option] for option in make.set_by_stack}
-            self.cells.append(make(size, hidden_size, **given))  # type: ignore[call-arg]
-        if not all(made.causal for made in self.cells):
-            raise ValueError(
-                f"Decoder: expected cells that see no later word, found '{cell}' with options "
-                f"{dict(options or {})}, which see all; make them causal"
+        self.cells = nn.ModuleList(
+            kind.made(hidden_size if layer else input_size, hidden_size, dropout=dropout, layer=layer)
+            for layer in range(num_layers)
+        )
+        if not all(made.causal for made in self._cells()):
+            raise Refused(
+                "cells that see no later word",
+                f"'{cell}' with options {dict(options or {})}, which see all",
+                "make them causal",
+                "cell",
             )
         attending = {"all": range(num_layers), "first": [0], "last": [num_layers - 1]}[attend]
         self.norms = nn.ModuleDict({str(layer): nn.LayerNorm(hidden_size) for layer in attending})
-        attend_with, choices = ATTENTIONS[attention], dict(attention_options or {})
         self.attentions = nn.ModuleDict(
-            {str(layer): attend_with(hidden_size, memory_size, hidden_size, **choices) for layer in attending}
+            {
+                str(layer): ATTENTIONS[attention](hidden_size, memory_size, hidden_size, **choices)
+                for layer in attending
+            }
         )
         self.memory_norm = nn.LayerNorm(memory_size)
         self.output_norm = nn.LayerNorm(hidden_size)
-        self.state_sizes = [len(made.initial_state(1)) for made in self.cells]  # type: ignore[operator]
+        self.state_sizes = state_sizes(self._cells())
         self.bridge: nn.Linear | None = None
-        bridged = sum(tensor.shape[1] for tensor in self._bridged(1))
+        bridged = sum(t.shape[1] for t in initial_state(self._cells(), 1) if _bridgeable(t))
         if start == "bridge" and bridged:
             self.bridge = nn.Linear(memory_size, bridged)
-            draw(self.bridge.weight)
+            init_uniform(self.bridge.weight)
             nn.init.zeros_(self.bridge.bias)
 
     def begin(self, encoded: Tensor, valid: Tensor | None = None) -> tuple[Memory, State]:
@@ -169,13 +166,10 @@ class Decoder(nn.Module):
         """
         if valid is None:
             valid = torch.ones(encoded.shape[:2], dtype=torch.bool, device=encoded.device)
-        memory = self.memory_norm(encoded)  # (S, B, O) of (1)
-        if self.training and self.memory_dropout:
-            memory = memory * shared_mask(self.memory_dropout, memory, *memory.shape[1:])
+        memory = drop_features(self.memory_norm(encoded), self.memory_dropout, self.training)  # (1)
         bias = memory.new_zeros(valid.shape).masked_fill(~valid, torch.finfo(memory.dtype).min)
         kept = [bias.t().contiguous()]  # (B, S)
-        for attention in self.attentions.values():
-            assert isinstance(attention, Attention)
+        for attention in cast("Iterable[Attention]", self.attentions.values()):
             kept.extend(attention.remember(memory))
         return tuple(kept), self._start(memory, valid)
 
@@ -205,11 +199,10 @@ class Decoder(nn.Module):
         new: list[Tensor] = []
         weights = None
         last = list(self.attentions)[-1]
-        for layer, cell in enumerate(self.cells):
-            x, after = cell(x, state[len(new) : len(new) + self.state_sizes[layer]])
+        for layer, (cell, before) in enumerate(zip(self._cells(), split_state(state, self.state_sizes))):
+            x, after = cell(x, before)
             new.extend(after)
-            if self.training and self.dropout:
-                x = x * shared_mask(self.dropout, x, *x.shape[1:])
+            x = drop_features(x, self.dropout, self.training)
             name = str(layer)
             if name in self.attentions:
                 keys, values = kept.pop(0), kept.pop(0)
@@ -219,31 +212,30 @@ class Decoder(nn.Module):
                 x = x + functional.dropout(context, self.context_dropout, self.training)  # (4)
         return self.output_norm(x), weights, tuple(new)
 
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
+
+    def _cells(self) -> list[Cell]:
+        """Give the cells in the order of the state."""
+        return list(cast("Iterable[Cell]", self.cells))
+
     def _start(self, memory: Tensor, valid: Tensor) -> State:
         """Return the state before the first step, (2)."""
-        state = self._initial(memory.shape[1])
+        state = initial_state(self._cells(), memory.shape[1])
         if self.bridge is None:
-            return tuple(state)
+            return state
         real = valid.t().unsqueeze(-1)  # (B, S, 1)
         # Batch first and summed over the middle axis: a row's sum has the same bits in any batch.
         total = memory.transpose(0, 1).contiguous().masked_fill(~real, 0.0).sum(1)  # (B, O)
         mean = total / real.sum(1).clamp(min=1)
         values = torch.tanh(linear(mean, self.bridge.weight, self.bridge.bias))
-        first = 0
-        for place, tensor in enumerate(state):
+        started, first = [], 0
+        for tensor in state:
             if _bridgeable(tensor):
-                state[place] = values[:, first : first + tensor.shape[1]].to(tensor.dtype)
-                first += tensor.shape[1]
-        return tuple(state)
-
-    def _bridged(self, batch: int) -> list[Tensor]:
-        """Give the state tensors that the bridge fills."""
-        return [tensor for tensor in self._initial(batch) if _bridgeable(tensor)]
-
-    def _initial(self, batch: int) -> list[Tensor]:
-        """Give the cells' own state before the first step."""
-        cells: list[Cell] = list(self.cells)  # type: ignore[arg-type]
-        return [tensor for cell in cells for tensor in cell.initial_state(batch)]
+                last = first + tensor.shape[1]
+                tensor, first = values[:, first:last].to(tensor.dtype), last
+            started.append(tensor)
+        return tuple(started)
 
 
 def _bridgeable(tensor: Tensor) -> bool:

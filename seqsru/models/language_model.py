@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from seqsru.cells import Stack, State
-from seqsru.cells.cell import check_probability
-from seqsru.models.dropout import feature_mask, type_mask
+from seqsru.cells.masks import drop_features, drop_words
+from seqsru.errors import Refused, check_probability
+from seqsru.models.attention import init_uniform
 from seqsru.ops import linear
 from seqsru.ops.cross_entropy import linear_cross_entropy
 
@@ -17,8 +18,8 @@ from seqsru.ops.cross_entropy import linear_cross_entropy
 class LanguageModel(nn.Module):
     """Predict each token of a stream from those before it.
 
-    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         embedding, word-type dropout k (V,), embedding dropout m_e (B,
-    E) 2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
+    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         word-type dropout k (V,), embedding dropout m_e (B, E)
+    2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
     3. ``f_t = P (h_t ⊙ m_o)``                  output dropout m_o (B, O); P only where tied and O ≠ E
     4. ``log p(w_{t+1}) = log_softmax(W f_t + b)``   W = E when tied
 
@@ -50,7 +51,7 @@ class LanguageModel(nn.Module):
 
     Raises
     ------
-    ValueError
+    Refused
         A stack of two directions, one that reads another size, or a dropout outside [0, 1).
     """
 
@@ -67,21 +68,21 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         if not stack.causal:
-            raise ValueError(
-                "LanguageModel: expected a stack whose steps depend on no later one, found one that reads in "
-                "two directions or attends to all and would see the words it predicts; set bidirectional to "
-                "false, and attention to causal"
+            raise Refused(
+                "a stack whose steps depend on no later one",
+                "one that reads in two directions or attends to all and would see the words it predicts",
+                "set bidirectional to false, and attention to causal",
+                "stack",
             )
         if stack.input_size != embedding_size:
-            raise ValueError(
-                f"LanguageModel: expected a stack that reads embedding_size = {embedding_size} features, "
-                f"found one that reads {stack.input_size}; make them equal"
+            raise Refused(
+                f"a stack that reads embedding_size = {embedding_size} features",
+                f"one that reads {stack.input_size}",
+                "make them equal",
+                "stack",
             )
         check_probability(
-            "LanguageModel",
-            embedding_dropout=embedding_dropout,
-            word_dropout=word_dropout,
-            output_dropout=output_dropout,
+            embedding_dropout=embedding_dropout, word_dropout=word_dropout, output_dropout=output_dropout
         )
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
@@ -91,7 +92,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.stack = stack
         width = stack.output_size
-        self.projection = None
+        self.projection: nn.Linear | None = None
         if tied and width != embedding_size:
             self.projection = nn.Linear(width, embedding_size, bias=False)
         self.output = nn.Linear(embedding_size if tied else width, vocabulary_size)
@@ -103,8 +104,7 @@ class LanguageModel(nn.Module):
         """Draw the weights outside the stack anew."""
         for matrix in (self.embedding, self.projection, self.output):
             if matrix is not None:
-                bound = math.sqrt(3.0 / matrix.weight.shape[1])
-                nn.init.uniform_(matrix.weight, -bound, bound)
+                init_uniform(matrix.weight)
         nn.init.zeros_(self.output.bias)
 
     def initial_state(self, batch: int) -> State:
@@ -133,14 +133,14 @@ class LanguageModel(nn.Module):
             To be carried to the next window (detach it there).
         """
         x = self.embedding(tokens)  # (T, B, E)
-        if self.training and self.word_dropout:
-            x = x * type_mask(self.vocabulary_size, self.word_dropout, x)[tokens].unsqueeze(-1)
-        if self.training and self.embedding_dropout:
-            x = x * feature_mask(self.embedding_dropout, x)
+        x = drop_words(x, tokens, self.vocabulary_size, self.word_dropout, self.training)
+        x = drop_features(x, self.embedding_dropout, self.training)
         h, state = self.stack(x, state, valid)  # (T, B, O)
-        if self.training and self.output_dropout:
-            h = h * feature_mask(self.output_dropout, h)
+        h = drop_features(h, self.output_dropout, self.training)
         return (h if self.projection is None else linear(h, self.projection.weight)), state
+
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores of shape (..., V) before the softmax, for features of shape (..., F)."""

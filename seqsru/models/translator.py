@@ -2,17 +2,17 @@
 
 # Annotations are read at run time: the settings of a translator are its constructor's arguments.
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.cells import Stack, State
-from seqsru.cells.cell import check_probability
-from seqsru.models.attention import draw
+from seqsru.cells.masks import drop_features, drop_words
+from seqsru.errors import Refused, check_known, check_probability
+from seqsru.models.attention import init_uniform
 from seqsru.models.decoder import Decoder, Memory
-from seqsru.models.dropout import feature_mask, type_mask
 from seqsru.ops import linear
 from seqsru.ops.cross_entropy import linear_cross_entropy
 
@@ -61,7 +61,7 @@ class Translator(nn.Module):
 
     Raises
     ------
-    ValueError
+    Refused
         Sizes that do not fit, or an option outside its values.
     """
 
@@ -79,32 +79,29 @@ class Translator(nn.Module):
         output_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size, expected in (
-            ("encoder.input_size", encoder.input_size, embedding_size),
-            ("decoder.input_size", decoder.input_size, embedding_size),
-            ("decoder.memory_size", decoder.memory_size, encoder.output_size),
+        for setting, name, size, expected in (
+            ("encoder", "input_size", encoder.input_size, embedding_size),
+            ("decoder", "input_size", decoder.input_size, embedding_size),
+            ("decoder", "memory_size", decoder.memory_size, encoder.output_size),
         ):
             if size != expected:
-                raise ValueError(
-                    f"Translator: expected {name} {expected}, found {size}; the encoder and the "
-                    "decoder read embeddings, and the decoder's memory is the encoder's output"
+                raise Refused(
+                    f"{name} {expected}",
+                    str(size),
+                    "the encoder and the decoder read embeddings, and the decoder's memory is the encoder's "
+                    "output",
+                    setting,
                 )
-        if tying not in get_args(Tying):
-            raise ValueError(
-                f"Translator: expected tying to be one of {', '.join(get_args(Tying))}, found "
-                f"{tying!r}; use one of these"
-            )
+        check_known(get_args(Tying), tying=tying)
         if tying == "all" and source_vocabulary != target_vocabulary:
-            raise ValueError(
-                f"Translator: expected one joint vocabulary for tying 'all', found "
-                f"{source_vocabulary} source and {target_vocabulary} target types; use "
-                "'target', or a joint tokenizer"
+            raise Refused(
+                "one joint vocabulary for tying 'all'",
+                f"{source_vocabulary} source and {target_vocabulary} target types",
+                "use 'target', or a joint tokenizer",
+                "tying",
             )
         check_probability(
-            "Translator",
-            embedding_dropout=embedding_dropout,
-            word_dropout=word_dropout,
-            output_dropout=output_dropout,
+            embedding_dropout=embedding_dropout, word_dropout=word_dropout, output_dropout=output_dropout
         )
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.embedding_size = embedding_size
@@ -117,7 +114,8 @@ class Translator(nn.Module):
         self.target_embedding = nn.Embedding(target_vocabulary, embedding_size)
         if tying == "all":
             self.target_embedding.weight = self.source_embedding.weight
-        width, self.projection = decoder.output_size, None
+        width = decoder.output_size
+        self.projection: nn.Linear | None = None
         self.output_weight: Tensor = self.target_embedding.weight
         if tying == "none":
             self.output_weight = nn.Parameter(torch.empty(target_vocabulary, width))
@@ -126,9 +124,9 @@ class Translator(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(target_vocabulary))
         for matrix in (self.source_embedding, self.target_embedding, self.projection):
             if matrix is not None:
-                draw(matrix.weight)
+                init_uniform(matrix.weight)
         if tying == "none":
-            draw(self.output_weight)
+            init_uniform(self.output_weight)
 
     def forward(self, source: Tensor, source_valid: Tensor | None, target_in: Tensor) -> Tensor:
         """Predict every token of known translations.
@@ -150,6 +148,9 @@ class Translator(nn.Module):
         memory, state = self.begin(source, source_valid)
         y, _, _ = self.decoder(self._embed(self.target_embedding, target_in), memory, state)
         return self._features(y)
+
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores of shape (..., V_t) before the softmax, for features of shape (..., F)."""
@@ -214,11 +215,8 @@ class Translator(nn.Module):
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         """Return embeddings (T, N, E) of tokens (T, N)."""
         x = embedding(tokens) * math.sqrt(self.embedding_size)
-        if self.training and self.word_dropout:
-            x = x * type_mask(embedding.num_embeddings, self.word_dropout, x)[tokens].unsqueeze(-1)
-        if self.training and self.embedding_dropout:
-            x = x * feature_mask(self.embedding_dropout, x)
-        return x
+        x = drop_words(x, tokens, embedding.num_embeddings, self.word_dropout, self.training)
+        return drop_features(x, self.embedding_dropout, self.training)
 
     def _features(self, y: Tensor) -> Tensor:
         """Return the decoder's output (..., D) as the output product wants it, (..., F)."""

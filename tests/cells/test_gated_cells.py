@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seqsru.cells import CELLS, Stack
+from seqsru.errors import Refused
 from seqsru.ops import sru_scan
 
 L = math.log(3.0)
@@ -49,7 +50,8 @@ QRNN_ROWS = [[L / 2, -L / 2], [L, -2 * L], [-L, 2 * L], [0.0, L]]
         ({"pooling": "fo"}, 3, [1 / 32, 5 / 32], 5 / 16),
         # c = 1/2 1/2 = 1/4;  c = 1/2 1/4 + 3/4 1/2 = 1/2;  h = 1/4 1/4 and 1/2 1/2
         ({"pooling": "ifo"}, 4, [1 / 16, 1 / 4], 1 / 2),
-        # f = 1 - 1/2 (1 - 3/4) = 7/8 and 1 - 1/2 1/2 = 3/4;  c = 1/8 1/2 = 1/16;  c = 3/4 1/16 + 1/4 1/2 = 11/64
+        # f = 1 - 1/2 (1 - 3/4) = 7/8 and 1 - 1/2 1/2 = 3/4
+        # c = 1/8 1/2 = 1/16;  c = 3/4 1/16 + 1/4 1/2 = 11/64
         ({"pooling": "f", "zoneout": 0.5}, 2, [1 / 16, 11 / 64], 11 / 64),
     ],
 )
@@ -282,24 +284,24 @@ def test_zoneout_keeps_the_state_where_it_strikes_and_nowhere_else():
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("qrnn", {"window": 0}, "QRNNCell: expected window of at least 1, found 0"),
-        ("qrnn", {"pooling": "of"}, "QRNNCell: expected pooling to be one of f, fo, ifo, found 'of'"),
-        ("qrnn", {"zoneout": 1.0}, "QRNNCell: expected zoneout from 0 to below 1, found 1.0"),
-        ("qrnn", {"backend": "gpu"}, "QRNNCell: expected backend to be one of auto, reference, cpu, cuda"),
-        ("conv", {"window": 1}, "ConvCell: expected window of at least 2, found 1"),
-        ("ssru", {"backend": "gpu"}, "SSRUCell: expected backend"),
-        ("mingru", {"backend": "gpu"}, "MinGRUCell: expected backend"),
-        ("minlstm", {"backend": "gpu"}, "MinLSTMCell: expected backend"),
+        ("qrnn", {"window": 0}, "window: expected at least 1, found 0"),
+        ("qrnn", {"pooling": "of"}, "pooling: expected one of f, fo, ifo, found 'of'"),
+        ("qrnn", {"zoneout": 1.0}, "zoneout: expected a probability from 0 to below 1, found 1.0"),
+        ("qrnn", {"backend": "gpu"}, "backend: expected one of auto, reference, cpu, cuda, found 'gpu'"),
+        ("conv", {"window": 1}, "window: expected at least 2, as 1 sees no other step, found 1"),
+        ("ssru", {"backend": "gpu"}, "backend: expected one of auto"),
+        ("mingru", {"backend": "gpu"}, "backend: expected one of auto"),
+        ("minlstm", {"backend": "gpu"}, "backend: expected one of auto"),
     ],
 )
 def test_an_option_outside_its_values_is_refused(name, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         CELLS[name](4, 4, **options)
 
 
 @pytest.mark.parametrize("name", ["mgu", "pru", "ssru", "mingru", "minlstm", "conv", "qrnn"])
 def test_no_features_are_refused(name):
-    with pytest.raises(ValueError, match="expected hidden_size of at least 1, found 0"):
+    with pytest.raises(Refused, match="hidden_size: expected at least 1, found 0"):
         CELLS[name](4, 0)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from seqsru.cells import sru
+from seqsru.cells import highway, sru
 from seqsru.cells.sru import SRUCell
+from seqsru.errors import Refused
 
 
 def by_hand(cell, x, c, valid=None):
@@ -29,11 +30,10 @@ def by_hand(cell, x, c, valid=None):
                 f = 1 / (1 + math.exp(-(u[1] + v[0] * old + float(cell.bias[0, d]))))
                 r = 1 / (1 + math.exp(-(u[2] + v[1] * old + float(cell.bias[1, d]))))
                 new = f * old + (1 - f) * u[0]
-                carried = {
-                    "identity": lambda: cell.scale * float(x[t, b, cell.slice * D + d]),
-                    "project": lambda: u[3],
-                    "none": lambda: 0.0,
-                }[cell.highway]()
+                carried = 0.0
+                if cell.highway != "none":
+                    own = cell.highway == "identity"
+                    carried = cell.scale * float(x[t, b, cell.slice * D + d]) if own else u[3]
                 h[t, b, d] = g(new) * r + (1 - r) * carried
                 c[b, d] = new
     return h, c
@@ -134,9 +134,11 @@ def test_dropout_mask_is_shared_over_time_and_spares_the_highway():
 
 def test_input_dropout_masks_the_product_and_not_the_highway(monkeypatch):
     seen = {}
-    scan, product = sru.sru_scan, sru.linear
+    scan, product = highway.sru_scan, sru.linear
     monkeypatch.setattr(sru, "linear", lambda x, weight: seen.update(product=x) or product(x, weight))
-    monkeypatch.setattr(sru, "sru_scan", lambda u, x, *a, **k: seen.update(carried=x) or scan(u, x, *a, **k))
+    monkeypatch.setattr(
+        highway, "sru_scan", lambda u, x, *a, **k: seen.update(carried=x) or scan(u, x, *a, **k)
+    )
     cell = SRUCell(40, 40, input_dropout=0.25)
     x, state = torch.randn(5, 30, 40), cell.initial_state(30)
     cell.train()(x, state)
@@ -183,24 +185,24 @@ def test_the_scale_is_saved():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"input_size": 0}, "input_size of at least 1, found 0"),
-        ({"hidden_size": -1}, "hidden_size of at least 1, found -1"),
-        ({"version": 3}, "version to be one of 1, 2, found 3"),
-        ({"highway": "identiy"}, "highway to be one of auto, identity, project, none, found 'identiy'"),
-        ({"activation": "selu"}, "activation to be one of identity, tanh, relu, found 'selu'"),
-        ({"backend": "gpu"}, "backend to be one of auto, reference, cpu, cuda, found 'gpu'"),
-        ({"dropout": 1.0}, "dropout from 0 to below 1, found 1.0"),
-        ({"input_dropout": -0.1}, "input_dropout from 0 to below 1, found -0.1"),
-        ({"slice": 2, "slices": 2}, "slice from 0 to 1, found 2"),
-        ({"slices": 0}, "slices of at least 1, found 0"),
-        ({"projection_size": -1}, "projection_size of at least 0, found -1"),
+        ({"input_size": 0}, "input_size: expected at least 1, found 0"),
+        ({"hidden_size": -1}, "hidden_size: expected at least 1, found -1"),
+        ({"version": 3}, "version: expected one of 1, 2, found 3"),
+        ({"highway": "identiy"}, "highway: expected one of auto, identity, project, none, found 'identiy'"),
+        ({"activation": "selu"}, "activation: expected one of identity, tanh, relu, found 'selu'"),
+        ({"backend": "gpu"}, "backend: expected one of auto, reference, cpu, cuda, found 'gpu'"),
+        ({"dropout": 1.0}, "dropout: expected a probability from 0 to below 1, found 1.0"),
+        ({"input_dropout": -0.1}, "input_dropout: expected a probability from 0 to below 1, found -0.1"),
+        ({"slice": 2, "slices": 2}, "slice: expected from 0 to 1, found 2; slices counts"),
+        ({"slices": 0}, "slices: expected at least 1, found 0"),
+        ({"projection_size": -1}, "projection_size: expected at least 0, found -1"),
         (
             {"highway": "identity", "input_size": 5},
-            r"input_size = slices \* hidden_size = 4 .*, found 5; use",
+            r"highway: expected input_size = slices \* hidden_size = 4 .*, found 5; use",
         ),
-        ({"highway": "none", "rescale": True}, "a highway for rescale to scale, found highway 'none'"),
+        ({"highway": "none", "rescale": True}, "rescale: expected a highway to scale, found highway 'none'"),
     ],
 )
 def test_wrong_options(options, message):
-    with pytest.raises(ValueError, match=f"SRUCell: expected {message}"):
+    with pytest.raises(Refused, match=f"^{message}"):
         SRUCell(**({"input_size": 4, "hidden_size": 4} | options))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from seqsru.cells import CELLS, Stack, attention, stack_from_srupp
+from seqsru.cells import CELLS, Stack, self_attention, stack_from_srupp
+from seqsru.errors import Refused
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -46,8 +47,8 @@ def attend_by_steps(cell, x, keep):
 @pytest.fixture(params=[(128, 16), (4, 2), (3, 1)], ids=["one-block", "blocks-of-4", "blocks-of-3"])
 def blocks(request, monkeypatch):
     block, step = request.param
-    monkeypatch.setattr(attention, "BLOCK", block)
-    monkeypatch.setattr(attention, "STEP", step)
+    monkeypatch.setattr(self_attention, "BLOCK", block)
+    monkeypatch.setattr(self_attention, "STEP", step)
 
 
 @pytest.mark.parametrize("normalize", ["after", "before", "none"])
@@ -63,16 +64,16 @@ def test_causal_attention_equals_a_loop_over_steps(blocks, normalize, heads, mem
 def test_full_attention_equals_a_loop_over_steps_and_ignores_padding():
     cell = made(6, 6, projection_size=8, num_heads=2, attention="full")
     x = torch.randn(7, 2, 6, dtype=torch.float64)
-    found, memory = cell.attention(x, (), None)
+    found, past = cell.attention(x, (), None)
     torch.testing.assert_close(found, attend_by_steps(cell, x, lambda t: range(7)))
-    assert memory == () and len(cell.initial_state(2)) == 1 and not cell.causal
+    assert past == () and len(cell.initial_state(2)) == 1 and not cell.causal
     valid = torch.arange(7).unsqueeze(1) < torch.tensor([7, 4])
     padded, _ = cell.attention(x, (), valid)
     torch.testing.assert_close(padded[:, :1], found[:, :1])
     torch.testing.assert_close(padded[:4, 1:], cell.attention(x[:4, 1:], (), None)[0])
 
 
-def test_memory_is_bounded_and_counted():
+def test_the_past_is_bounded_and_counted():
     cell = made(6, 6, projection_size=8, memory=5)
     state = cell.initial_state(3)
     assert [tuple(tensor.shape) for tensor in state] == [(3, 6), (3, 5, 16), (3,)]
@@ -86,7 +87,7 @@ def test_memory_is_bounded_and_counted():
     assert not kept[1, 0].any()
 
 
-def test_what_lies_in_memory_beyond_the_count_has_no_influence():
+def test_what_lies_in_the_past_beyond_the_count_has_no_influence():
     cell = made(6, 6, projection_size=8, memory=4)
     x = torch.randn(3, 2, 6, dtype=torch.float64)
     c, kept, _ = cell.initial_state(2)
@@ -137,7 +138,7 @@ def test_two_directions_share_all_but_the_recurrence():
     for cells in stack.layers:
         assert cells[0].attention is cells[1].attention and cells[0].layer_norm is cells[1].layer_norm
         assert cells[0].weight is not cells[1].weight
-        assert cells[0].identity and (cells[0].slice, cells[1].slice) == (0, 1)
+        assert cells[0].highway == "identity" and (cells[0].slice, cells[1].slice) == (0, 1)
     assert not stack.causal
 
 
@@ -169,18 +170,21 @@ def test_dropouts_act_in_training_alone(option):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"projection_size": 9, "num_heads": 2}, "projection_size as a multiple of num_heads 2, found 9"),
-        ({"projection_size": -8}, "projection_size as a multiple of num_heads 1, found -8"),
-        ({"attention": "both"}, "attention to be one of causal, full, found 'both'"),
-        ({"normalize": "never"}, "normalize to be one of after, before, none"),
-        ({"memory": 0}, "memory of at least 1, found 0"),
-        ({"attention_every": 0}, "attention_every of at least 1, found 0"),
-        ({"slice": 1}, "slice to be one of 0, found 1"),
-        ({"attention_dropout": -0.1}, "attention_dropout from 0 to below 1"),
+        (
+            {"projection_size": 9, "num_heads": 2},
+            "projection_size: expected a multiple of num_heads 2, found 9",
+        ),
+        ({"projection_size": -8}, "projection_size: expected a multiple of num_heads 1, found -8"),
+        ({"attention": "both"}, "attention: expected one of causal, full, found 'both'"),
+        ({"normalize": "never"}, "normalize: expected one of after, before, none"),
+        ({"memory": 0}, "memory: expected at least 1, found 0"),
+        ({"attention_every": 0}, "attention_every: expected at least 1, found 0"),
+        ({"slice": 1}, "slice: expected from 0 to 0, found 1"),
+        ({"attention_dropout": -0.1}, "attention_dropout: expected a probability from 0 to below 1"),
     ],
 )
 def test_options_outside_their_values_are_refused(options, message):
-    with pytest.raises(ValueError, match=f"SRUppCell: expected {message}"):
+    with pytest.raises(Refused, match=f"^{message}"):
         CELLS["srupp"](16, 16, **options)
 
 

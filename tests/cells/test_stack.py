@@ -6,6 +6,7 @@ from safetensors.torch import load, save
 from torch.nn import functional
 
 from seqsru.cells import CELLS, Stack
+from seqsru.errors import Refused
 
 T, B, I, D = 7, 4, 5, 4
 LENGTHS = torch.tensor([7, 3, 1, 0])
@@ -225,45 +226,50 @@ def test_exports_with_any_number_of_steps(cell):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"cell": "srv"}, "expected the name of a cell \\(sru, .*found 'srv'; did you mean 'sru'\\?"),
-        ({"cell": "qqqq"}, "found 'qqqq'; use one that is listed"),
-        ({"num_layers": 0}, "expected num_layers of at least 1, found 0"),
-        ({"input_size": 0}, "expected input_size of at least 1, found 0"),
-        ({"hidden_size": 0}, "expected hidden_size of at least 1, found 0"),
-        ({"dropout": 1.5}, "expected dropout from 0 to below 1, found 1.5"),
-        ({"norm_eps": 1e-3}, "expected norm_eps only with normalize_after, found 0.001 without it"),
+        ({"cell": "srv"}, "cell: expected one of sru, .*found 'srv'; did you mean 'sru'\\?"),
+        ({"cell": "qqqq"}, "cell: expected one of .*found 'qqqq'; choose one of these"),
+        ({"num_layers": 0}, "num_layers: expected at least 1, found 0"),
+        ({"input_size": 0}, "input_size: expected at least 1, found 0"),
+        ({"hidden_size": 0}, "hidden_size: expected at least 1, found 0"),
+        ({"dropout": 1.5}, "dropout: expected a probability from 0 to below 1, found 1.5"),
+        ({"norm_eps": 1e-3}, "norm_eps: expected a value only with normalize_after, found 0.001 without it"),
         (
             {"options": {"hiway": "none"}},
-            "expected options that cell 'sru' has .*found 'hiway'; did you mean 'highway'\\?",
+            "hiway: expected an option of cell 'sru' \\(version, .*found 'hiway'; did you mean 'highway'\\?",
         ),
         (
             {"options": {"dropout": 0.1}},
-            "options of cell 'sru' without 'dropout', .*found 0.1; give dropout to the stack",
+            "dropout: expected options of cell 'sru' without it, .*found 0.1; give it beside the options",
         ),
-        ({"options": {"slices": 3}}, "options of cell 'sru' without 'slices', .*found 3; leave it out"),
+        (
+            {"options": {"slices": 3}},
+            "slices: expected options of cell 'sru' without it, .*found 3; leave it out",
+        ),
         (
             {"cell": "lstm", "options": {"version": 1}},
-            "options that cell 'lstm' has \\(none\\), found 'version'; use one",
+            "version: expected no option, as cell 'lstm' has none, found 'version'; leave it out",
         ),
     ],
 )
 def test_wrong_options(options, message):
-    with pytest.raises(ValueError, match=f"Stack: .*{message}"):
+    with pytest.raises(Refused, match=f"^{message}"):
         Stack(**({"cell": "sru", "input_size": I, "hidden_size": D} | options))
 
 
 def test_wrong_inputs():
     stack = Stack("lstm", I, D, 2)
     x = torch.randn(T, B, I)
-    with pytest.raises(ValueError, match=r"expected x of shape \(T, B, 5\), found \(7, 4, 6\)"):
+    with pytest.raises(Refused, match=r"x: expected shape \(T, B, 5\), found \(7, 4, 6\)"):
         stack(torch.randn(T, B, I + 1))
-    with pytest.raises(ValueError, match=r"expected x of shape \(T, B, 5\), found \(7, 5\)"):
+    with pytest.raises(Refused, match=r"x: expected shape \(T, B, 5\), found \(7, 5\)"):
         stack(x[:, 0])
-    with pytest.raises(ValueError, match="expected a state of 4 tensors, found 2; pass what initial_state"):
+    with pytest.raises(Refused, match="state: expected 4 tensors, found 2; pass what initial_state"):
         stack(x, stack.initial_state(B)[:2])
-    with pytest.raises(ValueError, match=r"expected a state of 4 rows as x has, found \[3, 3, 3, 3\]"):
+    with pytest.raises(Refused, match=r"state: expected 4 rows as x has, found \[3, 3, 3, 3\]"):
         stack(x, stack.initial_state(3))
-    with pytest.raises(ValueError, match=r"valid in bool, of shape .* = \(7, 4\), found bool of shape"):
+    with pytest.raises(
+        Refused, match=r"valid: expected bool of shape \(7, 4\) as x has, found bool of shape \(4, 7\)"
+    ):
         stack(x, None, VALID.t())
-    with pytest.raises(ValueError, match=r"expected valid in bool, .* found float32 of shape \(7, 4\)"):
+    with pytest.raises(Refused, match=r"valid: expected bool of .* found float32 of shape \(7, 4\)"):
         stack(x, None, VALID.float())

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqsru.cells import CELLS
+from seqsru.errors import Refused
 
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
 T, B, I, H = 7, 5, 6, 4
@@ -114,7 +115,7 @@ def test_onednn_is_left_as_it_was(name):
 
 @over_layers
 def test_wrong_sizes(name):
-    with pytest.raises(ValueError, match="Cell: expected input_size of at least 1, found 0; give"):
+    with pytest.raises(Refused, match="input_size: expected at least 1, found 0"):
         CELLS[name](0, 3)
-    with pytest.raises(ValueError, match="Cell: expected hidden_size of at least 1, found -2; give"):
+    with pytest.raises(Refused, match="hidden_size: expected at least 1, found -2"):
         CELLS[name](3, -2)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from seqsru.errors import Refused
 from seqsru.models.attention import ATTENTIONS, AdditiveAttention, DotAttention, product
 
 Q, O, D, S, B = 10, 12, 8, 6, 3
@@ -142,12 +143,15 @@ def test_product_is_bmm(threads):
 @pytest.mark.parametrize(
     "make_it, message",
     [
-        (lambda: DotAttention(4, 4, 6, heads=4), "a size that 4 heads divide, found 6"),
-        (lambda: DotAttention(4, 4, 8, heads=0), "heads of at least 1, found 0"),
-        (lambda: DotAttention(4, 4, 8, dropout=1.0), "dropout from 0 to below 1, found 1.0"),
-        (lambda: AdditiveAttention(4, 4, 8, size=-1), "size of at least 1, found -1"),
+        (lambda: DotAttention(4, 4, 6, heads=4), "heads: expected a size that 4 heads divide, found 6"),
+        (lambda: DotAttention(4, 4, 8, heads=0), "heads: expected at least 1, found 0"),
+        (
+            lambda: DotAttention(4, 4, 8, dropout=1.0),
+            "dropout: expected a probability from 0 to below 1, found 1.0",
+        ),
+        (lambda: AdditiveAttention(4, 4, 8, size=-1), "size: expected at least 0, found -1"),
     ],
 )
 def test_impossible_options(make_it, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         make_it()

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from seqsru.cells import Stack
+from seqsru.errors import Refused
 from seqsru.models import LanguageModel
 
 
@@ -126,9 +127,15 @@ def test_dropout_masks_are_drawn_once_a_window():
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(ValueError, match="depend on no later one, found one that reads in two"):
+    with pytest.raises(
+        Refused,
+        match="stack: expected a stack whose steps depend on no later one, found one that reads in two",
+    ):
         LanguageModel(20, Stack("sru", 8, 8, bidirectional=True), 8)
-    with pytest.raises(ValueError, match="reads embedding_size = 10 features, found one that reads 8"):
+    with pytest.raises(
+        Refused,
+        match="stack: expected a stack that reads embedding_size = 10 features, found one that reads 8",
+    ):
         LanguageModel(20, Stack("sru", 8, 8), 10)
-    with pytest.raises(ValueError, match=r"expected word_dropout from 0 to below 1, found 1\.0"):
+    with pytest.raises(Refused, match=r"word_dropout: expected a probability from 0 to below 1, found 1\.0"):
         build(word_dropout=1.0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seqsru.cells import CELLS, Stack
+from seqsru.errors import Refused
 from seqsru.models import ATTENTIONS, Decoder, Translator
 
 V_S, V_T, E, S, T, B = 19, 23, 16, 8, 5, 4
@@ -239,33 +240,54 @@ def test_variances_at_the_start():
     [
         (
             lambda: Translator(5, 5, Stack("sru", 8, 8), Decoder("sru", E, 8, 8), E),
-            "encoder.input_size 16, found 8",
+            "encoder: expected input_size 16, found 8",
         ),
         (
             lambda: Translator(5, 5, Stack("sru", E, 8), Decoder("sru", 8, 8, 8), E),
-            "decoder.input_size 16, found 8",
+            "decoder: expected input_size 16, found 8",
         ),
         (
             lambda: Translator(5, 5, Stack("sru", E, 8, bidirectional=True), Decoder("sru", E, 8, 8), E),
-            "decoder.memory_size 16, found 8",
+            "decoder: expected memory_size 16, found 8",
         ),
-        (lambda: make(tying="both"), "tying to be one of all, target, none, found 'both'"),
+        (lambda: make(tying="both"), "tying: expected one of all, target, none, found 'both'"),
         (
             lambda: make(tying="all"),
-            "one joint vocabulary for tying 'all', found 19 source and 23 target types",
+            "tying: expected one joint vocabulary for tying 'all', found 19 source and 23 target types",
         ),
-        (lambda: make(word_dropout=1.0), "word_dropout from 0 to below 1, found 1.0"),
-        (lambda: make(decoder={"attention": "dots"}), "attention to be one of dot, additive, found 'dots'"),
-        (lambda: make(decoder={"attend": "some"}), "attend to be one of all, first, last, found 'some'"),
-        (lambda: make(decoder={"start": "mean"}), "start to be one of bridge, zeros, found 'mean'"),
-        (lambda: Decoder("srru", 4, 4, 4), "cell to be one of sru, .*, gru, .*, found 'srru'"),
-        (lambda: Decoder("sru", 4, 4, 4, 0), "num_layers of at least 1, found 0"),
+        (lambda: make(word_dropout=1.0), "word_dropout: expected a probability from 0 to below 1, found 1.0"),
+        (
+            lambda: make(decoder={"attention": "dots"}),
+            "attention: expected one of dot, additive, found 'dots'",
+        ),
+        (lambda: make(decoder={"attend": "some"}), "attend: expected one of all, first, last, found 'some'"),
+        (lambda: make(decoder={"start": "mean"}), "start: expected one of bridge, zeros, found 'mean'"),
+        (lambda: Decoder("srru", 4, 4, 4), "cell: expected one of sru, .*, gru, .*, found 'srru'"),
+        (lambda: Decoder("sru", 4, 4, 4, 0), "num_layers: expected at least 1, found 0"),
         (
             lambda: Decoder("sru", 4, 4, 4, context_dropout=-0.1),
-            "context_dropout from 0 to below 1, found -0.1",
+            "context_dropout: expected a probability from 0 to below 1, found -0.1",
         ),
+        (
+            lambda: Decoder("srupp", 4, 4, 4, options={"attention": "full"}),
+            "cell: expected cells that see no later word, found 'srupp' with options .*'full'",
+        ),
+        (
+            lambda: Decoder("qrnn", 4, 4, 4, options={"poling": "f"}),
+            "poling: expected an option of cell 'qrnn' .*found 'poling'; did you mean 'pooling'",
+        ),
+        (
+            lambda: Decoder("sru", 4, 4, 4, options={"dropout": 0.1}),
+            "dropout: expected options of cell 'sru' without it",
+        ),
+        (lambda: Decoder("qrnn", 4, 4, 4, options={"window": 0}), "window: expected at least 1, found 0"),
+        (
+            lambda: make(decoder={"attention_options": {"head": 2}}),
+            r"head: expected an option of attention 'dot' \(heads, size, dropout\), found 'head'; did",
+        ),
+        (lambda: make(decoder={"attention_options": {"heads": 5}}), "heads: expected a size that 5 heads"),
     ],
 )
 def test_impossible_options(make_it, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=f"^{message}"):
         make_it()

@@ -11,6 +11,7 @@ import seqsru
 from seqsru import SRU
 from seqsru.cells import Stack
 from seqsru.cells.sru import SRUCell
+from seqsru.errors import Refused
 
 T, B, I, D = 6, 3, 5, 4
 LENGTHS = torch.tensor([3, 6, 1])
@@ -148,17 +149,19 @@ def test_compiles():
 def test_wrong_inputs():
     rnn = SRU(I, D)
     x = torch.randn(T, B, I)
-    with pytest.raises(ValueError, match=r"SRU: expected x with 3 axes, or 2 .* found shape \(5,\)"):
+    with pytest.raises(Refused, match=r"x: expected 3 axes, or 2 .* found shape \(5,\)"):
         rnn(x[0, 0])
-    with pytest.raises(ValueError, match=r"SRU: expected state of shape .* = \(2, 3, 4\), found \(1, 3, 4\)"):
+    with pytest.raises(Refused, match=r"state: expected shape .* = \(2, 3, 4\), found \(1, 3, 4\)"):
         rnn(x, torch.zeros(1, B, D))
-    with pytest.raises(ValueError, match=r"expected valid in bool, of shape \(6, 3\) .* found bool of shape"):
+    with pytest.raises(Refused, match=r"valid: expected bool of shape \(6, 3\) .* found bool of shape"):
         rnn(x, None, VALID.t())
-    with pytest.raises(ValueError, match="SRU: expected valid in bool, .*found int64"):
+    with pytest.raises(Refused, match="valid: expected bool .*found int64"):
         rnn(x, None, VALID.long())
-    with pytest.raises(ValueError, match="expected no valid beside a PackedSequence"):
+    with pytest.raises(
+        Refused, match="valid: expected none beside a PackedSequence, .*found both; leave it out"
+    ):
         rnn(pack_padded_sequence(x, LENGTHS, enforce_sorted=False), None, VALID)
-    with pytest.raises(ValueError, match=r"expected x of shape \(T, B, 5\), found \(6, 3, 6\)"):
+    with pytest.raises(Refused, match=r"x: expected shape \(T, B, 5\), found \(6, 3, 6\)"):
         rnn(torch.randn(T, B, I + 1))
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from seqsru.cells.sru import Activation, Backend, Highway, SRUCell
-from seqsru.cells.sru_package import read_sru_package
-from seqsru.cells.stack import Stack
+from seqsru.cells.cell import Backend
+from seqsru.cells.from_sru import read_sru
+from seqsru.cells.highway import Activation, Highway
+from seqsru.cells.sru import SRUCell, Version
+from seqsru.cells.stack import Stack, check_valid
+from seqsru.cells.state_dicts import filled
+from seqsru.errors import Refused
 
 _CELL: Any = SRUCell.__init__.__kwdefaults__  # defaults stand once, where the options are used
 _STACK: Any = Stack.__init__.__kwdefaults__
@@ -48,7 +52,7 @@ class SRU(nn.Module):
 
     Raises
     ------
-    ValueError
+    Refused
         An option outside its values, or options that do not go together.
 
     Examples
@@ -68,7 +72,7 @@ class SRU(nn.Module):
         bidirectional: bool = _STACK["bidirectional"],
         dropout: float = _STACK["dropout"],
         batch_first: bool = False,
-        version: Literal[1, 2] = _CELL["version"],
+        version: Version = _CELL["version"],
         highway: Highway = _CELL["highway"],
         activation: Activation = _CELL["activation"],
         highway_bias: float = _CELL["highway_bias"],
@@ -110,6 +114,16 @@ class SRU(nn.Module):
             },
         )
 
+    @overload
+    def forward(
+        self, x: Tensor, state: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def forward(
+        self, x: PackedSequence, state: Tensor | None = None, valid: None = None
+    ) -> tuple[PackedSequence, Tensor]: ...
+
     def forward(
         self,
         x: Tensor | PackedSequence,
@@ -137,22 +151,16 @@ class SRU(nn.Module):
 
         Raises
         ------
-        ValueError
+        Refused
             Shapes that do not fit, or valid beside a PackedSequence.
         """
         if isinstance(x, PackedSequence):
             return self._forward_packed(x, state, valid)
         if x.dim() not in (2, 3):
-            raise ValueError(
-                f"SRU: expected x with 3 axes, or 2 without a batch, found shape "
-                f"{tuple(x.shape)}; add or flatten axes."
+            raise Refused(
+                "3 axes, or 2 without a batch", f"shape {tuple(x.shape)}", "add or flatten axes", "x"
             )
-        if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:-1]):
-            raise ValueError(
-                f"SRU: expected valid in bool, of shape {tuple(x.shape[:-1])} as x has, "
-                f"found {str(valid.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(valid.shape)}; make it True on real tokens."
-            )
+        check_valid(valid, x.shape[:-1])
         if x.dim() == 2:
             y, state = self._run(
                 x.unsqueeze(1),
@@ -165,14 +173,19 @@ class SRU(nn.Module):
             return y.transpose(0, 1), state
         return self._run(x, state, valid)
 
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
+
     def _run(self, x: Tensor, state: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run x (T, B, I) through the stack, whose state is a tuple."""
         if state is not None:
             shape = (self.stack.state_size, x.shape[1], self.hidden_size)
             if state.shape != shape:
-                raise ValueError(
-                    f"SRU: expected state of shape (num_layers * directions, B, D) = {shape}, "
-                    f"found {tuple(state.shape)}; pass what the previous call returned."
+                raise Refused(
+                    f"shape (num_layers * directions, B, D) = {shape}",
+                    str(tuple(state.shape)),
+                    "pass what the previous call returned",
+                    "state",
                 )
         y, last = self.stack(x, None if state is None else state.unbind(0), valid)
         return y, torch.stack(last)
@@ -185,9 +198,8 @@ class SRU(nn.Module):
     ) -> tuple[PackedSequence, Tensor]:
         """Unpack, run, and pack in the order the rows came in."""
         if valid is not None:
-            raise ValueError(
-                "SRU: expected no valid beside a PackedSequence, which knows its lengths, found "
-                "both; leave valid out."
+            raise Refused(
+                "none beside a PackedSequence, which knows its lengths", "both", "leave it out", "valid"
             )
         padded, lengths = pad_packed_sequence(x)
         steps = torch.arange(len(padded), device=padded.device).unsqueeze(1)
@@ -234,16 +246,14 @@ class SRU(nn.Module):
 
         Raises
         ------
-        ValueError
+        Refused
             A key that is unknown or missing, a tensor of another shape, or an argument that contradicts them.
         """
-        arguments, tensors = read_sru_package(
+        arguments, tensors = read_sru(
             state_dict,
             bidirectional=bidirectional,
             use_tanh=use_tanh,
             normalize_after=normalize_after,
             has_skip_term=has_skip_term,
         )
-        rnn = cls(**arguments).to(state_dict["rnn_lst.0.bias"].dtype)
-        rnn.load_state_dict(tensors)
-        return rnn
+        return filled(cls(**arguments), tensors, state_dict["rnn_lst.0.bias"].dtype)

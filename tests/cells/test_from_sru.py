@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch.nn import functional
 
 from seqsru import SRU
+from seqsru.errors import Refused
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 NAMES = ["sru-2.6.0-v2-padded", "sru-2.6.0-v1-tanh", "sru-2.6.0-bidirectional-projection"]
@@ -231,6 +232,9 @@ def test_what_was_read_can_be_saved_and_loaded():
 # Errors
 
 
+BLAMED = "state_dict|bidirectional|has_skip_term|normalize_after"
+
+
 def without(*keys):
     return {key: tensor for key, tensor in drawn(norm="before").items() if key not in keys}
 
@@ -244,7 +248,7 @@ def without(*keys):
             {},
             "keys that start with 'rnn_lst.0.', found 'encoder.0', .*'encoder.3' and 2 more",
         ),
-        (drawn() | {"out.weight": torch.ones(1)}, {}, "the keys of an SRU module, found also 'out.weight'"),
+        (drawn() | {"out.weight": torch.ones(1)}, {}, "the keys of such a module, found also 'out.weight'"),
         (drawn() | {"rnn_lst.0.weights": torch.ones(1)}, {}, "found also 'rnn_lst.0.weights'"),
         (without("rnn_lst.1.bias"), {}, "rnn_lst.1.bias, found only .*'rnn_lst.1.weight'.* of layer 1"),
         (without("rnn_lst.0.weight"), {}, "rnn_lst.0.weight, found only"),
@@ -284,14 +288,14 @@ def without(*keys):
         (
             drawn(),
             {"has_skip_term": False},
-            "rnn_lst.0.weight with 12 columns, the highway of 4 features from 5 being left out, found 16; pass "
-            "has_skip_term=True",
+            "rnn_lst.0.weight with 12 columns, the highway of 4 features from 5 being left out, found 16; "
+            "pass has_skip_term=True",
         ),
         (
             drawn(skip=False),
             {},
-            "rnn_lst.0.weight with 16 columns, the highway of 4 features from 5 being one slice, found 12; pass "
-            "has_skip_term=False",
+            "rnn_lst.0.weight with 16 columns, the highway of 4 features from 5 being one slice, found 12; "
+            "pass has_skip_term=False",
         ),
         (
             drawn(),
@@ -322,7 +326,7 @@ def without(*keys):
         (
             drawn() | {"rnn_lst.0.weight": torch.ones(5)},
             {},
-            r"rnn_lst.0.weight with two axes, found shape \(5,\)",
+            r"rnn_lst.0.weight of shape \(rows, columns\), found \(5,\)",
         ),
         (
             drawn(ranks=(3, 3)) | {"rnn_lst.1.weight": torch.ones(2, 12)},
@@ -347,7 +351,7 @@ def without(*keys):
     ],
 )
 def test_wrong_dictionaries(state, arguments, message):
-    with pytest.raises(ValueError, match=f"SRU.from_sru_package: expected .*{message}"):
+    with pytest.raises(Refused, match=f"^({BLAMED}): expected .*{message}"):
         SRU.from_sru_package(state, **arguments)
 
 
@@ -355,7 +359,7 @@ def test_a_transposed_matrix_is_named_as_it_is_stored():
     state = drawn()
     del state["rnn_lst.1.weight"]
     state["rnn_lst.1.transform_module.weight"] = torch.ones(12, 6)
-    with pytest.raises(ValueError, match=r"1.transform_module.weight of shape \(12, 4\), found \(12, 6\)"):
+    with pytest.raises(Refused, match=r"1.transform_module.weight of shape \(12, 4\), found \(12, 6\)"):
         SRU.from_sru_package(state)
 
 

@@ -1,9 +1,9 @@
-"""The attention inside SRU++: a projection, what it sees, and the keys and values it keeps between calls."""
+"""The self-attention inside SRU++: a projection, what it sees, and the keys and values it keeps."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from seqsru.cells.history import extend, latest
 from seqsru.ops import linear
 
 Sight = Literal["causal", "full"]
-Memory = tuple[Tensor, ...]
+Normalize = Literal["after", "before", "none"]
+# Of a causal attention: keys and values (B, M, 2·P) of the steps before, newest last, and how many of them
+# there are (B,). Of any other: nothing.
+Past = tuple[Tensor, ...]
 
 # Queries that are compared with their keys at once: a causal step sees a band of keys, so that long sequences
 # are worked through in blocks.
@@ -23,7 +26,7 @@ BLOCK = 128
 STEP = 16
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Equations (2) to (5) of `seqsru.cells.srupp.SRUppCell`.
 
     Parameters
@@ -34,8 +37,8 @@ class Attention(nn.Module):
         P, features of queries, keys and values.
     num_heads : int
         Heads; 0 is no attention at all, only the projection and its LayerNorm.
-    memory : int
-        Earlier steps that a step sees; 0 is full attention.
+    reach : int
+        M, earlier steps that a step sees; 0 is full attention.
     normalize : {"after", "before", "none"}
         Where the LayerNorm stands.
     dropout : float
@@ -43,11 +46,17 @@ class Attention(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, size: int, num_heads: int, memory: int, normalize: str, dropout: float
+        self,
+        input_size: int,
+        size: int,
+        num_heads: int,
+        reach: int,
+        normalize: Normalize,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.memory = memory if num_heads else 0
+        self.reach = reach if num_heads else 0
         self.normalize = normalize
         self.dropout = dropout
         self.project = nn.Parameter(torch.empty(size, input_size))
@@ -68,36 +77,39 @@ class Attention(nn.Module):
         if self.norm is not None:
             self.norm.reset_parameters()
 
-    def initial_memory(self, batch: int) -> Memory:
+    def initial_past(self, batch: int) -> Past:
         """Return room for the keys and values of earlier steps, and that there are none."""
-        if not self.memory:
+        if not self.reach:
             return ()
         return (
-            self.project.new_zeros(batch, self.memory, 2 * self.project.shape[0]),
+            self.project.new_zeros(batch, self.reach, 2 * self.project.shape[0]),
             self.project.new_zeros(batch, dtype=torch.int64),
         )
 
-    def forward(self, x: Tensor, memory: Memory, valid: Tensor | None) -> tuple[Tensor, Memory]:
-        """Return o (T, B, P) for x (T, B, I), which is finite at invalid steps, and the memory after it."""
+    def forward(self, x: Tensor, past: Past, valid: Tensor | None) -> tuple[Tensor, Past]:
+        """Return o (T, B, P) for x (T, B, I), which is finite at invalid steps, and the past after it."""
         z = linear(x, self.project)  # (T, B, P)
         q = z if self.norm is None or self.normalize == "after" else self.norm(z)
         if self.key_value is None or self.alpha is None:
-            return q if self.norm is None or self.normalize == "before" else self.norm(z), memory
+            return q if self.norm is None or self.normalize == "before" else self.norm(z), past
         key_value = linear(q, self.key_value)  # (T, B, 2·P)
-        if self.memory:
-            kept, count = memory
+        if self.reach:
+            kept, count = past
             extended = extend(kept, key_value)  # (M + T, B, 2·P)
             seen = self._causal(q, extended, count)
             steps = x.shape[0] if valid is None else valid.sum(0)
-            memory = latest(extended, kept, valid), (count + steps).clamp(max=self.memory)
+            past = latest(extended, kept, valid), (count + steps).clamp(max=self.reach)
         else:
             seen = self._full(q, key_value, valid)
         o = z + self.alpha * seen
-        return self.norm(o) if self.norm is not None and self.normalize == "after" else o, memory
+        return self.norm(o) if self.norm is not None and self.normalize == "after" else o, past
+
+    if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
+        __call__ = forward
 
     def _causal(self, q: Tensor, extended: Tensor, count: Tensor) -> Tensor:
         """Attend from q (T, B, P) to each step's own and the M before it in extended (M + T, B, 2·P)."""
-        T, M = q.shape[0], self.memory
+        T, M = q.shape[0], self.reach
         if torch.compiler.is_compiling():  # one node for any number of steps
             return self._band(q, extended, count, 0)
         outputs = []
@@ -113,8 +125,8 @@ class Attention(nn.Module):
         """Attend from n steps of q, the first of them step `start`, to the M + n of key_value."""
         row = torch.arange(q.shape[0], device=q.device).unsqueeze(1)  # (n, 1)
         column = torch.arange(key_value.shape[0], device=q.device)  # (M + n,)
-        band = (column >= row) & (column <= row + self.memory)  # (n, M + n)
-        filled = column + start >= (self.memory - count).unsqueeze(1)  # (B, M + n)
+        band = (column >= row) & (column <= row + self.reach)  # (n, M + n)
+        filled = column + start >= (self.reach - count).unsqueeze(1)  # (B, M + n)
         return self._attend(q, key_value, band & filled.unsqueeze(1))
 
     def _full(self, q: Tensor, key_value: Tensor, valid: Tensor | None) -> Tensor:
@@ -130,7 +142,8 @@ class Attention(nn.Module):
     def _attend(self, q: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
         """Return the values (T, B, P) that q (T, B, P) finds in key_value (S, B, 2·P)."""
         k, v = key_value.chunk(2, dim=-1)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3) for t in (q, k, v))
+        by_head = self.num_heads, q.shape[-1] // self.num_heads
+        q, k, v = (t.view(*t.shape[:2], *by_head).permute(1, 2, 0, 3) for t in (q, k, v))
         found = functional.scaled_dot_product_attention(
             q,
             k,

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from seqsru.cells import stack_from_srupp, stack_from_torch, stack_from_torchqrnn
+from seqsru.errors import Refused
 
 
 @pytest.mark.parametrize("make", [nn.LSTM, nn.GRU])
@@ -100,7 +101,7 @@ def srupp():
 @pytest.mark.parametrize(
     "read, state, options, message",
     [
-        (stack_from_torch, {}, {}, "weight_ih_l0, found nothing"),
+        (stack_from_torch, {}, {}, "state_dict: expected weight_ih_l0, found nothing"),
         (stack_from_torch, {"rnn.weight_ih_l0": torch.zeros(1)}, {}, "without a larger one's prefix"),
         (stack_from_torch, without(lstm(), "weight_hh_l1"), {}, "weight_hh_l1, found 'weight_ih_l0'"),
         (stack_from_torch, without(lstm(), "bias_ih_l0"), {}, "bias_ih_l0, found"),
@@ -127,7 +128,7 @@ def srupp():
             stack_from_torch,
             lstm() | {"bias_hh_l0": torch.zeros(24, 1)},
             {},
-            "bias_hh_l0 with 1 axes, found shape",
+            r"bias_hh_l0 of shape \(24,\), found \(24, 1\)",
         ),
         (stack_from_torchqrnn, {}, {}, "layers.0.linear.weight, found nothing"),
         (stack_from_torchqrnn, without(qrnn(), "layers.1.linear.bias"), {}, "layers.1.linear.bias, found"),
@@ -143,8 +144,18 @@ def srupp():
             {},
             "found also 'layers.0.zoneout'",
         ),
-        (stack_from_torchqrnn, qrnn(), {"window": 2}, "window 1 or 2 that divides the 5 columns .* found 2"),
-        (stack_from_torchqrnn, {"layers.0.linear.weight": torch.zeros(8, 5)}, {}, "pass output_gate=False"),
+        (
+            stack_from_torchqrnn,
+            qrnn(),
+            {"window": 2},
+            "window: expected 1 or 2 that divides the 5 columns .* found 2",
+        ),
+        (
+            stack_from_torchqrnn,
+            {"layers.0.linear.weight": torch.zeros(8, 5)},
+            {},
+            "output_gate: expected .* 3 rows a feature, found 8 rows; pass output_gate=False",
+        ),
         (
             stack_from_torchqrnn,
             qrnn() | {"layers.1.linear.weight": torch.zeros(18, 7)},
@@ -176,17 +187,22 @@ def srupp():
             {"num_heads": 1},
             r"rnn_lst.1.bias of shape \(12,\), found \(10,\)",
         ),
-        (stack_from_srupp, srupp(), {"num_heads": 3}, "multiple of num_heads 3, found 4"),
+        (
+            stack_from_srupp,
+            srupp(),
+            {"num_heads": 3},
+            "projection_size: expected a multiple of num_heads 3, found 4",
+        ),
         (
             stack_from_srupp,
             srupp(),
             {"num_heads": 1, "normalize_after": True},
-            "rnn_lst.0.layer_norm.weight with normalize_after, found none",
+            "normalize_after: expected rnn_lst.0.layer_norm.weight with normalize_after, found none",
         ),
     ],
 )
 def test_a_wrong_dictionary_names_the_key(read, state, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         read(state, **options)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from seqsru.cells.cell import State, zero_invalid
+from seqsru.cells.cell import State
+from seqsru.cells.masks import zero_invalid
+
+Sequence = TypeVar("Sequence", Tensor, PackedSequence)
 
 
 def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
@@ -80,7 +83,7 @@ def zeros(rnn: nn.RNNBase, batch: int) -> Tensor:
     return next(rnn.parameters()).new_zeros(batch, rnn.hidden_size)
 
 
-def _call(rnn: nn.RNNBase, x: Tensor | PackedSequence, state: State, steady: bool):
+def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool) -> tuple[Sequence, State]:
     """Call the layer with a state of tensors (B, H), and return its state as one."""
     hidden = tuple(tensor.unsqueeze(0) for tensor in state)
     with _torch_only() if steady else nullcontext():

@@ -1,18 +1,27 @@
-"""Reading the weights of the `sru` package, every release but SRU++."""
+"""Reading the weights of the `sru` package, every release but SRU++; and what its SRU++ shares with it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqsru.cells.state_dicts import (
+    check_nothing_left,
+    check_shape,
+    missing,
+    refused,
+)
+from seqsru.errors import Refused
+
+INPUT_KEY = "input_to_hidden.weight"
 _LAYER_KEY = re.compile(r"rnn_lst\.(\d+)\.(.+)")
 _NORM_KEY = re.compile(r"ln_lst\.(\d+)\.([ab])")
 _SRUPP_KEY = re.compile(r"rnn_lst\.\d+\.(custom_m\..+|transform_module\.(linear\d|alpha|layer_norm).*)")
-_INPUT_KEY = "input_to_hidden.weight"
 _FIELDS = (
     "weight",
     "weight_proj",
@@ -36,14 +45,14 @@ _TOGETHER = (
 )
 
 
-def read_sru_package(
+def read_sru(
     state_dict: Mapping[str, Tensor],
     *,
     bidirectional: bool,
     use_tanh: bool | None,
     normalize_after: bool,
     has_skip_term: bool,
-) -> tuple[dict, dict[str, Tensor]]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Translate a state dictionary of the `sru` package; `seqsru.SRU.from_sru_package` has the parameters.
 
     The package unpacks ``weight`` as (I, directions, D, k) and ``bias`` and ``weight_c`` as (2, directions,
@@ -61,23 +70,20 @@ def read_sru_package(
 
     Raises
     ------
-    ValueError
+    Refused
         A key that is unknown or missing, a tensor of another shape, an argument that contradicts them.
     """
     layers, names = _sort(state_dict)
-    out, dirs = layers[0]["bias"].numel() // 2, 2 if bidirectional else 1
-    if out % dirs:
-        raise _error(f"an even number of outputs for two directions, found {out}", "pass bidirectional=False")
-    first = state_dict.get(_INPUT_KEY)
-    if first is not None and (first.dim() != 2 or first.shape[0] != out):
-        raise _error(f"{_INPUT_KEY} of shape ({out}, I), found {tuple(first.shape)}", "check the file")
+    out = layers[0]["bias"].numel() // 2
+    dirs = directions(out, bidirectional)
+    first = state_dict.get(INPUT_KEY)
+    if first is not None:
+        check_shape(INPUT_KEY, first.shape, (out, "I"))
     for index, (layer, name) in enumerate(zip(layers, names)):
         size = None if index == 0 and first is None else out
         _check(layer, name, size, out, normalize_after, has_skip_term)
     if normalize_after and not layers[0].keys() & {"layer_norm.weight", "a"}:
-        raise _error(
-            "rnn_lst.0.layer_norm.weight with normalize_after, found none", "pass normalize_after=False"
-        )
+        raise without_norm()
 
     ranks = {layer["weight_proj"].shape[1] if "weight_proj" in layer else 0 for layer in layers}
     if len(ranks) > 1:
@@ -116,8 +122,9 @@ def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], li
     for key, tensor in state_dict.items():
         layer_key, norm_key = _LAYER_KEY.fullmatch(key), _NORM_KEY.fullmatch(key)
         if _SRUPP_KEY.fullmatch(key):
-            raise _error(
-                f"a checkpoint of SRU layers, found {key!r}, which SRU++ and custom products have",
+            raise refused(
+                "a checkpoint of SRU layers",
+                f"{key!r}, which SRU++ and custom products have",
                 "read one without them",
             )
         if layer_key and (layer_key[2] in _FIELDS or layer_key[2] in _TRANSPOSED):
@@ -126,31 +133,21 @@ def _sort(state_dict: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], li
         elif norm_key:
             index, field = int(norm_key[1]), norm_key[2]
         else:
-            unknown += [key] if key != _INPUT_KEY else []
+            unknown += [key] if key != INPUT_KEY else []
             continue
         if field in layers.setdefault(index, {}):
-            raise _error(f"one of {key} and {names[index][field]}, found both", "keep the one that was used")
+            raise refused(f"one of {key} and {names[index][field]}", "both", "keep the one that was used")
         layers[index][field] = tensor
         names.setdefault(index, {})[field] = key
     if not layers:
-        raise _error(
-            f"keys that start with 'rnn_lst.0.', found {_some(state_dict)}",
-            "pass the state dictionary of the SRU module itself, without the prefix of a larger one",
-        )
-    if unknown:
-        raise _error(
-            f"the keys of an SRU module, found also {_some(unknown)}",
-            "remove them, and the prefix of a larger module from the others",
-        )
+        raise missing("keys that start with 'rnn_lst.0.'", state_dict)
+    check_nothing_left(unknown)
     fields = {field for layer in layers.values() for field in layer}
     needed = {field for group in _TOGETHER if fields & set(group) for field in group} | {"weight", "bias"}
     for index in range(max(layers) + 1):
         for field in sorted(needed - layers.get(index, {}).keys()):
             key = f"ln_lst.{index}.{field}" if field in ("a", "b") else f"rnn_lst.{index}.{field}"
-            raise _error(
-                f"{key}, found only {_some(names.get(index, {}).values())} of layer {index}",
-                "pass the whole state dictionary",
-            )
+            raise missing(key, names.get(index, {}).values(), f"of layer {index}")
     return [layers[index] for index in range(len(layers))], [names[index] for index in range(len(layers))]
 
 
@@ -168,18 +165,17 @@ def _check(
     """
     matrix = "weight_proj" if "weight_proj" in layer else "weight"
     for field in {"weight", matrix}:
-        if layer[field].dim() != 2:
-            raise _error(
-                f"{names[field]} with two axes, found shape {tuple(layer[field].shape)}", "check the file"
-            )
+        check_shape(names[field], layer[field].shape, ("rows", "columns"))
     size = _input_size(layer) if size is None else size
     rows = layer["weight_proj"].shape[1] if "weight_proj" in layer else size
     columns, found = out * (4 if has_skip_term and size != out else 3), tuple(layer["weight"].shape)
     if size != out and found == (rows, out * (3 if has_skip_term else 4)):
-        raise _error(
+        raise Refused(
             f"{names['weight']} with {columns} columns, the highway of {out} features from {size} "
-            f"being {'one slice' if has_skip_term else 'left out'}, found {found[1]}",
+            f"being {'one slice' if has_skip_term else 'left out'}",
+            str(found[1]),
             f"pass has_skip_term={not has_skip_term} if it was trained so",
+            "has_skip_term",
         )
     norm = (out if normalize_after else size,)
     shapes: dict[str, tuple[int, ...]] = {
@@ -195,16 +191,12 @@ def _check(
         "b": (out,),
     }
     for field, shape in shapes.items():
-        if field in layer and tuple(layer[field].shape) != shape:
-            transposed = "transform_module" in names[field]
-            raise _error(
-                f"{names[field]} of shape {shape[::-1] if transposed else shape}, found "
-                f"{tuple(layer[field].shape[::-1] if transposed else layer[field].shape)}",
-                "check the file, and that the arguments are those it was trained with",
-            )
+        if field in layer:
+            stored = slice(None, None, -1 if "transform_module" in names[field] else 1)  # transposed in 3.0
+            check_shape(names[field], layer[field].shape[stored], shape[stored])
     if "a" in layer and out == 1:
-        raise _error(
-            f"more than one output where {names['a']} is given, found 1", "leave it out, it did nothing"
+        raise refused(
+            f"more than one output where {names['a']} is given", "1", "leave it out, it did nothing"
         )
     if "gain" in layer:
         layer["weight"] = layer["weight"] * (layer.pop("gain") / layer["weight"].norm(2, 0))
@@ -219,17 +211,13 @@ def _translate(
 ) -> dict[str, Tensor]:
     """Return one layer's tensors under the names and in the layout of `seqsru.SRU`."""
     out = layer["bias"].numel() // 2
-    weight = layer["weight"].unflatten(1, (dirs, out // dirs, -1))  # (·, dirs, D, k)
     norm = (layer["layer_norm.weight"], layer["layer_norm.bias"]) if "layer_norm.weight" in layer else None
     scale = float(layer["scale_x"]) if "scale_x" in layer else 1.0
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for d in range(dirs):
         key = f"stack.layers.{index}.{d}"
-        tensors[f"{key}.weight"] = weight[:, d].permute(2, 1, 0).flatten(0, 1)  # (k·D, ·)
-        tensors[f"{key}.bias"] = layer["bias"].view(2, dirs, -1)[:, d]  # (2, D)
-        tensors[f"{key}._extra_state"] = torch.tensor([scale], dtype=torch.float64)
-        if version == 2:
-            tensors[f"{key}.v"] = layer["weight_c"].view(2, dirs, -1)[:, d]  # (2, D)
+        v = layer["weight_c"] if version == 2 else None
+        tensors |= of_direction(d, dirs, key, layer["weight"].t(), layer["bias"], v, scale)
         if "weight_proj" in layer:
             tensors[f"{key}.projection"] = layer["weight_proj"].t()  # (P, I)
         if norm is not None and not normalize_after:
@@ -245,11 +233,42 @@ def _input_size(layer: dict[str, Tensor]) -> int:
     return layer["weight_proj" if "weight_proj" in layer else "weight"].shape[0]
 
 
-def _some(keys: Iterable[str]) -> str:
-    listed = [repr(key) for key in keys]
-    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
-    return ", ".join(listed[:4]) + more if listed else "nothing"
+def directions(outputs: int, bidirectional: bool) -> int:
+    """Return the number of directions, which share the outputs of a layer."""
+    if bidirectional and outputs % 2:
+        raise Refused(
+            "an even number of outputs for two directions",
+            str(outputs),
+            "pass bidirectional=False",
+            "bidirectional",
+        )
+    return 2 if bidirectional else 1
 
 
-def _error(expected: str, do: str) -> ValueError:
-    return ValueError(f"SRU.from_sru_package: expected {expected}; {do}.")
+def without_norm() -> Refused:
+    """Return the refusal of a LayerNorm after the layers that the dictionary does not have."""
+    return Refused(
+        "rnn_lst.0.layer_norm.weight with normalize_after",
+        "none",
+        "pass normalize_after=False",
+        "normalize_after",
+    )
+
+
+def of_direction(
+    d: int, dirs: int, key: str, weight: Tensor, bias: Tensor, v: Tensor | None, scale: Tensor | float
+) -> dict[str, Tensor]:
+    """Return the tensors of one direction's recurrence under our names.
+
+    The package has those of both directions in one: ``weight`` (directions·D·k, ·), ``bias`` and ``v``
+    (2·directions·D,), rows and elements in this order.
+    """
+    D = bias.numel() // (2 * dirs)
+    tensors = {
+        "weight": weight.reshape(dirs, D, -1, weight.shape[1])[d].transpose(0, 1).flatten(0, 1),  # (k·D, ·)
+        "bias": bias.view(2, dirs, D)[:, d],  # (2, D)
+        "_extra_state": torch.tensor([float(scale)], dtype=torch.float64),
+    }
+    if v is not None:
+        tensors["v"] = v.view(2, dirs, D)[:, d]  # (2, D)
+    return {f"{key}.{name}": tensor for name, tensor in tensors.items()}

@@ -1,0 +1,175 @@
+"""What the SRU and the SRU++ share: all but their product, the recurrence and its highway above all."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from seqsru.cells.cell import Backend, Cell, wide
+from seqsru.cells.masks import drop_features, dropout_mask
+from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.ops import sru_scan
+
+Highway = Literal["auto", "identity", "project", "none"]
+Activation = Literal["identity", "tanh", "relu"]
+
+
+class HighwayCell(Cell):
+    """A cell with equations (1) and (3) to (6) of `seqsru.cells.sru.SRUCell` around a product of its own.
+
+    Variables
+    ---------
+    ``layer_norm.weight``, ``layer_norm.bias`` (I,); and what `add_weights` adds: ``weight`` (k·D, P), which
+    the cell itself draws, ``v`` (2, D), too, ``bias`` (2, D): 0 and highway_bias. ``_extra_state`` (1,):
+    alpha, √(1 + 2·exp(highway_bias)) with rescale and a highway, else 1. It is saved because imported weights
+    bring their own.
+
+    Parameters
+    ----------
+    input_size, hidden_size, highway, slice, slices, highway_bias, rescale, dropout, input_dropout
+        As in `SRUCell`.
+    layer_norm, backend
+        As in `SRUCell`.
+
+    Attributes
+    ----------
+    highway : {"identity", "project", "none"}
+        What auto has become.
+    k : int
+        Slices of the product.
+    scale : float
+        alpha.
+    """
+
+    weight: nn.Parameter
+    v: nn.Parameter | None
+    bias: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        highway: Highway,
+        slice: int,
+        slices: int,
+        highway_bias: float,
+        rescale: bool,
+        dropout: float,
+        input_dropout: float,
+        layer_norm: bool,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size, slices=slices)
+        check_probability(dropout=dropout, input_dropout=input_dropout)
+        check_known(get_args(Highway), highway=highway)
+        check_known(get_args(Backend), backend=backend)
+        if not 0 <= slice < slices:
+            raise Refused(f"from 0 to {slices - 1}", str(slice), "slices counts them all", "slice")
+        fits = input_size == slices * hidden_size
+        if highway == "auto":
+            highway = "identity" if fits else "project"
+        if highway == "identity" and not fits:
+            raise Refused(
+                f"input_size = slices * hidden_size = {slices * hidden_size} for an identity highway",
+                str(input_size),
+                "use highway 'project' or 'auto'",
+                "highway",
+            )
+        if rescale and highway == "none":
+            raise Refused("a highway to scale", "highway 'none'", "set rescale to false", "rescale")
+        self.input_size = input_size
+        self.output_size = self.hidden_size = hidden_size
+        self.highway = highway
+        self.slice, self.slices = slice, slices
+        self.highway_bias = highway_bias
+        self.rescale = rescale
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.backend = backend
+        self.scale = 1.0
+        self.k = 4 if highway == "project" else 3
+        self.layer_norm = nn.LayerNorm(input_size) if layer_norm else None
+
+    def add_weights(self, columns: int, *, with_v: bool = True) -> None:
+        """Add the parameters of the recurrence, after those that the cell has already."""
+        self.weight = nn.Parameter(torch.empty(self.k * self.hidden_size, columns))
+        self.v = nn.Parameter(torch.empty(2, self.hidden_size)) if with_v else None
+        self.bias = nn.Parameter(torch.empty(2, self.hidden_size))
+
+    @torch.no_grad()
+    def reset_highway(self) -> None:
+        """Set alpha, the biases and the LayerNorm to what *Variables* says."""
+        self.scale = math.sqrt(1.0 + 2.0 * math.exp(self.highway_bias)) if self.rescale else 1.0
+        self.bias[0].zero_()
+        self.bias[1].fill_(self.highway_bias)
+        if self.layer_norm is not None:
+            self.layer_norm.reset_parameters()
+
+    def initial_c(self, batch: int) -> Tensor:
+        """Return zeros of shape (batch, D), in float64 if the parameters are, else in float32."""
+        return wide(self.bias.new_zeros(batch, self.hidden_size))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return what the product sees of x (T, B, I), equation (1)."""
+        return drop_features(
+            x if self.layer_norm is None else self.layer_norm(x), self.input_dropout, self.training
+        )
+
+    def recur(
+        self,
+        x: Tensor,
+        product: Tensor,
+        c: Tensor,
+        valid: Tensor | None,
+        activation: Activation = "identity",
+    ) -> tuple[Tensor, Tensor]:
+        """Run equations (3) to (6).
+
+        Parameters
+        ----------
+        x : Tensor of shape (T, B, I)
+            Inputs, 0 where they are invalid.
+        product : Tensor of shape (T, B, k·D)
+            Its slices are u0, u1, u2 and, with a projected highway, u3.
+        c : Tensor of shape (B, D)
+            State before the first step.
+        valid : bool Tensor of shape (T, B) or None
+            True on real tokens.
+        activation : {"identity", "tanh", "relu"}
+            g.
+
+        Returns
+        -------
+        h : Tensor of shape (T, B, D)
+        c : Tensor of shape (B, D)
+        """
+        u = product.view(*product.shape[:-1], self.k, self.hidden_size)  # (T, B, k, D)
+        carried, mask = None, None
+        if self.highway == "identity":
+            first = self.slice * self.hidden_size
+            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
+        if self.training and self.dropout:
+            mask = dropout_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
+        return sru_scan(
+            u,
+            carried,
+            c,
+            None if self.v is None else wide(self.v),
+            wide(self.bias),
+            mask=mask,
+            valid=valid,
+            activation=activation,
+            scale=1.0 if carried is None else self.scale,
+            backend=self.backend,
+        )
+
+    def get_extra_state(self) -> Tensor:
+        """Return alpha as a tensor of shape (1,), for the state dictionary."""
+        return torch.tensor([self.scale], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take alpha from a state dictionary."""
+        self.scale = float(state)
