@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from seqsru.ops import Backend as Backend  # cells import it from here
+
 State = tuple[Tensor, ...]
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class Cell(nn.Module, ABC):

@@ -17,10 +17,9 @@ from seqsru.cells.cell import (
     wide,
     zero_invalid,
 )
-from seqsru.ops import linear, sru_scan
+from seqsru.ops import Activation, linear, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
-Activation = Literal["identity", "tanh", "relu"]
 
 
 class SRUCell(Cell):
