@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit status."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("out", type=Path, help="folder for the results")

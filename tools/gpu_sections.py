@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from seqsru.cells import Stack
 from seqsru.models.language_model import LanguageModel
 from seqsru.ops.backends import backend_module
+from seqsru.ops.calls import IDENTITY
 from seqsru.ops.reference import accumulation_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,24 +135,24 @@ def kernel_calls(
     torch.manual_seed(0)
     u, x, gh = (torch.randn(shape, device=device).to(dtype) for shape in ((T, B, 3, D), (T, B, D), (T, B, D)))
     c0, v, b = (torch.randn(shape, device=device, dtype=wide) for shape in ((B, D), (2, D), (2, D)))
-    _, _, c = module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True)
+    _, _, c = module.sru_forward(u, x, c0, v, b, None, None, IDENTITY, 1.0, True)
     a = torch.rand(T, B, D, device=device).to(dtype)
     _, _, linear_c = module.linear_forward(a, x, c0, None, True)
     e, w, n, state = u.element_size(), c0.element_size(), T * B * D, B * D * c0.element_size()
     return [
         (
             "sru forward",
-            lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False),
+            lambda: module.sru_forward(u, x, c0, v, b, None, None, IDENTITY, 1.0, False),
             n * 5 * e + 2 * state,
         ),
         (
             "sru forward, c kept",
-            lambda: module.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True),
+            lambda: module.sru_forward(u, x, c0, v, b, None, None, IDENTITY, 1.0, True),
             n * (5 * e + w) + 2 * state,
         ),
         (
             "sru backward",
-            lambda: module.sru_backward(gh, c0, u, x, c0, v, b, None, None, c, 0, 1.0),
+            lambda: module.sru_backward(gh, c0, u, x, c0, v, b, None, None, c, IDENTITY, 1.0),
             n * (9 * e + w) + 7 * state,
         ),
         ("linear forward", lambda: module.linear_forward(a, x, c0, None, False), n * 3 * e + 2 * state),
@@ -200,16 +201,16 @@ def version_1_calls(device: torch.device, T: int, D: int) -> list[tuple[str, Cal
     torch.manual_seed(0)
     u, x, gh = (torch.randn(shape, device=device) for shape in ((T, 1, 3, D), (T, 1, D), (T, 1, D)))
     c0, b = torch.randn(1, D, device=device), torch.randn(2, D, device=device)
-    _, _, c = module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
+    _, _, c = module.sru_forward(u, x, c0, None, b, None, None, IDENTITY, 1.0, True)
     return [
         (
             "sru v1 forward",
-            lambda: module.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, False),
+            lambda: module.sru_forward(u, x, c0, None, b, None, None, IDENTITY, 1.0, False),
             20 * T * D,
         ),
         (
             "sru v1 backward",
-            lambda: module.sru_backward(gh, c0, u, x, c0, None, b, None, None, c, 0, 1.0),
+            lambda: module.sru_backward(gh, c0, u, x, c0, None, b, None, None, c, IDENTITY, 1.0),
             40 * T * D,
         ),
     ]
@@ -306,14 +307,7 @@ def decoding(device: torch.device, tiny: bool) -> Rows:
             torch.manual_seed(0)
             model = LanguageModel(vocabulary, Stack(cell, width, width, depth), width).to(device).eval()
             tokens = torch.randint(vocabulary, (count,), device=device)
-            state = model.initial_state(count)
-
-            def step() -> Tensor:
-                log_probs, _, after = model.step(tokens, (), state)
-                for old, new in zip(state, after):
-                    old.copy_(new)
-                return log_probs
-
+            step = step_in_place(model, tokens, model.initial_state(count))
             row: dict[str, object] = {"model": f"{cell} {depth} x {width}", "rows": count}
             row |= microseconds("eager", step, device, steps)
             if device.type == "cuda":
@@ -323,6 +317,18 @@ def decoding(device: torch.device, tiny: bool) -> Rows:
                     row["graph"] = str(error)[:200]
             rows.append(row)
     return rows
+
+
+def step_in_place(model: LanguageModel, tokens: Tensor, state: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """Return one decoding step as a call that keeps its state where it is, as a captured graph must."""
+
+    def step() -> Tensor:
+        log_probs, _, after = model.step(tokens, (), state)
+        for old, new in zip(state, after):
+            old.copy_(new)
+        return log_probs
+
+    return step
 
 
 def microseconds(

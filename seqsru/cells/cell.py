@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 class Cell(nn.Module, ABC):

@@ -6,13 +6,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, wide
+from seqsru.cells.cell import Cell, wide
 from seqsru.cells.masks import drop_features, dropout_mask
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
-from seqsru.ops import sru_scan
+from seqsru.ops import Activation, Backend, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
-Activation = Literal["identity", "tanh", "relu"]
 
 
 class HighwayCell(Cell):

@@ -6,10 +6,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, gates, wide
+from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan
 
 
 class MinGRUCell(Cell):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqsru.cells.cell import Backend, Cell, State, gates, wide
+from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.cells.mingru import positive
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan
 
 
 class MinLSTMCell(Cell):

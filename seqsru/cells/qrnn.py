@@ -6,11 +6,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State, gates, wide
+from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.history import extend, latest, windows
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known, check_probability
-from seqsru.ops import linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan
 
 Pooling = Literal["f", "fo", "ifo"]
 

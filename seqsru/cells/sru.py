@@ -6,11 +6,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State
-from seqsru.cells.highway import Activation, Highway, HighwayCell
+from seqsru.cells.cell import Cell, State
+from seqsru.cells.highway import Highway, HighwayCell
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import linear
+from seqsru.ops import Activation, Backend, linear
 
 Version = Literal[1, 2]
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from seqsru.cells.cell import Backend
 from seqsru.cells.from_sru import read_sru
-from seqsru.cells.highway import Activation, Highway
+from seqsru.cells.highway import Highway
 from seqsru.cells.sru import SRUCell, Version
 from seqsru.cells.stack import Stack, check_valid
 from seqsru.cells.state_dicts import filled
 from seqsru.errors import Refused
+from seqsru.ops import Activation, Backend
 
 _CELL: Any = SRUCell.__init__.__kwdefaults__  # defaults stand once, where the options are used
 _STACK: Any = Stack.__init__.__kwdefaults__

@@ -6,12 +6,12 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Backend, Cell, State
+from seqsru.cells.cell import Cell, State
 from seqsru.cells.highway import HighwayCell
 from seqsru.cells.masks import zero_invalid
 from seqsru.cells.self_attention import Normalize, SelfAttention, Sight
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
-from seqsru.ops import linear
+from seqsru.ops import Backend, linear
 
 
 class SRUppCell(HighwayCell):

@@ -1,8 +1,18 @@
 """Tensors in, tensors out: the scans, their backends, matrix products. Importing this imports no numba."""
 
-from seqsru.ops.backends import backend_status
+from seqsru.ops.backends import Backend, backend_status
+from seqsru.ops.calls import Activation
 from seqsru.ops.loops import mgu_loop, pru_loop
 from seqsru.ops.products import linear
 from seqsru.ops.scan import linear_scan, sru_scan
 
-__all__ = ["backend_status", "linear", "linear_scan", "mgu_loop", "pru_loop", "sru_scan"]
+__all__ = [
+    "Activation",
+    "Backend",
+    "backend_status",
+    "linear",
+    "linear_scan",
+    "mgu_loop",
+    "pru_loop",
+    "sru_scan",
+]

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from seqsru.errors import NotInstalled, Refused
+from seqsru.ops.calls import IDENTITY
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
@@ -74,7 +75,7 @@ def _status(name: str, device: torch.device) -> str:
             )
         u = torch.zeros(1, 1, 3, 1, device=device)
         c0, b = torch.ones(1, 1, device=device), torch.zeros(2, 1, device=device)
-        h, _, _ = module.sru_forward(u, None, c0, None, b, None, None, 0, 1.0, False)
+        h, _, _ = module.sru_forward(u, None, c0, None, b, None, None, IDENTITY, 1.0, False)
         return "ok" if h.item() == 0.25 else f"no: a scan whose result is 0.25 gave {h.item()}; report this"
     except Exception as error:  # whatever keeps a backend from working is what the caller asked to hear
         return f"no: {error}"

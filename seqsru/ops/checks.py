@@ -13,7 +13,8 @@ from torch import Tensor
 
 from seqsru.errors import Refused, unknown
 from seqsru.ops.backends import BACKENDS
-from seqsru.ops.reference import ACTIVATIONS, accumulation_dtype
+from seqsru.ops.calls import ACTIVATIONS
+from seqsru.ops.reference import accumulation_dtype
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Named = Iterable[tuple[str, "Tensor | None"]]

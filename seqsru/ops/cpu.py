@@ -7,15 +7,27 @@ on `torch.get_num_threads()` threads, with the same bits.
 
 from __future__ import annotations
 
-import struct
-from array import array
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqsru.errors import Refused
 from seqsru.ops import cpu_kernels, cpu_softmax
+from seqsru.ops.calls import (
+    Call,
+    ColumnSums,
+    LinearBackward,
+    LinearForward,
+    Scan,
+    SoftmaxCrossEntropy,
+    SruBackward,
+    SruForward,
+    packed,
+    parts,
+    steps,
+)
 from seqsru.ops.cpu_build import kernel, most_threads, run_parallel
 from seqsru.ops.cpu_math import TILE
 from seqsru.ops.reference import accumulation_dtype
@@ -45,28 +57,8 @@ def sru_forward(
     T, B, k, D = u.shape
     h, c_last = u.new_empty(T, B, D), torch.empty_like(c0)
     c = c0.new_empty((T, B, D) if keep else 0)
-    _scan(
-        cpu_kernels.sru_forward,
-        (T, B, D),
-        u,
-        c0,
-        [
-            T,
-            B,
-            k,
-            D,
-            *_strided(x),
-            _address(v),
-            b.data_ptr(),
-            _address(mask),
-            _address(valid),
-            activation,
-            _bits(scale),
-            h.data_ptr(),
-            c_last.data_ptr(),
-            c.data_ptr(),
-        ],
-    )
+    call = SruForward(u, c0, x, v, b, mask, valid, h, c_last, c, T, B, k, D, *steps(x), activation, scale)
+    _scan(cpu_kernels.sru_forward, u, call)
     return h, c_last, c
 
 
@@ -91,36 +83,15 @@ def sru_backward(
         )
         return gu.half(), None if gx is None else gx.half(), gc0, gv, gb
     T, B, k, D = u.shape
-    gu, gc0 = torch.empty_like(u), torch.empty_like(c0)
-    gx = None if x is None else u.new_empty(T, B, D)
-    sums = c0.new_empty(2, 2, B, D)
-    _scan(
-        cpu_kernels.sru_backward,
-        (T, B, D),
-        u,
-        c0,
-        [
-            T,
-            B,
-            k,
-            D,
-            *_strided(x),
-            _address(v),
-            b.data_ptr(),
-            _address(mask),
-            _address(valid),
-            activation,
-            _bits(scale),
-            c.data_ptr(),
-            gh.data_ptr(),
-            gc_last.data_ptr(),
-            gu.data_ptr(),
-            _address(gx),
-            gc0.data_ptr(),
-            sums.data_ptr(),
-        ],
+    gu, gc0, gb = torch.empty_like(u), torch.empty_like(c0), c0.new_empty(2, B, D)
+    gx = None if x is None else torch.empty_like(gh)
+    gv = None if v is None else torch.empty_like(gb)
+    sizes = T, B, k, D, *steps(x)
+    call = SruBackward(
+        u, c0, x, v, b, mask, valid, c, gh, gc_last, gu, gx, gc0, gv, gb, *sizes, activation, scale
     )
-    return gu, gx, gc0, None if v is None else sums[0].sum(1), sums[1].sum(1)
+    _scan(cpu_kernels.sru_backward, u, call)
+    return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
 
 
 def linear_forward(
@@ -137,13 +108,7 @@ def linear_forward(
     out, c_last = torch.empty_like(a), torch.empty_like(c0)
     c = c0.new_empty(a.shape if keep else 0)
     T, B, D = a.shape
-    _scan(
-        cpu_kernels.linear_forward,
-        (T, B, D),
-        a,
-        c0,
-        [T, B, D, b.data_ptr(), _address(valid), out.data_ptr(), c_last.data_ptr(), c.data_ptr()],
-    )
+    _scan(cpu_kernels.linear_forward, a, LinearForward(a, c0, b, valid, out, c_last, c, T, B, D))
     return out, c_last, c
 
 
@@ -161,24 +126,8 @@ def linear_backward(
         return ga.half(), gb.half(), gc0
     ga, gb, gc0 = torch.empty_like(a), torch.empty_like(a), torch.empty_like(c0)
     T, B, D = a.shape
-    _scan(
-        cpu_kernels.linear_backward,
-        (T, B, D),
-        a,
-        c0,
-        [
-            T,
-            B,
-            D,
-            _address(valid),
-            c.data_ptr(),
-            gout.data_ptr(),
-            gc_last.data_ptr(),
-            ga.data_ptr(),
-            gb.data_ptr(),
-            gc0.data_ptr(),
-        ],
-    )
+    call = LinearBackward(a, c0, valid, c, gout, gc_last, ga, gb, gc0, None, T, B, D)
+    _scan(cpu_kernels.linear_backward, a, call)
     return ga, gb, gc0
 
 
@@ -202,14 +151,8 @@ def softmax_cross_entropy(
         )
     sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_empty(rows, dtype=sums)
-    _run(
-        cpu_softmax.softmax_cross_entropy,
-        rows,
-        rows * vocabulary,
-        logits,
-        nll,
-        [vocabulary, _address(bias), targets.data_ptr(), spread.data_ptr(), _bits(smoothing), gradient],
-    )
+    call = SoftmaxCrossEntropy(logits, nll, bias, targets, spread, vocabulary, gradient, smoothing)
+    _run(cpu_softmax.softmax_cross_entropy, rows, rows * vocabulary, logits, call)
     return nll, spread
 
 
@@ -217,52 +160,28 @@ def column_sums(table: Tensor) -> Tensor:
     """Return the sum of each column, in float64 with float64 and in float32 otherwise."""
     rows, columns = table.shape
     sums = table.new_empty(columns, dtype=accumulation_dtype(table.dtype))
-    _run(cpu_softmax.column_sums, -(-columns // TILE), table.numel(), table, sums, [rows, columns])
+    call = ColumnSums(table, sums, rows, columns)
+    _run(cpu_softmax.column_sums, -(-columns // TILE), table.numel(), table, call)
     return sums
 
 
-def _scan(
-    function: Callable,
-    shape: tuple[int, int, int],
-    first: Tensor,
-    c0: Tensor,
-    numbers: list[int],
-) -> None:
+def _scan(function: Callable[..., Any], first: Tensor, call: Scan) -> None:
     """Run the kernel of a scan over all its tasks."""
-    T, B, D = shape
-    _run(function, B * -(-D // TILE), T * B * D, first, c0, numbers)
+    _run(function, call.B * -(-call.D // TILE), call.T * call.B * call.D, first, call)
 
 
-def _run(
-    function: Callable,
-    tasks: int,
-    elements: int,
-    first: Tensor,
-    second: Tensor,
-    numbers: list[int],
-) -> None:
-    """Run a kernel over all its tasks, with the arguments `numbers` and two tensors."""
-    arguments = array("q", numbers)
+def _run(function: Callable[..., Any], tasks: int, elements: int, first: Tensor, call: Call) -> None:
+    """Run a kernel over all its tasks; the first tensor of its call has the dtype that it is compiled for."""
+    tensors, numbers = parts(call)
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    arguments = packed(type(call), addresses, numbers)
     place, _ = arguments.buffer_info()
-    call, address = kernel(function, NAMES[first.dtype])
+    run, code = kernel(function, NAMES[first.dtype])
     threads = 1 if elements < SMALL else min(torch.get_num_threads(), most_threads(), tasks)
     if threads == 1:
-        call(0, tasks, place, first.data_ptr(), second.data_ptr())
+        run(0, tasks, place, *addresses[:2])
     else:
-        run_parallel(address, tasks, threads, place, first.data_ptr(), second.data_ptr())
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _strided(x: Tensor | None) -> tuple[int, int, int]:
-    return (0, 0, 0) if x is None else (x.data_ptr(), x.stride(0), x.stride(1))
-
-
-def _bits(scale: float) -> int:
-    """Return the bits of a float64 as an integer."""
-    return struct.unpack("q", struct.pack("d", scale))[0]
+        run_parallel(code, tasks, threads, place, *addresses[:2])
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:

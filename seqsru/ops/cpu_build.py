@@ -123,7 +123,9 @@ def cache_folder() -> Path | None:
     """Return the folder for compiled kernels, made if need be, or None where none is safe."""
     if os.name != "posix":
         return None
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
+    here = Path(__file__).parent
+    files = [here / "calls.py", *sorted(here.glob("cpu_*.py"))]  # what the compiled code follows from
+    sources = b"".join(path.read_bytes() for path in files)
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = root.resolve() / "seqsru" / f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"

@@ -9,15 +9,24 @@ other rows.
 Every kernel has the parameters
 
     begin, end   the tasks to do
-    arguments    pointer to int64: sizes, flags and addresses, as listed in each kernel; address 0 is absent
+    arguments    pointer to int64: the fields of the kernel's call in `calls`, as `calls.packed` writes them
     u (or a)     pointer to the input, whose element type is that of every tensor which shares its dtype
     c0           pointer to the initial state, in the type of accumulation
 
-`cpu` fills them in. All offsets are int64.
+`cpu` fills them in. An address of 0 is an absent tensor. All offsets are int64.
 """
 
 from __future__ import annotations
 
+from seqsru.ops.calls import (
+    RELU,
+    TANH,
+    LinearBackward,
+    LinearForward,
+    SruBackward,
+    SruForward,
+    places,
+)
 from seqsru.ops.cpu_math import (
     TILE,
     buffer,
@@ -31,21 +40,21 @@ from seqsru.ops.cpu_math import (
     tanh,
 )
 
-IDENTITY, TANH, RELU = 0, 1, 2
+SRU, SRU_BACK = places(SruForward), places(SruBackward)
+LINEAR, LINEAR_BACK = places(LinearForward), places(LinearBackward)
 
 
 def sru_forward(begin, end, arguments, u, c0):
-    """Equations (1) to (4). Arguments: T, B, k, D, x and its strides in T and B, v, b, mask, valid,
-    activation, bits of scale, h, c_last, c.
-    """
-    T, B, k, D = arguments[0], arguments[1], arguments[2], arguments[3]
-    x_in, x_time, x_row = pointer(u, arguments[4]), arguments[5], arguments[6]
-    v_in, b_in = pointer(c0, arguments[7]), pointer(c0, arguments[8])
-    mask_in, valid = pointer(u, arguments[9]), byte_pointer(arguments[10])
-    activation, scale = arguments[11], number(c0, double_of(arguments[12]))
-    h, c_last, kept = pointer(u, arguments[13]), pointer(c0, arguments[14]), pointer(c0, arguments[15])
-    has_x, has_v, has_mask = arguments[4] != 0, arguments[7] != 0, arguments[9] != 0
-    has_valid, keep = arguments[10] != 0, arguments[15] != 0
+    """Equations (1) to (4)."""
+    T, B, k, D = arguments[SRU.T], arguments[SRU.B], arguments[SRU.k], arguments[SRU.D]
+    x, x_step, x_row = pointer(u, arguments[SRU.x]), arguments[SRU.x_step], arguments[SRU.x_row]
+    v, b = pointer(c0, arguments[SRU.v]), pointer(c0, arguments[SRU.b])
+    m, valid = pointer(u, arguments[SRU.mask]), byte_pointer(arguments[SRU.valid])
+    activation, scale = arguments[SRU.activation], number(c0, double_of(arguments[SRU.scale]))
+    h, c_last = pointer(u, arguments[SRU.h]), pointer(c0, arguments[SRU.c_last])
+    kept = pointer(c0, arguments[SRU.c])
+    has_x, has_v, has_mask = arguments[SRU.x] != 0, arguments[SRU.v] != 0, arguments[SRU.mask] != 0
+    has_valid, keep = arguments[SRU.valid] != 0, arguments[SRU.c] != 0
     zero, one = number(c0, 0.0), number(c0, 1.0)
     c, g, gate, skip = buffer(c0), buffer(c0), buffer(c0), buffer(c0)
     vf, vr, bf, br, mask = buffer(c0), buffer(c0), buffer(c0), buffer(c0), buffer(c0)
@@ -58,19 +67,19 @@ def sru_forward(begin, end, arguments, u, c0):
         here = row * D + first
         for i in range(n):
             c[i] = c0[here + i]
-            bf[i] = b_in[first + i]
-            br[i] = b_in[D + first + i]
+            bf[i] = b[first + i]
+            br[i] = b[D + first + i]
             skip[i] = zero
             vf[i] = zero
             vr[i] = zero
             mask[i] = one
         if has_v:
             for i in range(n):
-                vf[i] = v_in[first + i]
-                vr[i] = v_in[D + first + i]
+                vf[i] = v[first + i]
+                vr[i] = v[D + first + i]
         if has_mask:
             for i in range(n):
-                mask[i] = load(mask_in, here + i)
+                mask[i] = load(m, here + i)
 
         for t in range(T):
             out = t * B * D + here
@@ -94,9 +103,9 @@ def sru_forward(begin, end, arguments, u, c0):
                     for i in range(n):
                         g[i] = zero if g[i] < zero else g[i]
                 if has_x:
-                    at = t * x_time + row * x_row + first
+                    at = t * x_step + row * x_row + first
                     for i in range(n):
-                        skip[i] = scale * load(x_in, at + i)
+                        skip[i] = scale * load(x, at + i)
                 elif k == 4:
                     for i in range(n):
                         skip[i] = load(u, at + 3 * D + i)
@@ -110,20 +119,22 @@ def sru_forward(begin, end, arguments, u, c0):
 
 
 def sru_backward(begin, end, arguments, u, c0):
-    """Equations (5) to (11). Arguments: T, B, k, D, x and its strides in T and B, v, b, mask, valid,
-    activation, bits of scale, c, gh, gc_last, gu, gx, gc0, and the sums over time (4, B, D) that are the
-    gradients of v and b before they are summed over rows.
-    """
-    T, B, k, D = arguments[0], arguments[1], arguments[2], arguments[3]
-    x_in, x_time, x_row = pointer(u, arguments[4]), arguments[5], arguments[6]
-    v_in, b_in = pointer(c0, arguments[7]), pointer(c0, arguments[8])
-    mask_in, valid = pointer(u, arguments[9]), byte_pointer(arguments[10])
-    activation, scale = arguments[11], number(c0, double_of(arguments[12]))
-    kept, gh, gc_last = pointer(c0, arguments[13]), pointer(u, arguments[14]), pointer(c0, arguments[15])
-    gu, gx, gc0 = pointer(u, arguments[16]), pointer(u, arguments[17]), pointer(c0, arguments[18])
-    sums = pointer(c0, arguments[19])
-    has_x, has_v, has_mask = arguments[4] != 0, arguments[7] != 0, arguments[9] != 0
-    has_valid = arguments[10] != 0
+    """Equations (5) to (11); the gradients of v and b before they are summed over rows."""
+    T, B, k, D = arguments[SRU_BACK.T], arguments[SRU_BACK.B], arguments[SRU_BACK.k], arguments[SRU_BACK.D]
+    x, x_step, x_row = (
+        pointer(u, arguments[SRU_BACK.x]),
+        arguments[SRU_BACK.x_step],
+        arguments[SRU_BACK.x_row],
+    )
+    v, b = pointer(c0, arguments[SRU_BACK.v]), pointer(c0, arguments[SRU_BACK.b])
+    m, valid = pointer(u, arguments[SRU_BACK.mask]), byte_pointer(arguments[SRU_BACK.valid])
+    activation, scale = arguments[SRU_BACK.activation], number(c0, double_of(arguments[SRU_BACK.scale]))
+    kept, gh = pointer(c0, arguments[SRU_BACK.c]), pointer(u, arguments[SRU_BACK.gh])
+    gc_last, gc0 = pointer(c0, arguments[SRU_BACK.gc_last]), pointer(c0, arguments[SRU_BACK.gc0])
+    gu, gx = pointer(u, arguments[SRU_BACK.gu]), pointer(u, arguments[SRU_BACK.gx])
+    gv, gb = pointer(c0, arguments[SRU_BACK.gv]), pointer(c0, arguments[SRU_BACK.gb])
+    has_x, has_v = arguments[SRU_BACK.x] != 0, arguments[SRU_BACK.v] != 0
+    has_mask, has_valid = arguments[SRU_BACK.mask] != 0, arguments[SRU_BACK.valid] != 0
     zero, one = number(c0, 0.0), number(c0, 1.0)
     cur, before, g, slope, skip = buffer(c0), buffer(c0), buffer(c0), buffer(c0), buffer(c0)
     vf, vr, bf, br, mask = buffer(c0), buffer(c0), buffer(c0), buffer(c0), buffer(c0)
@@ -139,8 +150,8 @@ def sru_backward(begin, end, arguments, u, c0):
         here = row * D + first
         for i in range(n):
             cur[i] = gc_last[here + i]
-            bf[i] = b_in[first + i]
-            br[i] = b_in[D + first + i]
+            bf[i] = b[first + i]
+            br[i] = b[D + first + i]
             skip[i] = zero
             vf[i] = zero
             vr[i] = zero
@@ -151,11 +162,11 @@ def sru_backward(begin, end, arguments, u, c0):
             gbr[i] = zero
         if has_v:
             for i in range(n):
-                vf[i] = v_in[first + i]
-                vr[i] = v_in[D + first + i]
+                vf[i] = v[first + i]
+                vr[i] = v[D + first + i]
         if has_mask:
             for i in range(n):
-                mask[i] = load(mask_in, here + i)
+                mask[i] = load(m, here + i)
 
         for t in range(T - 1, -1, -1):
             out = t * B * D + here
@@ -179,9 +190,9 @@ def sru_backward(begin, end, arguments, u, c0):
                 for i in range(n):
                     before[i] = c0[here + i]
             if has_x:
-                from_x = t * x_time + row * x_row + first
+                from_x = t * x_step + row * x_row + first
                 for i in range(n):
-                    skip[i] = scale * load(x_in, from_x + i)
+                    skip[i] = scale * load(x, from_x + i)
             elif k == 4:
                 for i in range(n):
                     skip[i] = load(u, at + 3 * D + i)
@@ -229,18 +240,21 @@ def sru_backward(begin, end, arguments, u, c0):
                     store(gx, out + i, scale * gskip[i])
         for i in range(n):
             gc0[here + i] = cur[i]
-            sums[here + i] = gvf[i]
-            sums[B * D + here + i] = gvr[i]
-            sums[2 * B * D + here + i] = gbf[i]
-            sums[3 * B * D + here + i] = gbr[i]
+            gb[here + i] = gbf[i]
+            gb[B * D + here + i] = gbr[i]
+        if has_v:
+            for i in range(n):
+                gv[here + i] = gvf[i]
+                gv[B * D + here + i] = gvr[i]
 
 
 def linear_forward(begin, end, arguments, a, c0):
-    """``c = a * c + b``. Arguments: T, B, D, b, valid, out, c_last, c."""
-    T, B, D = arguments[0], arguments[1], arguments[2]
-    b, valid, out = pointer(a, arguments[3]), byte_pointer(arguments[4]), pointer(a, arguments[5])
-    c_last, kept = pointer(c0, arguments[6]), pointer(c0, arguments[7])
-    has_valid, keep = arguments[4] != 0, arguments[7] != 0
+    """``c = a * c + b``."""
+    T, B, D = arguments[LINEAR.T], arguments[LINEAR.B], arguments[LINEAR.D]
+    b, valid = pointer(a, arguments[LINEAR.b]), byte_pointer(arguments[LINEAR.valid])
+    out, c_last = pointer(a, arguments[LINEAR.out]), pointer(c0, arguments[LINEAR.c_last])
+    kept = pointer(c0, arguments[LINEAR.c])
+    has_valid, keep = arguments[LINEAR.valid] != 0, arguments[LINEAR.c] != 0
     zero = number(c0, 0.0)
     c = buffer(c0)
 
@@ -270,12 +284,13 @@ def linear_forward(begin, end, arguments, a, c0):
 
 
 def linear_backward(begin, end, arguments, a, c0):
-    """The gradients of a, b and c0. Arguments: T, B, D, valid, c, gout, gc_last, ga, gb, gc0."""
-    T, B, D = arguments[0], arguments[1], arguments[2]
-    valid, kept, gout = byte_pointer(arguments[3]), pointer(c0, arguments[4]), pointer(a, arguments[5])
-    gc_last, ga, gb = pointer(c0, arguments[6]), pointer(a, arguments[7]), pointer(a, arguments[8])
-    gc0 = pointer(c0, arguments[9])
-    has_valid = arguments[3] != 0
+    """The gradients of a, b and c0."""
+    T, B, D = arguments[LINEAR_BACK.T], arguments[LINEAR_BACK.B], arguments[LINEAR_BACK.D]
+    valid, kept = byte_pointer(arguments[LINEAR_BACK.valid]), pointer(c0, arguments[LINEAR_BACK.c])
+    gout, gc_last = pointer(a, arguments[LINEAR_BACK.gout]), pointer(c0, arguments[LINEAR_BACK.gc_last])
+    ga, gb = pointer(a, arguments[LINEAR_BACK.ga]), pointer(a, arguments[LINEAR_BACK.gb])
+    gc0 = pointer(c0, arguments[LINEAR_BACK.gc0])
+    has_valid = arguments[LINEAR_BACK.valid] != 0
     zero = number(c0, 0.0)
     cur, gc, before = buffer(c0), buffer(c0), buffer(c0)
 

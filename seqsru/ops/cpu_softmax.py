@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import math
 
+from seqsru.ops.calls import ColumnSums, SoftmaxCrossEntropy, places
 from seqsru.ops.cpu_math import TILE, buffer, double_of, exp_minus, load, number, pointer, store
+
+SOFTMAX, COLUMNS = places(SoftmaxCrossEntropy), places(ColumnSums)
 
 
 def softmax_cross_entropy(begin, end, arguments, logits, nll):
-    """Equations 1 to 4 of `linear_cross_entropy` for the rows from begin to end, in place. Arguments: V,
-    bias, targets (int64), spread, bits of the smoothing, whether the gradient is wanted.
-    """
-    V, has_bias, wanted = arguments[0], arguments[1] != 0, arguments[5] != 0
-    bias, targets = pointer(nll, arguments[1]), pointer(arguments, arguments[2])
-    spread, smoothing = pointer(nll, arguments[3]), number(nll, double_of(arguments[4]))
+    """Equations 1 to 4 of `linear_cross_entropy` for the rows from begin to end, in place."""
+    V, has_bias, wanted = arguments[SOFTMAX.V], arguments[SOFTMAX.bias] != 0, arguments[SOFTMAX.gradient] != 0
+    bias, targets = pointer(nll, arguments[SOFTMAX.bias]), pointer(arguments, arguments[SOFTMAX.targets])
+    spread = pointer(nll, arguments[SOFTMAX.spread])
+    smoothing = number(nll, double_of(arguments[SOFTMAX.smoothing]))
     zero, one = number(nll, 0.0), number(nll, 1.0)
     most, sums, plain, shift = buffer(nll), buffer(nll), buffer(nll), buffer(nll)
     uniform = smoothing / number(nll, V)
@@ -77,8 +79,8 @@ def softmax_cross_entropy(begin, end, arguments, logits, nll):
 
 
 def column_sums(begin, end, arguments, rows, sums):
-    """The sum of each column, TILE columns a task. Arguments: number of rows, V."""
-    N, V = arguments[0], arguments[1]
+    """The sum of each column, TILE columns a task."""
+    N, V = arguments[COLUMNS.N], arguments[COLUMNS.V]
     total = buffer(sums)
     for task in range(begin, end):
         first = task * TILE

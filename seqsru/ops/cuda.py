@@ -10,25 +10,35 @@ In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seqsru.errors import NotInstalled, Refused
 from seqsru.ops.backends import INSTALL
+from seqsru.ops.calls import (
+    CARRY,
+    HIGHWAY,
+    VALID,
+    LinearBackward,
+    LinearForward,
+    Scan,
+    SruBackward,
+    SruForward,
+    given,
+    parts,
+    steps,
+)
 from seqsru.ops.dlpack import CPU, CUDA, Buffer
+from seqsru.ops.simulator import Flat
 
 # Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
 # features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
 BLOCK = 64
-# Bits of the kernels' argument `options`, as `cuda_kernels` has them.
-VALID, HIGHWAY, KEEP, CARRY = 4, 8, 16, 32
 # Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
 # launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
 # number, a launch about 10 steps).
@@ -52,16 +62,13 @@ def sru_forward(
     h, c = u.new_empty(T, B, D), c0.new_empty((T, B, D) if keep else 0)
     x = u[:, :, 3] if k == 4 else x
     span = _span(T, B, D, u.device) if v is None else T
+    sizes = T, B, k, D, *steps(x)
+    call = SruForward(u, c0, x, v, b, mask, valid, h, None, c, *sizes, activation, scale)
 
-    def run(first, last, c, span, options):
-        _launch(
-            "sru_forward",
-            u.dtype,
-            (u, x, first, v, b, mask, valid, h, last, c),
-            (T, B, D, span, options, k, *_steps(x), activation, scale),
-        )
+    def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:
+        _launch(call._replace(c0=first, c_last=last, c=c), span, options)
 
-    options = _options(v, mask, valid, x, keep)
+    options = given(v=v, mask=mask, valid=valid, x=x, c=c)
     c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
     return h, c_last, c
 
@@ -91,33 +98,17 @@ def sru_backward(
     gx = None if x is None else u.new_empty(T, B, D)
     gv = None if v is None else b.new_empty(2, rows, D)
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
+    sizes = T, B, k, D, *steps(x)
+    call = SruBackward(
+        u, c0, x, v, b, mask, valid, c, gh, None, gu, skip, None, gv, gb, *sizes, activation, scale
+    )
 
-    def run(last, first, factors, span, options):
-        _launch(
-            "sru_backward",
-            u.dtype,
-            (
-                gh,
-                last,
-                u,
-                x,
-                c0,
-                v,
-                b,
-                mask,
-                valid,
-                c,
-                gu,
-                skip,
-                first,
-                gv,
-                gb if factors is None else factors,
-            ),
-            (T, B, D, span, options, k, *_steps(x), activation, scale),
-        )
+    def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:
+        sums = gb if factors is None else factors
+        _launch(call._replace(gc_last=last, gc0=first, gb=sums), span, options)
 
-    options = _options(v, mask, valid, x, True)
-    carry = options & ~(HIGHWAY | KEEP) | CARRY
+    options = given(v=v, mask=mask, valid=valid, x=x)
+    carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
     return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
 
@@ -133,13 +124,13 @@ def linear_forward(
     T, B, D = a.shape
     out, c = torch.empty_like(a), c0.new_empty((T, B, D) if keep else 0)
 
-    def run(first, last, c, span, options):
-        _launch("linear_forward", a.dtype, (a, b, first, valid, out, last, c), (T, B, D, span, options))
+    call = LinearForward(a, c0, b, valid, out, None, c, T, B, D)
 
-    options = _options(None, None, valid, None, keep)
-    c_last = _in_chunks(
-        run, c0, T, _span(T, B, D, a.device), options & VALID | CARRY, options, c if keep else None
-    )
+    def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:
+        _launch(call._replace(c0=first, c_last=last, c=c), span, options)
+
+    span, options = _span(T, B, D, a.device), given(valid=valid, c=c)
+    c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
     return out, c_last, c
 
 
@@ -155,16 +146,13 @@ def linear_backward(
     T, B, D = a.shape
     ga, gb = torch.empty_like(a), torch.empty_like(a)
 
-    def run(last, first, factors, span, options):
-        _launch(
-            "linear_backward",
-            a.dtype,
-            (gout, last, a, c0, valid, c, ga, gb, first, factors),
-            (T, B, D, span, options),
-        )
+    call = LinearBackward(a, c0, valid, c, gout, None, ga, gb, None, None, T, B, D)
 
-    options = _options(None, None, valid, None, False)
-    gc0 = _in_chunks(run, gc_last, T, _span(T, B, D, a.device), options | CARRY, options, None, backward=True)
+    def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:
+        _launch(call._replace(gc_last=last, gc0=first, factors=factors), span, options)
+
+    span, options = _span(T, B, D, a.device), given(valid=valid)
+    gc0 = _in_chunks(run, gc_last, T, span, options | CARRY, options, None, backward=True)
     return ga, gb, gc0
 
 
@@ -185,7 +173,7 @@ def _chunks(T: int, span: int) -> int:
 
 
 def _in_chunks(
-    run: Callable,
+    run: Callable[[Tensor, Tensor, Tensor | None, int, int], None],
     known: Tensor,
     T: int,
     span: int,
@@ -216,31 +204,16 @@ def _in_chunks(
     return found[0 if backward else -1].clone()
 
 
-def _options(
-    v: Tensor | None,
-    mask: Tensor | None,
-    valid: Tensor | None,
-    x: Tensor | None,
-    keep: bool,
-) -> int:
-    """Bits that tell a kernel what it is given, as `cuda_kernels` names them."""
-    present = (v is not None, mask is not None, valid is not None, x is not None, keep)
-    return sum(bit << place for place, bit in enumerate(present))
+def _launch(call: Scan, span: int, options: int) -> None:
+    """Run the kernel of a call, a thread for each chunk of B · D recurrences, on torch's current stream.
 
-
-def _steps(x: Tensor | None) -> tuple[int, int]:
-    """Elements of the highway input from one time step, and from one row, to the next."""
-    return (0, 0) if x is None else (x.stride(0), x.stride(1))
-
-
-def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], numbers: tuple) -> None:
-    """Run the kernel `name`, a thread for each chunk of B · D recurrences, on torch's current stream.
-
-    The device is where the tensors lie; `numbers` begin with T, B, D and the steps of a chunk.
+    The device is where the tensors lie; `span` is the number of steps of a chunk.
     """
-    blocks = -(-_chunks(numbers[0], numbers[3]) * numbers[1] * numbers[2] // BLOCK)
+    blocks = -(-_chunks(call.T, span) * call.B * call.D // BLOCK)
     if not blocks:
         return
+    tensors, numbers = parts(call)
+    dtype = next(tensor.dtype for tensor in tensors if tensor is not None)
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
     places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
     wanted = CPU if simulated() else CUDA
@@ -251,14 +224,16 @@ def _launch(name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], num
             "move them to one GPU",
         )
     if simulated():
-        _compiled(name, dtype, None)[blocks, BLOCK](*map(_flat, buffers), *numbers)
+        arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
+        _compiled(type(call), dtype, None)[blocks, BLOCK](*arrays, *numbers, span, options)
         return
     _, index = places.pop()
     with torch.cuda.device(index):  # a thread of autograd may have no current device
-        kernel = _compiled(name, dtype, _capability(index))
+        kernel = _compiled(type(call), dtype, _capability(index))
         stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
         launch = _configured(kernel, blocks, stream)
-        launch(*(0 if buffer is None else buffer.pointer for buffer in buffers), *numbers)
+        pointers = (0 if buffer is None else buffer.pointer for buffer in buffers)
+        launch(*pointers, *numbers, span, options)
 
 
 @functools.cache
@@ -291,21 +266,21 @@ def _capability(index: int) -> tuple[int, int]:
 
 
 @functools.cache
-def _compiled(name: str, dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
-    """Compile one kernel for the current device, which is of that compute capability."""
+def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
+    """Compile the kernel of a call for the current device, which is of that compute capability."""
     from numba import cuda
 
-    from seqsru.ops.cuda_kernels import build, signatures
+    from seqsru.ops.cuda_kernels import build, signature
 
     if capability is not None and torch.cuda.is_current_stream_capturing():
         raise Refused(
-            f"the kernel {name} compiled before a CUDA graph is captured",
+            f"the kernel of {call.__name__} compiled before a CUDA graph is captured",
             "this its first use",
             "run the same step once before the capture",
         )
     kind = str(dtype).removeprefix("torch.")
     try:
-        return cuda.jit(getattr(signatures(kind), name))(getattr(build(kind), name))
+        return cuda.jit(signature(kind, call))(build(kind)[call])
     except (ImportError, RuntimeError) as error:
         found = f"that it cannot compile ({error})"
         raise NotInstalled(
@@ -327,37 +302,3 @@ def _configured(kernel: Any, blocks: int, stream: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Grid size")
         return kernel[blocks, BLOCK, stream]
-
-
-class Flat:
-    """What stands for a raw pointer in the simulator: ``p[i]``, where going out of bounds is an error."""
-
-    def __init__(self, buffer: Buffer) -> None:
-        span = 1 + sum((size - 1) * stride for size, stride in zip(buffer.shape, buffer.strides))
-        count = span * STORED[buffer.dtype].itemsize if all(buffer.shape) else 0
-        memory: Any = (ctypes.c_byte * count).from_address(buffer.pointer) if count else b""
-        self.array = np.frombuffer(memory, STORED[buffer.dtype])
-
-    def __getitem__(self, i: int) -> Any:
-        if not 0 <= i < len(self.array):
-            raise IndexError(f"read at {i} of an array of {len(self.array)}")
-        return self.array[i]
-
-    def __setitem__(self, i: int, value: Any) -> None:
-        if not 0 <= i < len(self.array):
-            raise IndexError(f"write at {i} of an array of {len(self.array)}")
-        self.array[i] = value
-
-
-# How elements lie in memory, as NumPy and the kernels see them.
-STORED: dict[torch.dtype, np.dtype] = {
-    torch.float64: np.dtype(np.float64),
-    torch.float32: np.dtype(np.float32),
-    torch.float16: np.dtype(np.float16),
-    torch.bfloat16: np.dtype(np.uint16),
-    torch.bool: np.dtype(np.uint8),
-}
-
-
-def _flat(buffer: Buffer | None) -> Flat | None:
-    return None if buffer is None else Flat(buffer)

@@ -33,19 +33,24 @@ class Element(NamedTuple):
 if SIMULATED:
 
     def device(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Keep a function as Python."""
         return function
 
     def float_of_bits(bits: Any) -> Any:
+        """Return the float32 of 32 bits."""
         return np.uint32(bits).view(np.float32)
 
     def bits_of_float(value: Any) -> Any:
+        """Return the 32 bits of a float32."""
         return np.float32(value).view(np.uint32)
 
     def sigmoid32(x: Any) -> Any:
+        """Return 1 / (1 + e^-x) in float32."""
         with np.errstate(over="ignore"):
             return np.float32(1) / (np.float32(1) + np.exp(-x))
 
     def sigmoid64(x: Any) -> Any:
+        """Return 1 / (1 + e^-x) in float64."""
         with np.errstate(over="ignore"):
             return np.float64(1) / (np.float64(1) + np.exp(-x))
 else:
@@ -55,46 +60,55 @@ else:
 
     @device
     def float_of_bits(bits: Any) -> Any:  # type: ignore[misc]
+        """Return the float32 of 32 bits."""
         return libdevice.int_as_float(np.int32(bits))
 
     @device
     def bits_of_float(value: Any) -> Any:  # type: ignore[misc]
+        """Return the 32 bits of a float32."""
         return np.uint32(libdevice.float_as_int(value))
 
     @device
     def sigmoid32(x: Any) -> Any:  # type: ignore[misc]
+        """Return 1 / (1 + e^-x) in float32."""
         # The quick quotient: within 2 ulp, and 0 where the exponential overflows, as it should be.
         one = np.float32(1)
         return libdevice.fast_fdividef(one, one + math.exp(-x))
 
     @device
     def sigmoid64(x: Any) -> Any:  # type: ignore[misc]
+        """Return 1 / (1 + e^-x) in float64."""
         one = np.float64(1)
         return one / (one + math.exp(-x))
 
 
 @device
 def same(value: Any) -> Any:
+    """Return the value: memory holds what the arithmetic takes."""
     return value
 
 
 @device
 def widen_float16(stored: Any) -> Any:
+    """Return a float16 as float32."""
     return np.float32(stored)
 
 
 @device
 def narrow_float16(value: Any) -> Any:
+    """Return a float32 as the nearest float16."""
     return np.float16(value)
 
 
 @device
 def widen_bfloat16(stored: Any) -> Any:
+    """Return the bits of a bfloat16 as float32."""
     return float_of_bits(np.uint32(stored) << np.uint32(16))
 
 
 @device
 def narrow_bfloat16(value: Any) -> Any:
+    """Return a float32 as the bits of the nearest bfloat16."""
     # To nearest even, without a branch. In signed 64-bit integers a carry out of the largest NaN shows as
     # 0x8000, and infinity - magnitude is negative for a NaN, whose quiet bit keeps rounding from making it
     # infinite.

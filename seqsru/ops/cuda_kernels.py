@@ -40,48 +40,77 @@ c, gb, factors  (C, B, D) with CARRY: A, forward, backward through the SRU and t
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import cuda, types
 
+from seqsru.ops.calls import (
+    CARRY,
+    HIGHWAY,
+    KEEP,
+    MASK,
+    RELU,
+    TANH,
+    VALID,
+    VECTOR,
+    LinearBackward,
+    LinearForward,
+    Scan,
+    SruBackward,
+    SruForward,
+    kinds,
+)
 from seqsru.ops.cuda_elements import ELEMENTS, device
 
-# Bits of the argument `options`.
-VECTOR, MASK, VALID, HIGHWAY, KEEP, CARRY = 1, 2, 4, 8, 16, 32
-# Values of the argument `activation`.
-IDENTITY, TANH, RELU = 0, 1, 2
 # Time steps in flight, the number of slots q0 … q3.
 AHEAD = 4
 
 
-class Kernels(NamedTuple):
-    """One entry for each of the four kernels: their Python functions, their signatures, …"""
-
-    sru_forward: Any
-    sru_backward: Any
-    linear_forward: Any
-    linear_backward: Any
+ALIVE = np.uint8(1)  # what `valid` holds at a step that is not skipped
 
 
-def signatures(kind: str) -> Kernels:
-    """Argument types of the kernels of one element type, in the order of their parameters."""
+def signature(kind: str, call: type[Scan]) -> tuple[Any, ...]:
+    """Types of the parameters of a kernel of one element type: its call's fields, then span and options."""
     element = ELEMENTS[kind]
     real = types.float64 if element.real is np.float64 else types.float32
-    e, a, byte = types.CPointer(element.stored), types.CPointer(real), types.CPointer(types.uint8)
-    i64, i32 = types.int64, types.int32
-    sizes = (i64, i64, i64, i64, i32)  # T, B, D, span, options
-    highway = (i64, i64, i64, i32, real)  # k, x_step, x_row, activation, scale
-    return Kernels(
-        sru_forward=(e, e, a, a, a, e, byte, e, a, a, *sizes, *highway),
-        sru_backward=(e, a, e, e, a, a, a, e, byte, a, e, e, a, a, a, *sizes, *highway),
-        linear_forward=(e, e, a, byte, e, a, a, *sizes),
-        linear_backward=(e, a, e, a, byte, a, e, e, a, a, *sizes),
-    )
+    held = {
+        "elements": types.CPointer(element.stored),
+        "reals": types.CPointer(real),
+        "bytes": types.CPointer(types.uint8),
+        "size": types.int64,
+        "code": types.int32,
+        "real": real,
+    }
+    return (*(held[what] for what in kinds(call)), types.int64, types.int32)
 
 
-def build(kind: str) -> Kernels:
-    """Write the kernels of one element type: float64, float32, float16 or bfloat16.
+@device
+def recurrence(T, B, D, span):
+    """Say which recurrence is this thread's, and whether there is none left for it.
+
+    Returns the thread's number; B · D; its first step, and the one after its last; its element in a plane
+    (B, D), row and feature; whether it lies beyond the last recurrence and is to do nothing.
+    """
+    thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
+    plane = B * D
+    chunk = thread // plane
+    first = chunk * span
+    last = min(first + span, T)
+    n = thread - chunk * plane
+    row = n // D
+    return thread, plane, first, last, n, row, n - row * D, chunk > 0 and first >= T
+
+
+@device
+def flag_of(valid, i, options):
+    """Return the byte of `valid` at a step and row."""
+    return valid[i] if options & VALID else ALIVE
+
+
+def build(kind: str) -> dict[type[Scan], Callable[..., None]]:
+    """Write the kernels of one element type: float64, float32, float16 or bfloat16, by their calls.
 
     The arithmetic is float64 for float64 and float32 for the others. Nothing is compiled here.
     """
@@ -89,7 +118,7 @@ def build(kind: str) -> Kernels:
     zero, one = real(0), real(1)
 
     @device
-    def activate(c, activation):  # type: ignore[no-untyped-def]
+    def activate(c, activation):
         y = c
         if activation == TANH:
             y = math.tanh(c)
@@ -97,43 +126,23 @@ def build(kind: str) -> Kernels:
             y = zero
         return y
 
-    def sru_forward(
-        u,
-        x,
-        c0,
-        v,
-        b,
-        mask,
-        valid,
-        h,
-        c_last,
-        c,  # type: ignore[no-untyped-def]
-        T,
-        B,
-        D,
-        span,
-        options,
-        k,
-        x_step,
-        x_row,
-        activation,
-        scale,
-    ):
-        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        plane = B * D
-        chunk = thread // plane
-        first = chunk * span
-        if chunk > 0 and first >= T:
-            return
-        last = min(first + span, T)
-        n = thread - chunk * plane
-        row = n // D
-        d = n - row * D
-        u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
+    @device
+    def gates(v, b, mask, options, D, d, n):
+        """Return what is the same at every step: weights and biases of the gates, dropout."""
         bf, br = b[d], b[D + d]
         vf, vr = (v[d], v[D + d]) if options & VECTOR else (zero, zero)
         m = widen(mask[n]) if options & MASK else one
-        blank, alive = narrow(zero), np.uint8(1)
+        return vf, vr, bf, br, m
+
+    def sru_forward(
+        u, c0, x, v, b, mask, valid, h, c_last, c, T, B, k, D, x_step, x_row, activation, scale, span, options
+    ):
+        thread, plane, first, last, n, row, d, idle = recurrence(T, B, D, span)
+        if idle:
+            return
+        u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
+        vf, vr, bf, br, m = gates(v, b, mask, options, D, d, n)
+        blank = narrow(zero)
 
         def step(t, now, so_far):
             """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
@@ -157,11 +166,11 @@ def build(kind: str) -> Kernels:
             if later < last:
                 i = u_start + later * u_step
                 carried = x[x_start + later * x_step] if options & HIGHWAY else blank
-                flag = valid[later * B + row] if options & VALID else alive
+                flag = flag_of(valid, later * B + row, options)
                 following = u[i], u[i + D], u[i + 2 * D], carried, flag
             return following, (state, factor)
 
-        empty = blank, blank, blank, blank, alive
+        empty = blank, blank, blank, blank, ALIVE
         q0, q1, q2, q3, so_far, t = empty, empty, empty, empty, (c0[thread], one), first - AHEAD
         while t < last:
             q0, so_far = step(t, q0, so_far)
@@ -174,16 +183,16 @@ def build(kind: str) -> Kernels:
             c[thread] = factor
 
     def sru_backward(
-        gh,
-        gc_last,
         u,
-        x,
         c0,
+        x,
         v,
         b,
         mask,
         valid,
-        c,  # type: ignore[no-untyped-def]
+        c,
+        gh,
+        gc_last,
         gu,
         gx,
         gc0,
@@ -191,31 +200,22 @@ def build(kind: str) -> Kernels:
         gb,
         T,
         B,
-        D,
-        span,
-        options,
         k,
+        D,
         x_step,
         x_row,
         activation,
         scale,
+        span,
+        options,
     ):
-        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        plane = B * D
-        chunk = thread // plane
-        first = chunk * span
-        if chunk > 0 and first >= T:
+        thread, plane, first, last, n, row, d, idle = recurrence(T, B, D, span)
+        if idle:
             return
-        last = min(first + span, T)
-        n = thread - chunk * plane
-        row = n // D
-        d = n - row * D
         u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
         gx_step, gx_start = (x_step, x_start) if k == 4 else (plane, n)
-        bf, br = b[d], b[D + d]
-        vf, vr = (v[d], v[D + d]) if options & VECTOR else (zero, zero)
-        m = widen(mask[n]) if options & MASK else one
-        blank, alive = narrow(zero), np.uint8(1)
+        vf, vr, bf, br, m = gates(v, b, mask, options, D, d, n)
+        blank = narrow(zero)
 
         def step(s, now, state):
             """Go back through step t = last - 1 - s; request those of step t - AHEAD in place of `now`."""
@@ -259,12 +259,12 @@ def build(kind: str) -> Kernels:
             if earlier >= first:
                 i = u_start + earlier * u_step
                 carried = x[x_start + earlier * x_step] if options & HIGHWAY else blank
-                flag = valid[earlier * B + row] if options & VALID else alive
+                flag = flag_of(valid, earlier * B + row, options)
                 before = c[(earlier - 1) * plane + n] if earlier > 0 else c0[n]
                 following = u[i], u[i + D], u[i + 2 * D], carried, gh[earlier * plane + n], before, flag
             return following, state
 
-        empty = blank, blank, blank, blank, blank, zero, alive
+        empty = blank, blank, blank, blank, blank, zero, ALIVE
         after = c[(last - 1) * plane + n] if last > 0 else zero
         q0, q1, q2, q3, s = empty, empty, empty, empty, np.int64(-AHEAD)
         state = after, gc_last[thread], one, zero, zero, zero, zero
@@ -284,30 +284,11 @@ def build(kind: str) -> Kernels:
             if options & VECTOR:
                 gv[thread], gv[chunks * plane + thread] = sum_vf, sum_vr
 
-    def linear_forward(
-        a,
-        b,
-        c0,
-        valid,
-        out,
-        c_last,
-        c,  # type: ignore[no-untyped-def]
-        T,
-        B,
-        D,
-        span,
-        options,
-    ):
-        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        plane = B * D
-        chunk = thread // plane
-        first = chunk * span
-        if chunk > 0 and first >= T:
+    def linear_forward(a, c0, b, valid, out, c_last, c, T, B, D, span, options):
+        thread, plane, first, last, n, row, _, idle = recurrence(T, B, D, span)
+        if idle:
             return
-        last = min(first + span, T)
-        n = thread - chunk * plane
-        row = n // D
-        blank, alive = narrow(zero), np.uint8(1)
+        blank = narrow(zero)
 
         def step(t, now, so_far):
             """Compute step t from its inputs `now`; request those of step t + AHEAD in their place."""
@@ -325,11 +306,11 @@ def build(kind: str) -> Kernels:
                     c[t * plane + n] = state
             later, following = t + AHEAD, now
             if later < last:
-                flag = valid[later * B + row] if options & VALID else alive
+                flag = flag_of(valid, later * B + row, options)
                 following = a[later * plane + n], b[later * plane + n], flag
             return following, (state, factor)
 
-        empty = blank, blank, alive
+        empty = blank, blank, ALIVE
         q0, q1, q2, q3, so_far, t = empty, empty, empty, empty, (c0[thread], one), first - AHEAD
         while t < last:
             q0, so_far = step(t, q0, so_far)
@@ -341,33 +322,11 @@ def build(kind: str) -> Kernels:
         if options & CARRY:
             c[thread] = factor
 
-    def linear_backward(
-        gout,
-        gc_last,
-        a,
-        c0,
-        valid,
-        c,  # type: ignore[no-untyped-def]
-        ga,
-        gb,
-        gc0,
-        factors,
-        T,
-        B,
-        D,
-        span,
-        options,
-    ):
-        thread = np.int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        plane = B * D
-        chunk = thread // plane
-        first = chunk * span
-        if chunk > 0 and first >= T:
+    def linear_backward(a, c0, valid, c, gout, gc_last, ga, gb, gc0, factors, T, B, D, span, options):
+        thread, plane, first, last, n, row, _, idle = recurrence(T, B, D, span)
+        if idle:
             return
-        last = min(first + span, T)
-        n = thread - chunk * plane
-        row = n // D
-        blank, alive = narrow(zero), np.uint8(1)
+        blank = narrow(zero)
 
         def step(s, now, so_far):
             """Go back through step t = last - 1 - s; request those of step t - AHEAD in place of `now`."""
@@ -386,12 +345,12 @@ def build(kind: str) -> Kernels:
             earlier, following = t - AHEAD, now
             if earlier >= first:
                 i = earlier * plane + n
-                flag = valid[earlier * B + row] if options & VALID else alive
+                flag = flag_of(valid, earlier * B + row, options)
                 before = c[i - plane] if earlier > 0 else c0[n]
                 following = a[i], gout[i], before, flag
             return following, (cur, factor)
 
-        empty = blank, blank, zero, alive
+        empty = blank, blank, zero, ALIVE
         q0, q1, q2, q3, so_far, s = empty, empty, empty, empty, (gc_last[thread], one), np.int64(-AHEAD)
         while s < last - first:
             q0, so_far = step(s, q0, so_far)
@@ -403,4 +362,9 @@ def build(kind: str) -> Kernels:
         if options & CARRY:
             factors[thread] = factor
 
-    return Kernels(sru_forward, sru_backward, linear_forward, linear_backward)
+    return {
+        SruForward: sru_forward,
+        SruBackward: sru_backward,
+        LinearForward: linear_forward,
+        LinearBackward: linear_backward,
+    }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ACTIVATIONS = {"identity": 0, "tanh": 1, "relu": 2}
+from seqsru.ops.calls import RELU, TANH
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -35,8 +35,8 @@ def sru_loop(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the SRU recurrence as a loop over time (Lei et al., EMNLP 2018, arXiv 1709.02755, section 3).
 
-    Parameters are those of `seqsru.ops.sru_scan`, the activation as its number in `ACTIVATIONS`. For each
-    step::
+    Parameters are those of `seqsru.ops.sru_scan`, the activation as its number in `calls.ACTIVATIONS`. For
+    each step::
 
         (1) f = sigmoid(u1 + v_f * c + b_f)           forget gate
         (2) r = sigmoid(u2 + v_r * c + b_r)           reset gate, from the same c of the step before
@@ -227,13 +227,13 @@ def linear_backward(
 
 
 def _activate(c: Tensor, activation: int) -> Tensor:
-    if activation == ACTIVATIONS["tanh"]:
+    if activation == TANH:
         return torch.tanh(c)
-    return torch.relu(c) if activation == ACTIVATIONS["relu"] else c
+    return torch.relu(c) if activation == RELU else c
 
 
 def _slope(c: Tensor, g: Tensor, activation: int) -> Tensor:
     """Return the derivative at c of the activation whose value there is g."""
-    if activation == ACTIVATIONS["tanh"]:
+    if activation == TANH:
         return 1 - g * g
-    return (c > 0).to(c.dtype) if activation == ACTIVATIONS["relu"] else torch.ones_like(c)
+    return (c > 0).to(c.dtype) if activation == RELU else torch.ones_like(c)

@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqsru.ops.backends import backend_module
+from seqsru.ops.backends import Backend, backend_module
+from seqsru.ops.calls import ACTIVATIONS, Activation
 from seqsru.ops.checks import check_linear, check_sru
-from seqsru.ops.reference import ACTIVATIONS
 
 
 def sru_scan(
@@ -27,9 +27,9 @@ def sru_scan(
     *,
     mask: Tensor | None = None,
     valid: Tensor | None = None,
-    activation: str = "identity",
+    activation: Activation = "identity",
     scale: float = 1.0,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run the SRU recurrence over time.
 
@@ -93,7 +93,7 @@ def linear_scan(
     c0: Tensor,
     *,
     valid: Tensor | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run the linear recurrence ``c = a * c + b`` over time.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from seqsru.ops import reference
+from seqsru.ops.calls import ACTIVATIONS
 
 # One rounding of a half type, and what the arithmetic before it may move.
 ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -38,7 +39,7 @@ class Case(NamedTuple):
             str(self.dtype).removeprefix("torch."),
             f"{self.T}x{self.B}x{self.D}",
             self.highway,
-            "identity tanh relu".split()[self.activation],
+            list(ACTIVATIONS)[self.activation],
             f"v{self.version}",
         ]
         return "-".join(parts + ["mask"] * self.mask + ["valid"] * self.valid)
@@ -48,7 +49,7 @@ def every_variant(dtype: torch.dtype) -> list[Case]:
     """All combinations of options, on shapes that take turns: T above and below the steps in flight, 1, 0."""
     shapes = itertools.cycle([(4, 2, 3), (1, 3, 5), (5, 1, 4), (3, 2, 1), (0, 2, 3), (9, 2, 2), (2, 3, 4)])
     highways, either = ("identity", "project", "none"), (False, True)
-    options = itertools.product(highways, (0, 1, 2), (2, 1), either, either)
+    options = itertools.product(highways, ACTIVATIONS.values(), (2, 1), either, either)
     cases = [Case(dtype, *next(shapes), *option) for option in options]
     return cases + [Case(dtype, *next(shapes), "linear", valid=valid) for valid in (False, True) * 7]
 

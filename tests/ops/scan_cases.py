@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqsru.ops import linear_scan, sru_scan
-from seqsru.ops.reference import ACTIVATIONS, linear_loop, sru_loop
+from seqsru.ops.calls import ACTIVATIONS
+from seqsru.ops.reference import linear_loop, sru_loop
 
 HIGHWAYS = ("identity", "project", "none")
 VARIANTS = [

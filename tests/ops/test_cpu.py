@@ -6,13 +6,13 @@ import ctypes
 import mmap
 import os
 import random
-from array import array
 
 import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, random_shape, scan_and_definition, sru_case
 
 from seqsru.ops import cpu, cpu_build, cpu_kernels, linear_scan, sru_scan
+from seqsru.ops.calls import IDENTITY, LinearForward, SruBackward, SruForward, packed, tensor_count
 from seqsru.ops.cpu_math import TILE
 
 CASES = [(seed, *VARIANTS[random.Random(seed).randrange(len(VARIANTS))]) for seed in range(120)]
@@ -242,6 +242,13 @@ def test_a_sequence_in_pieces_has_the_bits_it_has_whole():
     assert torch.equal(torch.cat(pieces), h) and torch.equal(c, c_last)
 
 
+def raw(call, **fields):
+    """The arguments of a CPU kernel with addresses for tensors; what is not named is 0."""
+    values = [fields.get(name, 0) for name in call._fields]
+    count = tensor_count(call)
+    return packed(call, values[:count], values[count:])
+
+
 @pytest.mark.skipif(os.name != "posix", reason="reserves address space without memory, as POSIX systems can")
 def test_offsets_pass_two_to_the_31():
     """The last task of a scan over 2^32 elements, most of them address space that nobody touches."""
@@ -263,7 +270,8 @@ def test_offsets_pass_two_to_the_31():
             "c": T * B * D * 4,
             "c0": B * D * 4,
             "c_last": B * D * 4,
-            "sums": 4 * B * D * 4,
+            "gv": 2 * B * D * 4,
+            "gb": 2 * B * D * 4,
         }.items()
     }
 
@@ -288,25 +296,25 @@ def test_offsets_pass_two_to_the_31():
     last("c0", B * D, D, dtype=torch.float32).copy_(case.tensors["c0"][0])
     v, b = case.tensors["v"], case.tensors["b"]
     place = {name: address for name, (_, address) in areas.items()}
-    common = [T, B, k, D, 0, 0, 0, v.data_ptr(), b.data_ptr(), 0, 0, 0, 0x3FF0000000000000]
+    common = place | {"v": v.data_ptr(), "b": b.data_ptr()}
+    common |= {"T": T, "B": B, "k": k, "D": D, "activation": IDENTITY, "scale": 1.0}
     tasks = B * -(-D // TILE)
-    given = array("q", [*common, place["h"], place["c_last"], place["c"]])
+    given = raw(SruForward, **common)
     forward, _ = cpu_build.kernel(cpu_kernels.sru_forward, "bfloat16")
     forward(tasks - 2, tasks, given.buffer_info()[0], place["u"], place["c0"])
     h, c_last, c = cpu.sru_forward(*case.tensors.values(), 0, 1.0, True)
     assert torch.equal(last("h", T * B * D, D), h[1, 0])
     assert torch.equal(last("c_last", B * D, D, dtype=torch.float32), c_last[0])
     # Backward with the outputs' memory as their gradients: any numbers do.
-    given = array(
-        "q", [*common, *(place[name] for name in ("c", "h", "c_last", "gu")), 0, place["c0"], place["sums"]]
-    )
+    outputs = {"gh": place["h"], "gc_last": place["c_last"], "gc0": place["c0"]}
+    given = raw(SruBackward, **common, **outputs)
     backward, _ = cpu_build.kernel(cpu_kernels.sru_backward, "bfloat16")
     backward(tasks - 2, tasks, given.buffer_info()[0], place["u"], place["c0"])
     gu, _, gc0, _, _ = cpu.sru_backward(h, c_last, *case.tensors.values(), c, 0, 1.0)
     assert torch.equal(last("gu", 0, k, D), gu[1, 0])
     assert torch.equal(last("c0", B * D, D, dtype=torch.float32), gc0[0])
     assert torch.equal(
-        last("sums", 4 * B * D, D, dtype=torch.float32),
+        last("gb", 2 * B * D, D, dtype=torch.float32),
         cpu.sru_backward(h, c_last, *case.tensors.values(), c, 0, 1.0)[4][1],
     )
 
@@ -322,7 +330,7 @@ def test_kernels_compile_without_a_cache(monkeypatch):
     call, address = cpu_build.kernel.__wrapped__(cpu_kernels.linear_forward, "float32")
     a, b = torch.full((1, 1, 2), 0.5), torch.ones(1, 1, 2)
     c0, out, c_last = torch.tensor([[2.0, 4.0]]), torch.zeros(1, 1, 2), torch.zeros(1, 2)
-    given = array("q", [1, 1, 2, b.data_ptr(), 0, out.data_ptr(), c_last.data_ptr(), 0])
+    given = raw(LinearForward, T=1, B=1, D=2, b=b.data_ptr(), out=out.data_ptr(), c_last=c_last.data_ptr())
     call(0, 1, given.buffer_info()[0], a.data_ptr(), c0.data_ptr())
     assert address != 0 and out.tolist() == [[[2.0, 3.0]]] and c_last.tolist() == [[2.0, 3.0]]
 
@@ -350,7 +358,7 @@ def test_there_is_no_cache_where_no_folder_can_be_made(tmp_path, monkeypatch):
 def test_the_cache_follows_the_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = cpu_build.cache_folder()
-    for name in ("cpu_build.py", "cpu_kernels.py"):
+    for name in ("calls.py", "cpu_build.py", "cpu_kernels.py"):
         (tmp_path / name).write_text("# other sources")
     monkeypatch.setattr(cpu_build, "__file__", str(tmp_path / "cpu_build.py"))
     assert cpu_build.cache_folder() not in (before, None)

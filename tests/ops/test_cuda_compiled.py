@@ -10,14 +10,22 @@ from cuda_cases import Case, distances
 from ptx_machine import Memory, Thread, parse
 
 from seqsru.ops import cuda
+from seqsru.ops.calls import (
+    CARRY,
+    IDENTITY,
+    SCANS,
+    SruBackward,
+    SruForward,
+    tensor_count,
+)
+from seqsru.ops.simulator import Flat
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 pathfinder = pytest.importorskip("cuda.pathfinder", reason="cuda-pathfinder is not installed")
 
 KINDS = ["float64", "float32", "bfloat16", "float16"]
-NAMES = ["sru_forward", "sru_backward", "linear_forward", "linear_backward"]
 CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0), (12, 0)]
-every_kernel = pytest.mark.parametrize("kind, name", [(kind, name) for kind in KINDS for name in NAMES])
+every_kernel = pytest.mark.parametrize("kind, call", [(kind, call) for kind in KINDS for call in SCANS])
 
 
 def need(*libraries):
@@ -30,7 +38,7 @@ def need(*libraries):
 
 
 @functools.cache
-def library(kind, name):
+def library(kind, call):
     """One kernel in the compiler's intermediate form, from which numba writes PTX for any device.
 
     `cuda.compile_ptx` would repeat the slow part, typing the source, for each device; this is what it calls.
@@ -38,22 +46,22 @@ def library(kind, name):
     need("nvvm", "nvrtc")
     from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
-    from seqsru.ops.cuda_kernels import build, signatures
+    from seqsru.ops.cuda_kernels import build, signature
 
-    function, signature = getattr(build(kind), name), getattr(signatures(kind), name)
-    return _compile_pyfunc_with_fixup(function, signature, device=False, abi="numba", cc=(9, 0))[0]
+    types = signature(kind, call)
+    return _compile_pyfunc_with_fixup(build(kind)[call], types, device=False, abi="numba", cc=(9, 0))[0]
 
 
 @functools.cache
-def ptx_of(kind, name, capability=(9, 0)):
-    return library(kind, name).get_asm_str(cc=capability)
+def ptx_of(kind, call, capability=(9, 0)):
+    return library(kind, call).get_asm_str(cc=capability)
 
 
 @pytest.mark.slow
 @every_kernel
-def test_kernels_compile_for_every_generation(kind, name):
+def test_kernels_compile_for_every_generation(kind, call):
     for capability in CAPABILITIES:
-        ptx = ptx_of(kind, name, capability)
+        ptx = ptx_of(kind, call, capability)
         assert f".target sm_{capability[0]}{capability[1]}\n" in ptx
         assert ptx.count(".entry") == 1
         # No atomics, no memory shared between threads, no stack, and no function left to link.
@@ -64,13 +72,13 @@ def test_kernels_compile_for_every_generation(kind, name):
 
 @pytest.mark.slow
 @every_kernel
-def test_machine_code_does_not_spill(kind, name, record_property):
+def test_machine_code_does_not_spill(kind, call, record_property):
     need("nvJitLink")
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     for capability in CAPABILITIES:
         target = f"sm_{capability[0]}{capability[1]}"
-        code = ObjectCode.from_ptx(ptx_of(kind, name, capability).encode())
+        code = ObjectCode.from_ptx(ptx_of(kind, call, capability).encode())
         linker = Linker(code, options=LinkerOptions(arch=target, verbose=True, ptxas_options=["-v"]))
         linker.link("cubin")
         log = linker.get_info_log()
@@ -84,16 +92,16 @@ def test_machine_code_does_not_spill(kind, name, record_property):
 class OnTheMachine:
     """A compiled kernel as `cuda` launches it, run on the small machine instead of a GPU."""
 
-    def __init__(self, name, dtype, capability):
-        self.program = parse(ptx_of(str(dtype).removeprefix("torch."), name))
+    def __init__(self, call, dtype, capability):
+        self.program = parse(ptx_of(str(dtype).removeprefix("torch."), call))
 
     def __getitem__(self, grid):
         return functools.partial(self.run, *grid)
 
     def run(self, blocks, block_size, *arguments):
-        memory = Memory([argument.array for argument in arguments if isinstance(argument, cuda.Flat)])
+        memory = Memory([argument.array for argument in arguments if isinstance(argument, Flat)])
         bases = iter(memory.bases)
-        numbers = [next(bases) if isinstance(given, cuda.Flat) else given or 0 for given in arguments]
+        numbers = [next(bases) if isinstance(given, Flat) else given or 0 for given in arguments]
         for block in range(blocks):
             for thread in range(block_size):
                 Thread(self.program, numbers, block, thread, block_size, memory).run()
@@ -140,18 +148,15 @@ def flat(shape, *index):
     return total
 
 
-FORWARD_ARRAYS = "u x c0 v b mask valid h c_last c".split()
-BACKWARD_ARRAYS = "h c_last u x c0 v b mask valid c gu gx gc0 gv gb".split()  # h, c_last: their gradients
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("span", [3, 2])
 @pytest.mark.parametrize("k", [3, 4])
-@pytest.mark.parametrize("name, arrays", [("sru_forward", FORWARD_ARRAYS), ("sru_backward", BACKWARD_ARRAYS)])
-def test_offsets_beyond_32_bits(name, arrays, k, span):
+@pytest.mark.parametrize("call", [SruForward, SruBackward])
+def test_offsets_beyond_32_bits(call, k, span):
     """Run the last thread of a scan of over 2 ** 33 elements, and compare every address it touches."""
     T, B, D = 3, 70_000, 30_011  # B · D alone is almost 2 ** 31
     assert T * B * D * k > 2**33
+    arrays = call._fields[: tensor_count(call)]
     at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
     x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)
     if k == 4:  # the highway input is the last slice of u
@@ -159,19 +164,21 @@ def test_offsets_beyond_32_bits(name, arrays, k, span):
     chunks = -(-T // span)
     steps = range((chunks - 1) * span, T)
     trace, n = Trace(), chunks * B * D - 1
-    numbers = [T, B, D, span, 31, k, x_step, x_row, 0, 1.0]
-    Thread(parse(ptx_of("float32", name)), [*at.values(), *numbers], n // 64, n % 64, 64, trace).run()
+    sizes = {"T": T, "B": B, "k": k, "D": D, "x_step": x_step, "x_row": x_row}
+    given = call(**at, **sizes, activation=IDENTITY, scale=1.0)
+    everything = CARRY - 1
+    Thread(parse(ptx_of("float32", call)), [*given, span, everything], n // 64, n % 64, 64, trace).run()
     expected = set()
     for array, base in at.items():
         if array in ("u", "gu"):
             indices = [flat((T, B, k, D), t, B - 1, j, D - 1) for t in steps for j in range(3)]
         elif array == "x" or array == "gx" and k == 4:
             indices = [t * x_step + (B - 1) * x_row + D - 1 for t in steps]
-        elif array == "c" and name == "sru_backward":  # after each step, and before the first
+        elif array == "c" and call is SruBackward:  # after each step, and before the first
             indices = [flat((T, B, D), t, B - 1, D - 1) for t in range(max(0, steps[0] - 1), T)]
-        elif array == "c0" and name == "sru_backward":
+        elif array == "c0" and call is SruBackward:
             indices = [flat((B, D), B - 1, D - 1)] if chunks == 1 else []
-        elif array in ("h", "c", "gx"):
+        elif array in ("h", "gh", "c", "gx"):
             indices = [flat((T, B, D), t, B - 1, D - 1) for t in steps]
         elif array == "valid":
             indices = [flat((T, B), t, B - 1) for t in steps]

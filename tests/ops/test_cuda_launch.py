@@ -11,10 +11,23 @@ import torch
 
 from seqsru.errors import NotInstalled, Refused
 from seqsru.ops import cuda
+from seqsru.ops.calls import (
+    CARRY,
+    HIGHWAY,
+    IDENTITY,
+    KEEP,
+    MASK,
+    TANH,
+    VALID,
+    VECTOR,
+    LinearBackward,
+    LinearForward,
+    SruBackward,
+    SruForward,
+)
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 
-BACKWARD = "gh gc_last u x c0 v b mask valid c gu gx gc0 gv gb".split()
 INSTALL = r'pip install "seqsru\[cuda\]"'
 
 
@@ -34,7 +47,7 @@ class FakeKernel:
 
 @pytest.fixture
 def launches(monkeypatch):
-    """Make CPU tensors pass for CUDA tensors; give the kernels asked for, by (name, dtype, capability)."""
+    """Make CPU tensors pass for CUDA tensors; give the kernels asked for, by (call, dtype, capability)."""
     kernels = {}
     current = []
 
@@ -44,9 +57,9 @@ def launches(monkeypatch):
         yield
         current.pop()
 
-    def compiled(name, dtype, capability):
+    def compiled(call, dtype, capability):
         assert current == [0], "compiled outside the device's guard"
-        return kernels.setdefault((name, dtype, capability), FakeKernel())
+        return kernels.setdefault((call, dtype, capability), FakeKernel())
 
     monkeypatch.setattr(cuda, "CUDA", cuda.CPU)
     monkeypatch.setattr(cuda, "simulated", lambda: False)
@@ -67,66 +80,74 @@ def scan_inputs(T=5, B=3, D=50, k=3):
     return u, (x if k == 3 else None), torch.zeros(B, D), torch.zeros(2, D), torch.zeros(2, D)
 
 
-def pointers(*tensors):
-    """Address of each tensor, 0 for one that is absent."""
-    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+def addresses(**tensors):
+    """Address of each tensor by its name, 0 for one that is absent."""
+    return {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+
+
+def launched(kernel, call, number=0):
+    """Arguments of a launch by the names of the call's fields, and `span` and `options`."""
+    _, arguments = kernel.launches[number]
+    return dict(zip((*call._fields, "span", "options"), arguments, strict=True))
 
 
 def test_forward_hands_over_pointers_sizes_and_options(launches):
     u, x, c0, v, b = scan_inputs()
     mask, valid = torch.ones(3, 50), torch.ones(5, 3, dtype=torch.bool)
-    h, c_last, c = cuda.sru_forward(u, x, c0, v, b, mask, valid, 1, 1.5, True)
+    h, c_last, c = cuda.sru_forward(u, x, c0, v, b, mask, valid, TANH, 1.5, True)
     (kernel,) = launches.values()
-    assert list(launches) == [("sru_forward", torch.float32, (9, 0))]
-    configuration, arguments = kernel.launches[0]
-    assert configuration == (3, 64, ("stream", 0, 77))  # 150 recurrences in blocks of 64
-    expected = pointers(u, x, c0, v, b, mask, valid, h, c_last, c)
-    assert arguments == (*expected, 5, 3, 50, 5, 31, 3, 300, 100, 1, 1.5)
+    assert list(launches) == [(SruForward, torch.float32, (9, 0))]
+    assert kernel.launches[0][0] == (3, 64, ("stream", 0, 77))  # 150 recurrences in blocks of 64
+    expected = addresses(u=u, x=x, c0=c0, v=v, b=b, mask=mask, valid=valid, h=h, c_last=c_last, c=c)
+    expected |= {"T": 5, "B": 3, "k": 3, "D": 50, "span": 5, "x_step": 300, "x_row": 100}
+    expected |= {"activation": TANH, "scale": 1.5, "options": VECTOR | MASK | VALID | HIGHWAY | KEEP}
+    assert launched(kernel, SruForward) == expected
 
 
 def test_what_is_absent_is_a_null_pointer_and_a_clear_bit(launches):
     u, _, c0, _, b = scan_inputs()
-    h, c_last, c = cuda.sru_forward(u, None, c0, None, b, None, None, 0, 1.0, False)
-    _, arguments = next(iter(launches.values())).launches[0]
-    expected = pointers(u, None, c0, None, b, None, None, h, c_last, None)
-    assert arguments == (*expected, 5, 3, 50, 5, 0, 3, 0, 0, 0, 1.0)
+    h, c_last, c = cuda.sru_forward(u, None, c0, None, b, None, None, IDENTITY, 1.0, False)
+    expected = addresses(u=u, c0=c0, b=b, h=h, c_last=c_last)
+    expected |= {"T": 5, "B": 3, "k": 3, "D": 50, "span": 5, "scale": 1.0}
+    found = launched(next(iter(launches.values())), SruForward)
+    assert found == dict.fromkeys(found, 0) | expected
     assert c.shape == (0,)
 
 
 def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     u, _, c0, v, b = scan_inputs(k=4)
     c = gh = torch.zeros(5, 3, 50)
-    gu, gx, gc0, gv, gb = cuda.sru_backward(gh, c0, u, None, c0, v, b, None, None, c, 0, 1.0)
-    _, arguments = next(iter(launches.values())).launches[0]
-    found = dict(zip(BACKWARD, arguments))
+    gu, gx, gc0, gv, gb = cuda.sru_backward(gh, c0, u, None, c0, v, b, None, None, c, IDENTITY, 1.0)
+    found = launched(next(iter(launches.values())), SruBackward)
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert arguments[len(BACKWARD) :] == (5, 3, 50, 5, 25, 4, 600, 200, 0, 1.0)
+    assert (found["k"], found["x_step"], found["x_row"], found["options"]) == (4, 600, 200, VECTOR | HIGHWAY)
+    assert (found["gh"], found["gc_last"], found["c"]) == (gh.data_ptr(), c0.data_ptr(), c.data_ptr())
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
 
 def test_linear_scans_launch(launches):
     a, c0 = torch.zeros(5, 3, 50, dtype=torch.bfloat16), torch.zeros(3, 50)
     valid = torch.ones(5, 3, dtype=torch.bool)
-    out, c_last, c = cuda.linear_forward(a, a, c0, valid, True)
-    ga, gb, gc0 = cuda.linear_backward(a, c0, a, c0, c, None)
+    b, gout = torch.zeros_like(a), torch.zeros_like(a)
+    gc_last = torch.zeros_like(c0)
+    out, c_last, c = cuda.linear_forward(a, b, c0, valid, True)
+    ga, gb, gc0 = cuda.linear_backward(gout, gc_last, a, c0, c, None)
     forward, backward = launches.values()
-    assert forward.launches[0][1] == (*pointers(a, a, c0, valid, out, c_last, c), 5, 3, 50, 5, 20)
-    assert backward.launches[0][1] == (*pointers(a, c0, a, c0, None, c, ga, gb, gc0, None), 5, 3, 50, 5, 0)
+    sizes = {"T": 5, "B": 3, "D": 50, "span": 5}
+    expected = addresses(a=a, b=b, c0=c0, valid=valid, out=out, c_last=c_last, c=c)
+    assert launched(forward, LinearForward) == expected | sizes | {"options": VALID | KEEP}
+    expected = addresses(gout=gout, gc_last=gc_last, a=a, c0=c0, c=c, ga=ga, gb=gb, gc0=gc0)
+    absent = {"valid": 0, "factors": 0, "options": 0}
+    assert launched(backward, LinearBackward) == expected | sizes | absent
 
 
-def test_argument_counts_match_the_signatures(launches):
-    from seqsru.ops.cuda_kernels import build, signatures
+def test_kernels_have_the_parameters_of_their_calls():
+    from seqsru.ops.cuda_kernels import build, signature
 
-    u, x, c0, v, b = scan_inputs()
-    h, _, c = cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, True)
-    cuda.sru_backward(h, c0, u, x, c0, v, b, None, None, c, 0, 1.0)
-    cuda.linear_forward(h, h, c0, None, False)
-    cuda.linear_backward(h, c0, h, c0, c, None)
-    for (name, dtype, _), kernel in launches.items():
-        count = len(kernel.launches[0][1])
-        kind = str(dtype).removeprefix("torch.")
-        function = getattr(build(kind), name)
-        assert count == len(getattr(signatures(kind), name)) == function.__code__.co_argcount
+    for call, function in build("float32").items():
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        assert names == (*call._fields, "span", "options")
+        assert len(signature("float32", call)) == len(names)
 
 
 def test_launches_of_one_size_are_configured_once_and_do_not_warn(launches):
@@ -143,10 +164,15 @@ def test_chunks_are_run_twice_with_a_scan_over_them_between(launches, monkeypatc
     h, c_last, c = cuda.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
     cuda.sru_backward(h, c0, u, x, c0, None, b, None, None, c, 0, 1.0)
     forward, over, backward = launches.values()
-    assert [name for name, *_ in launches] == ["sru_forward", "linear_forward", "sru_backward"]
-    assert [arguments[10:15] for _, arguments in forward.launches] == [(5, 3, 50, 2, 32), (5, 3, 50, 2, 24)]
-    assert [arguments[15:20] for _, arguments in backward.launches] == [(5, 3, 50, 2, 32), (5, 3, 50, 2, 24)]
-    assert [arguments[7:] for _, arguments in over.launches] == [(3, 3, 50, 3, 0)] * 2
+    assert [call for call, *_ in launches] == [SruForward, LinearForward, SruBackward]
+
+    def sizes(kernel, call):
+        found = [launched(kernel, call, number) for number in (0, 1)]
+        return [(one["T"], one["span"], one["options"]) for one in found]
+
+    assert sizes(forward, SruForward) == [(5, 2, CARRY), (5, 2, HIGHWAY | KEEP)]
+    assert sizes(backward, SruBackward) == [(5, 2, CARRY), (5, 2, HIGHWAY)]
+    assert sizes(over, LinearForward) == [(3, 3, 0)] * 2
     blocks = {configuration[0] for configuration, _ in forward.launches + backward.launches}
     assert blocks == {8}  # 450 threads
     assert c_last.shape == (3, 50)
@@ -222,13 +248,13 @@ def test_missing_compilers_are_reported(monkeypatch):
 
     monkeypatch.setattr(numba.cuda, "jit", jit)
     with pytest.raises(NotInstalled, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
-        cuda._compiled("sru_forward", torch.float32, None)
+        cuda._compiled(SruForward, torch.float32, None)
 
 
 def test_a_first_use_inside_a_captured_graph_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(Refused, match="run the same step once before the capture"):
-        cuda._compiled("sru_forward", torch.float32, (9, 0))
+        cuda._compiled(SruForward, torch.float32, (9, 0))
 
 
 def test_importing_the_backend_loads_no_compiler():
