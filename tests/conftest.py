@@ -3,18 +3,30 @@
 import os
 from pathlib import Path
 
+# Before torch starts its threads, and for every process that a test starts: models this small gain nothing
+# from a second thread, and on a busy machine two wait for each other far longer than they work.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
 # Fresh tensors are filled with NaN, so an element that a kernel leaves unwritten cannot pass.
 torch.use_deterministic_algorithms(True)
-torch.set_num_threads(2)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random state, whichever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def threads(request):
+    """One thread, whatever the test before set; a test of threads asks for more, or sets them itself."""
+    wanted = getattr(request, "param", 1)
+    torch.set_num_threads(wanted)
+    yield wanted
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,9 @@
 """What the tests that need a GPU share: they are skipped without one."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))  # cuda_cases
 
 # Deterministic products, which tests/conftest.py asks for, need it before the first one.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

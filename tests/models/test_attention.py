@@ -11,16 +11,6 @@ from seqsru.models.attention import ATTENTIONS, AdditiveAttention, DotAttention,
 Q, O, D, S, B = 10, 12, 8, 6, 3
 
 
-@pytest.fixture(autouse=True)
-def threads(request):
-    """One thread, for small products on a busy machine; a test may ask for another number."""
-    before = torch.get_num_threads()
-    wanted = getattr(request, "param", 1)
-    torch.set_num_threads(wanted)
-    yield wanted
-    torch.set_num_threads(before)
-
-
 def make(name, **options):
     return ATTENTIONS[name](Q, O, D, **options).double()
 

@@ -15,14 +15,6 @@ def batch(count, generator):
     return pattern.repeat(STEPS // PERIOD + 1, 1)[: STEPS + 1]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_learns_to_repeat(cell):

@@ -18,16 +18,6 @@ def make(
     return Translator(vocabulary, V_T, encoder, inner, E, tying=tying, **model)
 
 
-@pytest.fixture(autouse=True)
-def threads(request):
-    """One thread, for small steps on a busy machine; a test may ask for another number."""
-    before = torch.get_num_threads()
-    wanted = getattr(request, "param", 1)
-    torch.set_num_threads(wanted)
-    yield wanted
-    torch.set_num_threads(before)
-
-
 def some_batch(batch=B, steps=T, length=S):
     lengths = torch.arange(batch) * 3 % length + 1
     valid = torch.arange(length).unsqueeze(1) < lengths

@@ -25,14 +25,6 @@ def batch(count, generator):
     return digits.masked_fill(~valid, EOS), valid, target, steps <= lengths
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder, decoder, attention",

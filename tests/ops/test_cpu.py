@@ -164,14 +164,6 @@ def test_bfloat16_rounds_every_kind_of_number_as_torch_does():
     assert torch.equal(out[0][~nan].view(torch.int16), want[~nan].view(torch.int16))
 
 
-@pytest.fixture
-def threads():
-    """Set torch's number of threads, for the time of a test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -181,30 +173,30 @@ def threads():
         linear_case(9, 20, 7, 650, True),
     ],
 )
-def test_bits_do_not_depend_on_the_number_of_threads(case, threads):
+def test_bits_do_not_depend_on_the_number_of_threads(case):
     case = case.to(torch.float32)
     scan, _ = scan_and_definition(case)
-    threads(1)
     one = case.run(scan)
     for number in (2, 3, 16):
-        threads(number)
+        torch.set_num_threads(number)
         for name, result in case.run(scan).items():
             assert torch.equal(result, one[name]), (number, name)
 
 
+@pytest.mark.parametrize("threads", [2], indirect=True)
 def test_numbas_own_number_of_threads_is_left_alone(threads):
     import numba
 
     numba.set_num_threads(1)
     try:
-        threads(2)
         sru_case(6, 20, 7, 650).to(torch.float32).run(sru_scan)
         assert numba.get_num_threads() == 1
     finally:
         numba.set_num_threads(cpu_build.most_threads())
 
 
-def test_threads_are_those_of_torch():
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_threads_are_those_of_torch(threads):
     import numba
 
     sru_case(6, 20, 7, 650).to(torch.float32).run(sru_scan)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from seqsru.ops import linear
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize(
     "inputs, outputs",
     [(512, 1536), (37, 111), (7, 33), (64, 1), (650, 3), (7, 5), (128, 15), (31, 16), (256, 700)],
@@ -17,17 +17,12 @@ from seqsru.ops import linear
 @torch.no_grad()
 def test_the_bits_of_a_row_do_not_depend_on_the_number_of_rows(inputs, outputs, threads):
     weight, bias, x = torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(1100, inputs)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for given in (bias, None):
-            whole = linear(x, weight, given)
-            for rows in (*range(1, 18), 31, 32, 33, 63, 65, 100, 127, 129, 257, 700):
-                for start in (0, 3):
-                    part = linear(x[start : start + rows], weight, given)
-                    assert torch.equal(part, whole[start : start + rows]), rows
-    finally:
-        torch.set_num_threads(before)
+    for given in (bias, None):
+        whole = linear(x, weight, given)
+        for rows in (*range(1, 18), 31, 32, 33, 63, 65, 100, 127, 129, 257, 700):
+            for start in (0, 3):
+                part = linear(x[start : start + rows], weight, given)
+                assert torch.equal(part, whole[start : start + rows]), rows
 
 
 @torch.no_grad()

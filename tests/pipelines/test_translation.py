@@ -51,15 +51,6 @@ def facts(translation):
     )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small steps on busy cores: the tests of the model ask for the same bits with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     "cell, attention, beam, stop",
     [
