@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import seqsru
+from seqsru import __version__
 from seqsru.errors import Refused
 
 # What setup.cfg asks for.
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _probe(arguments)
     if arguments.settings:
         raise Refused("settings only with --probe", repr(arguments.settings[0]), "give --probe CONFIG")
-    print(f"seqsru {seqsru.__version__} at {Path(seqsru.__file__).parent}")
+    print(f"seqsru {__version__} at {Path(__file__).parent.parent}")
     print(f"Python {platform.python_version()}, {platform.platform()}")
     for package in REQUIRED:
         print(f"  {package:<16}{_version(package) or f'not installed: pip install {package}'}")

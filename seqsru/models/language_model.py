@@ -72,7 +72,7 @@ class LanguageModel(nn.Module):
                 "a stack whose steps depend on no later one",
                 "one that reads in two directions or attends to all and would see the words it predicts",
                 "set bidirectional to false, and attention to causal",
-                "stack",
+                "bidirectional" if stack.directions == 2 else "stack",
             )
         if stack.input_size != embedding_size:
             raise Refused(

@@ -95,7 +95,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
     assert refused("evaluate", translation_run, "--split", "valid", "--state", "carried") == (
         "seqsru: expected --state with a language model, found a translation model; leave it out"
     )
-    assert "expected some of bleu, chrf, ter, found 'blue'" in refused(
+    assert "metrics: expected one of bleu, chrf, ter, found 'blue'" in refused(
         "evaluate", translation_run, "--split", "valid", "--metrics", "blue"
     )
     assert re.search(

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from seqsru.cells import Stack
-from seqsru.data.lines import ParallelLines, Report
+from seqsru.data.lines import LineReport, ParallelLines
 from seqsru.data.pairs import PairBatches, Pairs
 from seqsru.data.vocabulary import Words
 from seqsru.decoding import Decoding, ForbiddenTokens
-from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import Decoder, Translator
+from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.tasks.translation import TranslationObjective
 from seqsru.training import OPTIMIZERS, SCHEDULES, RunDirectory, Trainer, TrainingOptions
-from seqsru.training.translation_task import TranslationTask
 
 LETTERS = "a b c d e f".split()
 SOURCE = [" ".join(LETTERS[(i * k + k * k) % 6] for k in range(2 + i % 4)) for i in range(150)]
@@ -22,25 +22,26 @@ TARGET = [" ".join(word.upper() for word in reversed(line.split())) for line in 
 
 
 def parallel(count):
-    return ParallelLines("pairs", SOURCE[:count], TARGET[:count], range(1, count + 1), Report("pairs", count))
+    return ParallelLines(
+        "pairs", SOURCE[:count], TARGET[:count], range(1, count + 1), LineReport("pairs", count)
+    )
 
 
-def make_task(batches=None, rules=(), valid=None, **options):
+def make_objective(batches=None, rules=(), validation=None, **options):
     source, target = Words.train(SOURCE), Words.train(TARGET)
     pairs = PairBatches(Pairs.from_lines(parallel(150), source, target), 128, seed=3)
-    return TranslationTask(
+    return TranslationObjective(
         pairs,
-        valid or parallel(20),
+        validation or parallel(20),
         source,
         target,
-        Decoding(beam=2),
-        rules,
+        Decoding(beam=2, rules=tuple(rules)),
         {"source tokenizer": source.fingerprint, "target tokenizer": target.fingerprint},
         **options,
     )
 
 
-def make(folder, task=None, lr=5e-3, **options):
+def make(folder, objective=None, lr=5e-3, **options):
     torch.manual_seed(2)
     options_of_cells = {"backend": "reference"}
     encoder = Stack("sru", 24, 24, 1, bidirectional=True, options=options_of_cells)
@@ -48,7 +49,7 @@ def make(folder, task=None, lr=5e-3, **options):
     model = Translator(8, 8, encoder, decoder, 24)
     return Trainer(
         model,
-        task or make_task(label_smoothing=0.1),
+        objective or make_objective(label_smoothing=0.1),
         OPTIMIZERS["adam"](model.parameters(), lr),
         SCHEDULES["inverse_sqrt"](lr, warmup=20),
         RunDirectory(folder),
@@ -57,9 +58,9 @@ def make(folder, task=None, lr=5e-3, **options):
 
 
 def test_loss_is_that_of_the_real_target_tokens(tmp_path):
-    task, model = make_task(label_smoothing=0.2), make(tmp_path, steps=1).model.eval()
-    batch = next(task.batches(1, 0))
-    loss, nll, tokens, rows, carried = task.loss(model, batch, None)
+    objective, model = make_objective(label_smoothing=0.2), make(tmp_path, steps=1).model.eval()
+    batch = next(objective.batches(1, 0))
+    loss, nll, tokens, rows, carried = objective.loss(model, batch, None)
     logits = model.logits(model(batch.source, batch.source_valid, batch.target_in))[batch.target_valid]
     targets = batch.target_out[batch.target_valid]
     expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.2)
@@ -69,35 +70,35 @@ def test_loss_is_that_of_the_real_target_tokens(tmp_path):
 
 
 def test_an_epoch_may_be_begun_anywhere():
-    task = make_task()
-    whole = list(task.batches(4, 0))
-    assert len(whole) == task.epoch_length(4) > 3
-    for late, batch in zip(task.batches(4, 3), whole[3:], strict=True):
+    objective = make_objective()
+    whole = list(objective.batches(4, 0))
+    assert len(whole) == objective.epoch_length(4) > 3
+    for late, batch in zip(objective.batches(4, 3), whole[3:], strict=True):
         assert torch.equal(late.source, batch.source) and torch.equal(late.target_out, batch.target_out)
     assert sum(batch.source.shape[1] for batch in whole) == 150
 
 
 def test_validation_gives_perplexity_and_bleu_of_what_the_pipeline_writes(tmp_path):
-    task, model = make_task(), make(tmp_path, steps=1).model
-    values = task.validate(model.eval())
-    pipeline = TranslationPipeline(model, task.source_tokenizer, task.target_tokenizer)
+    objective, model = make_objective(), make(tmp_path, steps=1).model
+    values = objective.validate(model.eval())
+    pipeline = TranslationPipeline(model, objective.source_tokenizer, objective.target_tokenizer)
     total = sum(pipeline.score(SOURCE[:20], TARGET[:20]))
     count = sum(len(line.split()) + 1 for line in TARGET[:20])
     assert values["perplexity"] == pytest.approx(torch.tensor(-total / count).exp().item(), rel=1e-5)
-    assert 0.0 <= values["bleu"] < 30.0 and (task.metric, task.higher_is_better) == ("bleu", True)
+    assert 0.0 <= values["bleu"] < 30.0 and (objective.metric, objective.higher_is_better) == ("bleu", True)
 
 
 def test_validation_may_leave_translating_out(tmp_path):
-    task = make_task(valid_metric="perplexity")
-    assert list(task.validate(make(tmp_path, steps=1).model.eval())) == ["perplexity"]
-    assert (task.metric, task.higher_is_better) == ("perplexity", False)
+    objective = make_objective(validation_metric="perplexity")
+    assert list(objective.validate(make(tmp_path, steps=1).model.eval())) == ["perplexity"]
+    assert (objective.metric, objective.higher_is_better) == ("perplexity", False)
 
 
 def test_validation_has_its_beam_and_its_rules(tmp_path):
-    assert make_task().decoding.beam == 2 and make_task(valid_beam=1).decoding.beam == 1
-    task = make_task(rules=[ForbiddenTokens(list(range(2, 8)))])  # leaves nothing but <unk>
+    assert make_objective().decoding.beam == 2 and make_objective(validation_beam=1).decoding.beam == 1
+    objective = make_objective(rules=[ForbiddenTokens(list(range(2, 8)))])  # leaves nothing but <unk>
     with torch.no_grad():
-        assert task.validate(make(tmp_path, steps=1).model.eval())["bleu"] == 0.0
+        assert objective.validate(make(tmp_path, steps=1).model.eval())["bleu"] == 0.0
 
 
 def test_it_learns(tmp_path):
@@ -125,8 +126,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
 
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match=r"label_smoothing: expected .* from 0 to below 1, found 1\.0"):
-        make_task(label_smoothing=1.0)
-    with pytest.raises(ValueError, match="valid_metric to be bleu or perplexity, found 'ter'"):
-        make_task(valid_metric="ter")
+        make_objective(label_smoothing=1.0)
+    with pytest.raises(ValueError, match="validation_metric: expected one of bleu, perplexity, found 'ter'"):
+        make_objective(validation_metric="ter")
     with pytest.raises(ValueError, match="expected validation pairs, found none"):
-        make_task(valid=parallel(0))
+        make_objective(validation=parallel(0))

@@ -267,7 +267,7 @@ def test_what_may_change_when_a_run_goes_on_is_when_it_ends_and_what_it_keeps():
 def test_a_language_model_learns_a_rule(tmp_path):
     """After every letter the next one is certain, so the perplexity comes near 1."""
     trainer = tiny.make(tmp_path, lines=["a b c d e f g h"] * 40, epochs=12, lr=0.03)
-    trainer.objective.valid = trainer.objective.valid.from_lines(["a b c d e f g h"] * 5, _words())
+    trainer.objective.validation = trainer.objective.validation.from_lines(["a b c d e f g h"] * 5, _words())
     trainer.objective.label_smoothing = 0.0
     outcome = trainer.fit()
     assert outcome.best < 1.3

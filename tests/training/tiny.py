@@ -9,8 +9,8 @@ from seqsru.cells import Stack
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Words
 from seqsru.models import LanguageModel
+from seqsru.tasks.language_modelling import LanguageModelObjective
 from seqsru.training import OPTIMIZERS, SCHEDULES, RunDirectory, Trainer, TrainingOptions
-from seqsru.training.language_model_task import LanguageModelTask
 
 LINES = [" ".join("abcdefgh"[(i * k + k) % 8] for k in range(3 + i % 5)) for i in range(57)]
 
@@ -32,8 +32,11 @@ def make(
     stack = Stack("sru", 12, 16, 2, dropout=0.2, options={"backend": "reference"})
     model = LanguageModel(words.size, stack, 12, embedding_dropout=0.1, word_dropout=0.1, output_dropout=0.2)
     train = TokenStream.from_lines(lines, words)
-    windows, valid = StreamBatches(train.tokens, 4, 6, words.eos), TokenStream.from_lines(LINES[:9], words)
-    objective = LanguageModelTask(windows, valid, {"tokenizer": words.fingerprint}, label_smoothing=0.1)
+    windows = StreamBatches(train.tokens, 4, 6, words.eos)
+    validation = TokenStream.from_lines(LINES[:9], words)
+    objective = LanguageModelObjective(
+        windows, validation, {"tokenizer": words.fingerprint}, label_smoothing=0.1
+    )
     return Trainer(
         model,
         objective,
