@@ -17,8 +17,6 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
-from seqsru.data import Tokenizer, Words
-from seqsru.data.vocabulary import EOS, UNK
 from seqsru.errors import NotFound, Refused, check_at_least, check_known
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
@@ -34,8 +32,7 @@ from seqsru.settings import (
     shown,
 )
 from seqsru.tasks import TASKS, Task
-from seqsru.tasks.sections import load_tokenizers, new_tokenizer
-from seqsru.tasks.task import Trained
+from seqsru.tasks.task import Tokenizers, Trained
 from seqsru.training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -152,7 +149,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
         if outcome.best is not None:
             fields = {
                 **task.fields(trainer.model),
-                "data": task.files("validation")[0].name if task.files("validation") else "held-out",
+                "data": task.data_name("validation"),
                 "weights": f"step-{outcome.best_step}",
                 "seed": settings["seed"],
                 **machine(trainer.device),
@@ -171,13 +168,9 @@ def rehearse(settings: Values) -> None:
     SettingsError
         There is one, or a data file is not there.
     """
-    task = task_of(settings)
+    task, run = task_of(settings), RunDirectory(settings["output"])
     _start(settings)
-    files = task.tokenizer_files()
-    standing = {file: Words([UNK, EOS, file]) for file in files.values()}
-    tokenizers: dict[str, Tokenizer] = {role: standing[file] for role, file in files.items()}
-    run = RunDirectory(settings["output"])
-    _trainer(task, task.stand_in(), tokenizers, torch.device("cpu"), run)
+    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run)
     _check_files(settings)
 
 
@@ -213,7 +206,7 @@ def _start(settings: Values) -> torch.device:
 
 
 def _trainer(
-    task: Task, texts: Any, tokenizers: dict[str, Tokenizer], device: torch.device, run: RunDirectory
+    task: Task, texts: Any, tokenizers: Tokenizers, device: torch.device, run: RunDirectory
 ) -> Trainer:
     """Everything between data and training loop."""
     settings = task.settings
@@ -225,14 +218,12 @@ def _trainer(
     return Trainer(model, objective, optimizer, schedule, run, options)
 
 
-def _tokenizers(task: Task, texts: Any, folder: Path) -> dict[str, Tokenizer]:
+def _tokenizers(task: Task, texts: Any, folder: Path) -> Tokenizers:
     """The run's tokenizers, by role: loaded if they are there, else made and saved."""
-    files = task.tokenizer_files()
-    for file in dict.fromkeys(files.values()):
+    for file in dict.fromkeys(task.tokenizer_files().values()):
         if not RunDirectory(folder).tokenizer(file).is_file():
-            lines = task.tokenizer_lines(texts, file)
-            new_tokenizer(task.settings["tokenizer"], lines, file).save(folder, file)
-    return load_tokenizers(folder, files)
+            task.new_tokenizer(texts, file).save(folder, file)
+    return task.load_tokenizers(folder)
 
 
 def _keep(settings: Values, task: Task, run: RunDirectory) -> None:
@@ -324,7 +315,7 @@ def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, devi
             "check the path, or make one with `seqsru train`",
         )
     task = task_of(strict.load(directory.config, schema()))
-    tokenizers = load_tokenizers(directory.path, task.tokenizer_files())
+    tokenizers = task.load_tokenizers(directory.path)
     chosen = checkpoints.select(directory.checkpoints, checkpoint)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:

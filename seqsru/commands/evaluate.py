@@ -17,7 +17,7 @@ from seqsru.commands.flags import (
     write_json,
 )
 from seqsru.errors import Refused
-from seqsru.tasks.task import Evaluation, Task
+from seqsru.tasks.task import Evaluation
 
 SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
 
@@ -52,24 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     use_threads(arguments)
     trained = open_run(arguments)
-    found: Evaluation = ask(trained, "evaluate", arguments, _files(arguments, trained.task), tell)
+    files, task = arguments.files, trained.task
+    if files and arguments.split:
+        raise Refused("files or --split", "both", "leave one out")
+    if files:
+        expect_files(files, [len(task.reads)], f"{task.noun} takes {' and '.join(task.reads)}")
+    split = SPLITS[arguments.split or "test"]
+    found: Evaluation = ask(trained, "evaluate", arguments, list(files), split, tell)
     for line in found.lines:
         print(line)
     write_json(arguments.json, found.values)
     return 0
-
-
-def _files(arguments: argparse.Namespace, task: Task) -> list[Path]:
-    """The files given, or those of the configuration; as many as the task reads."""
-    takes, files = " and ".join(task.reads), arguments.files
-    if files and arguments.split:
-        raise Refused("files or --split", "both", "leave one out")
-    if files:
-        expect_files(files, [len(task.reads)], f"{task.noun} takes {takes}")
-        return list(files)
-    split = SPLITS[arguments.split or "test"]
-    found = task.files(split)  # type: ignore[arg-type]
-    if not found:
-        do = f"name {takes}, or take --split validation"
-        raise Refused(f"data.{split} in the configuration", "none", do)
-    return found

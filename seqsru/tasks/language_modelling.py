@@ -18,7 +18,7 @@ from seqsru.models import LanguageModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, from_signature
 from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
-from seqsru.tasks.task import Answer, Evaluation, Scorer, Split, Task, Tell, Tokenizers, Trained
+from seqsru.tasks.task import Answer, Evaluation, Scorer, Split, Task, Tell, Tokenizers, Trained, chosen_files
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
@@ -122,7 +122,7 @@ class LanguageModelObjective(Objective):
 
 
 def evaluate(
-    trained: Trained, files: list[Path], tell: Tell, *, state: TextState | None = None
+    trained: Trained, files: list[Path], split: Split, tell: Tell, *, state: TextState | None = None
 ) -> Evaluation:
     """Perplexity and its relatives.
 
@@ -130,12 +130,13 @@ def evaluate(
     ----------
     trained : Trained
     files : list of Path
-        The text.
+        The text, if not that of the split.
+    split : str
     tell : callable
     state : {"carried", "separate"} or None
         Carried from line to line, or each line alone; the run's training.validation_state where not given.
     """
-    (file,) = files
+    (file,) = chosen_files(trained.task, files, split)
     settings = trained.task.settings
     text = read_lines(file, on_bad_line=settings["data"]["on_bad_line"])
     if text.report:
@@ -174,7 +175,7 @@ class LanguageModelling(Task):
     noun = "a language model"
     reads = ("TEXT",)
     answers = {
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "tell"])),
+        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
         "score": Answer(score),
         "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
         "latency": Answer(latency),

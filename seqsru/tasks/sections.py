@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqsru.cells import CELLS, Stack
@@ -35,12 +35,6 @@ def new_tokenizer(values: Values, lines: Iterable[str], file: str) -> Tokenizer:
     given = {"file": file} if values.chosen == "saved" else {"lines": lines}
     tokenizer: Tokenizer = values.make(**given)
     return tokenizer
-
-
-def load_tokenizers(folder: Path, files: Mapping[str, str]) -> dict[str, Tokenizer]:
-    """The tokenizers of a run, by role; each file is read once."""
-    loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
-    return {role: loaded[file] for role, file in files.items()}
 
 
 def cell_section() -> Choice:

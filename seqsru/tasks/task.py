@@ -15,14 +15,17 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from seqsru.data import Tokenizer
+from seqsru.data import Words, load_tokenizer
+from seqsru.data.vocabulary import EOS, UNK
+from seqsru.errors import Refused
 from seqsru.evaluation.signature import machine, signature
 from seqsru.settings import Schema, Section, Values
+from seqsru.tasks.sections import new_tokenizer
 from seqsru.training import Objective
 
 Split = Literal["train", "validation", "test"]
 Tell = Callable[[str], None]  # is given what a person should know on the way, a line at a time
-Tokenizers = Mapping[str, Tokenizer]  # by role
+Tokenizers = Mapping[str, Any]  # by role: tokenizers, and whatever else of the data a model is made for
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Task(ABC):
         ========== ============================================== ===================================
         command    called with                                    gives
         ========== ============================================== ===================================
-        evaluate   trained, files, tell, **flags                  `Evaluation`
+        evaluate   trained, files, split, tell, **flags           `Evaluation`, of the files or, where none
+                                                                  are given, of the split
         score      trained, **flags                               `Scorer`
         translate  trained, attention, **flags                    `LineTranslator`
         generate   trained, **flags                               prompt -> list of str
@@ -101,6 +105,10 @@ class Task(ABC):
     def files(self, split: Split) -> list[Path]:
         """The files of a split, in the order of `reads`; none where the settings name none."""
 
+    def data_name(self, split: Split) -> str:
+        """What a signature calls a split that there is: the name of its first file."""
+        return self.files(split)[0].name
+
     @abstractmethod
     def read(self, tell: Tell) -> Any:
         """The texts to train on and to validate with; ``tell`` is told what was left out of them."""
@@ -122,6 +130,20 @@ class Task(ABC):
     @abstractmethod
     def tokenizer_lines(self, texts: Any, file: str) -> Iterable[str]:
         """The text that the tokenizer in a file is trained on."""
+
+    def new_tokenizer(self, texts: Any, file: str) -> Any:
+        """What is to be saved in a file: the tokenizer that the settings ask for."""
+        return new_tokenizer(self.settings["tokenizer"], self.tokenizer_lines(texts, file), file)
+
+    def load_tokenizers(self, folder: Path) -> dict[str, Any]:
+        """The tokenizers of a run, by role; each file is read once."""
+        files = self.tokenizer_files()
+        loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
+        return {role: loaded[file] for role, file in files.items()}
+
+    def stand_in_tokenizers(self) -> dict[str, Any]:
+        """Tokenizers in place of those that the data would give, by role."""
+        return {role: Words([UNK, EOS, file]) for role, file in self.tokenizer_files().items()}
 
     @abstractmethod
     def model(self, tokenizers: Tokenizers) -> nn.Module:
@@ -184,6 +206,16 @@ class Trained:
                 **{name: value for name, value in rest.items() if name not in fields},
             }
         )
+
+
+def chosen_files(task: Task, files: list[Path], split: Split) -> list[Path]:
+    """The files that were given, else those of a split of the configuration, which are refused if missing."""
+    found = files or task.files(split)
+    if not found:
+        takes = " and ".join(task.reads)
+        do = f"name {takes}, or take --split validation"
+        raise Refused(f"data.{split} in the configuration", "none", do)
+    return found
 
 
 # ---- what the answers give -------------------------------------------------------------------------

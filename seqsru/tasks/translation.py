@@ -52,6 +52,7 @@ from seqsru.tasks.task import (
     Tell,
     Tokenizers,
     Trained,
+    chosen_files,
 )
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
@@ -232,6 +233,7 @@ AT_ONCE = 1024  # lines that are translated together
 def evaluate(
     trained: Trained,
     files: list[Path],
+    split: Split,
     tell: Tell,
     *,
     metrics: str = "bleu,chrf",
@@ -245,7 +247,8 @@ def evaluate(
     ----------
     trained : Trained
     files : list of Path
-        Source and reference.
+        Source and reference, if not those of the split.
+    split : str
     tell : callable
     metrics : str
         Of bleu, chrf and ter, with commas between them.
@@ -256,7 +259,7 @@ def evaluate(
     **search : object
         As `search_flags` has them.
     """
-    source, reference = files
+    source, reference = chosen_files(trained.task, files, split)
     pipeline: TranslationPipeline = trained.pipeline
     decoding = replace(searched(pipeline.decoding, search), n_best=1)
     names = metrics.split(",")
@@ -343,7 +346,9 @@ class TranslationTask(Task):
     answers = {
         "evaluate": Answer(
             evaluate,
-            joined(from_signature(evaluate, skip=["trained", "files", "tell", "search"]), search_flags()),
+            joined(
+                from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]), search_flags()
+            ),
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),

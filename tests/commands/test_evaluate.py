@@ -103,7 +103,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         refused("evaluate", translation_run, "--split", "valid", "--baseline", texts / "lines"),
     )
     assert refused("score", language_run, "a", "b") == (
-        "seqsru: expected 0 or 1 files, found 2; a language model takes one text, or stdin"
+        "seqsru: expected 0 or 1 files, found 2; a language model takes TEXT, or stdin"
     )
     assert refused("generate", translation_run, "--prompt", "one") == (
         "seqsru: expected a run of a language model, found one of a translation model; which "

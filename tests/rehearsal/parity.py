@@ -12,7 +12,7 @@ from seqsru.errors import check_at_least
 from seqsru.evaluation.signature import parameters
 from seqsru.settings import from_signature
 from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
-from seqsru.tasks.task import Answer, Evaluation, Task
+from seqsru.tasks.task import Answer, Evaluation, Task, chosen_files
 from seqsru.training import BatchLoss, Objective
 
 
@@ -102,8 +102,9 @@ class ParityPipeline:
     tokenizer: object
 
 
-def evaluate(trained, files, tell):
+def evaluate(trained, files, split, tell):
     """Accuracy on a text."""
+    files = chosen_files(trained.task, files, split)
     lines = read_lines(files[0]).lines
     value = accuracy(trained.pipeline.model, trained.pipeline.tokenizer, lines)
     signature = trained.signed({"data": files[0].name})
