@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from torch import Tensor
@@ -159,22 +158,27 @@ def given(**tensors: Tensor | None) -> int:
     return sum(GIVEN[name] for name, tensor in tensors.items() if tensor is not None and tensor.numel())
 
 
-@cache
-def kinds(call: type[Call]) -> tuple[str, ...]:
-    """Return what each field holds: elements, reals, bytes, indices, size, code or real."""
+class Layout(NamedTuple):
+    """How the fields of a call lie side by side."""
+
+    kinds: tuple[str, ...]  # what each holds: elements, reals, bytes, indices, size, code or real
+    tensors: int  # how many, the first, are tensors
+    packing: struct.Struct
+
+
+def _layout(call: type[Call]) -> Layout:
     hints = get_type_hints(call, include_extras=True)
-    return tuple(hints[name].__metadata__[0] for name in call._fields)
+    kinds = tuple(hints[name].__metadata__[0] for name in call._fields)
+    packing = struct.Struct("".join("d" if kind == "real" else "q" for kind in kinds))
+    return Layout(kinds, sum(kind not in NUMBERS for kind in kinds), packing)
 
 
-@cache
-def tensor_count(call: type[Call]) -> int:
-    """Return how many fields, the first, are tensors."""
-    return sum(kind not in NUMBERS for kind in kinds(call))
+LAYOUTS: dict[type[Call], Layout] = {call: _layout(call) for call in get_args(Call)}
 
 
 def parts(call: Call) -> tuple[tuple[Tensor | None, ...], tuple[float, ...]]:
     """Return the tensors and the numbers of a call."""
-    count = tensor_count(type(call))
+    count = LAYOUTS[type(call)].tensors
     fields: tuple[Any, ...] = call
     return fields[:count], fields[count:]
 
@@ -187,9 +191,4 @@ def places(call: type[Call]) -> Any:
 
 def packed(call: type[Call], addresses: Sequence[int], numbers: Sequence[float]) -> array[int]:
     """Return a call as the 64-bit integers that a CPU kernel reads, floating-point numbers by their bits."""
-    return array("q", _format(call).pack(*addresses, *numbers))
-
-
-@cache
-def _format(call: type[Call]) -> struct.Struct:
-    return struct.Struct("".join("d" if kind == "real" else "q" for kind in kinds(call)))
+    return array("q", LAYOUTS[call].packing.pack(*addresses, *numbers))

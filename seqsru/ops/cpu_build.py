@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from seqsru.ops.cpu_math import FASTMATH
+from seqsru.ops.cpu_share import share
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3)
 _TYPES = {
@@ -37,12 +36,13 @@ _TYPES = {
     "float32": (types.float32, types.float32),
     "bfloat16": (types.uint16, types.float32),
 }
+_pointer: Any = types.CPointer  # Numba has no types here
 _config: Any = numba.config  # its names are made when it is imported: no checker knows them
 _lock = threading.Lock()
 
 
 @cache
-def kernel(function: Callable, dtype: str) -> tuple[Callable[[int, int, int, int, int], None], int]:
+def kernel(function: Callable[..., Any], dtype: str) -> tuple[Callable[[int, int, int, int, int], None], int]:
     """Compile a kernel, or read it from the cache.
 
     Parameters
@@ -59,8 +59,8 @@ def kernel(function: Callable, dtype: str) -> tuple[Callable[[int, int, int, int
     address : int
         Where its code is.
     """
-    element, accumulation = (types.CPointer(kind) for kind in _TYPES[dtype])
-    signature = types.void(types.int64, types.int64, types.CPointer(types.int64), element, accumulation)
+    element, accumulation = (_pointer(kind) for kind in _TYPES[dtype])
+    signature = types.void(types.int64, types.int64, _pointer(types.int64), element, accumulation)
     with _numba_cache() as caching:
         build = numba.cfunc(signature, cache=caching, fastmath=FASTMATH, error_model="numpy")
         compiled: Any = build(function)
@@ -73,7 +73,7 @@ _compiled: list[object] = []
 
 def most_threads() -> int:
     """Return how many threads Numba may use: one a processor unless the user has set fewer."""
-    return _config.NUMBA_NUM_THREADS
+    return int(_config.NUMBA_NUM_THREADS)
 
 
 def run_parallel(address: int, tasks: int, threads: int, arguments: int, u: int, c0: int) -> None:
@@ -91,32 +91,14 @@ def _sharing() -> Callable[[int, int, int, int, int, int], None]:
     if _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # Numba's own, not a user's wish
         _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     with _numba_cache() as caching:
-        return numba.njit(
+        compiled: Callable[[int, int, int, int, int, int], None] = numba.njit(
             "void(int64, int64, int64, int64, int64, int64)",
             parallel=True,
             nogil=True,
             cache=caching,
             error_model="numpy",
-        )(_share)
-
-
-def _share(address, tasks, threads, arguments, u, c0):
-    for i in numba.prange(threads):
-        _call(address, tasks * i // threads, tasks * (i + 1) // threads, arguments, u, c0)
-
-
-@intrinsic
-def _call(typingctx, address, begin, end, arguments, u, c0):
-    """Call the kernel at `address`."""
-
-    def build(context, builder, signature, values):
-        integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [integer, integer, pointer, pointer, pointer])
-        target = builder.inttoptr(values[0], function.as_pointer())
-        builder.call(target, [*values[1:3], *(builder.inttoptr(value, pointer) for value in values[3:])])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 6), build
+        )(share)
+    return compiled
 
 
 def cache_folder() -> Path | None:

@@ -7,6 +7,9 @@ its products with the weights and the features. Peak memory is one block, whatev
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -21,6 +24,9 @@ from seqsru.ops.reference import accumulation_dtype
 BLOCK = 1 << 23
 # Logits in a chunk of a block: the elementwise passes over a chunk find it in the cache.
 CHUNK = 1 << 20
+
+# Of logits (n, V), a bias, targets, the smoothing, and whether to put the gradient in the logits' place.
+Softmax: TypeAlias = Callable[[Tensor, "Tensor | None", Tensor, float, bool], tuple[Tensor, Tensor]]
 
 
 def linear_cross_entropy(
@@ -91,7 +97,8 @@ def linear_cross_entropy(
     if kept is not None:
         rows, wanted = rows.index_select(0, kept), wanted.index_select(0, kept)
     tracked = torch.is_grad_enabled()
-    loss, nll = _LinearCrossEntropy.apply(rows, weight, bias, wanted, smoothing, tracked)
+    apply: Any = _LinearCrossEntropy.apply  # torch has no types here
+    loss, nll = apply(rows, weight, bias, wanted, smoothing, tracked)
     if kept is not None:
         nll = nll.new_zeros(targets.numel()).index_copy_(0, kept, nll)
     return loss, nll.view(targets.shape)
@@ -99,7 +106,15 @@ def linear_cross_entropy(
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, targets, smoothing, tracked):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        tracked: bool,
+    ) -> tuple[Tensor, Tensor]:
         device = x.device.type
         product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
@@ -108,13 +123,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 x.to(product), weight.to(product), bias, targets, smoothing, wanted
             )
         inputs = (x, weight, bias)
-        ctx.gradients = [None if g is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
+        ctx.gradients = [None if g is None or t is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_loss, _):
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise Refused(
                 "one backward pass, as the gradients of this loss are computed once",
@@ -126,7 +141,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None)
 
 
-def _by_blocks(x, weight, bias, targets, smoothing, wanted):
+def _by_blocks(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    smoothing: float,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     """Loss, nll and the wanted gradients for x (N, E) and weight in the type of the products."""
     (rows, width), vocabulary = x.shape, weight.shape[0]
     sums = accumulation_dtype(x.dtype)
@@ -135,7 +157,8 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
     nll, spread = [], []
     wants_x, wants_weight, wants_bias = wanted
     grad_x = x.new_empty(rows, width) if wants_x else None
-    grad_weight = grad_bias = None
+    grad_weight: Tensor | None = None
+    grad_bias: Tensor | None = None
     block = max(1, BLOCK // vocabulary)
     for start in range(0, max(rows, 1), block):
         rows_here = slice(start, start + block)
@@ -144,7 +167,7 @@ def _by_blocks(x, weight, bias, targets, smoothing, wanted):
         found = softmax(logits, bias, targets[rows_here], smoothing, any(wanted))
         nll.append(found[0])
         spread.append(found[1])
-        if wants_x:
+        if grad_x is not None:
             torch.mm(logits, weight, out=grad_x[rows_here])
         if wants_weight:
             grad_weight = _sum(grad_weight, (logits.t() @ part).to(sums))
@@ -159,7 +182,7 @@ def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
     return more if so_far is None else so_far.add_(more)
 
 
-def _softmax_for(x: Tensor):
+def _softmax_for(x: Tensor) -> tuple[Softmax, Callable[[Tensor], Tensor]]:
     """The functions for the softmax and for sums of columns: compiled ones for a CPU, else torch's."""
     if x.device.type == "cpu" and x.dtype != torch.float16 and not torch.compiler.is_compiling():
         cpu = backend_module("cpu", x.device)
@@ -171,7 +194,9 @@ def _column_sums(table: Tensor) -> Tensor:
     return table.sum(0, dtype=accumulation_dtype(table.dtype))
 
 
-def _softmax_in_place(logits, bias, targets, smoothing, gradient):
+def _softmax_in_place(
+    logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float, gradient: bool
+) -> tuple[Tensor, Tensor]:
     """Return nll and Σ_v(−log p_v) of each row, and put the loss's gradient in the place of the logits."""
     rows, vocabulary = logits.shape
     sums = accumulation_dtype(logits.dtype)

@@ -212,6 +212,7 @@ def _launch(call: Scan, span: int, options: int) -> None:
     blocks = -(-_chunks(call.T, span) * call.B * call.D // BLOCK)
     if not blocks:
         return
+    kind: Any = type(call)  # a type checker may hold that the class of a named tuple has no hash
     tensors, numbers = parts(call)
     dtype = next(tensor.dtype for tensor in tensors if tensor is not None)
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
@@ -225,11 +226,11 @@ def _launch(call: Scan, span: int, options: int) -> None:
         )
     if simulated():
         arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
-        _compiled(type(call), dtype, None)[blocks, BLOCK](*arrays, *numbers, span, options)
+        _compiled(kind, dtype, None)[blocks, BLOCK](*arrays, *numbers, span, options)
         return
     _, index = places.pop()
     with torch.cuda.device(index):  # a thread of autograd may have no current device
-        kernel = _compiled(type(call), dtype, _capability(index))
+        kernel = _compiled(kind, dtype, _capability(index))
         stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
         launch = _configured(kernel, blocks, stream)
         pointers = (0 if buffer is None else buffer.pointer for buffer in buffers)
@@ -280,7 +281,8 @@ def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] 
         )
     kind = str(dtype).removeprefix("torch.")
     try:
-        return cuda.jit(signature(kind, call))(build(kind)[call])
+        jit: Any = cuda.jit
+        return jit(signature(kind, call))(build(kind)[call])
     except (ImportError, RuntimeError) as error:
         found = f"that it cannot compile ({error})"
         raise NotInstalled(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import config, cuda, types
 
-SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+SIMULATED = bool(config.ENABLE_CUDASIM)
 
 
 class Element(NamedTuple):
@@ -59,24 +59,24 @@ else:
     device = cuda.jit(device=True, inline="always")
 
     @device
-    def float_of_bits(bits: Any) -> Any:  # type: ignore[misc]
+    def float_of_bits(bits: Any) -> Any:
         """Return the float32 of 32 bits."""
         return libdevice.int_as_float(np.int32(bits))
 
     @device
-    def bits_of_float(value: Any) -> Any:  # type: ignore[misc]
+    def bits_of_float(value: Any) -> Any:
         """Return the 32 bits of a float32."""
         return np.uint32(libdevice.float_as_int(value))
 
     @device
-    def sigmoid32(x: Any) -> Any:  # type: ignore[misc]
+    def sigmoid32(x: Any) -> Any:
         """Return 1 / (1 + e^-x) in float32."""
         # The quick quotient: within 2 ulp, and 0 where the exponential overflows, as it should be.
         one = np.float32(1)
         return libdevice.fast_fdividef(one, one + math.exp(-x))
 
     @device
-    def sigmoid64(x: Any) -> Any:  # type: ignore[misc]
+    def sigmoid64(x: Any) -> Any:
         """Return 1 / (1 + e^-x) in float64."""
         one = np.float64(1)
         return one / (one + math.exp(-x))

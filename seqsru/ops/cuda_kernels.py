@@ -50,6 +50,7 @@ from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
     KEEP,
+    LAYOUTS,
     MASK,
     RELU,
     TANH,
@@ -60,7 +61,6 @@ from seqsru.ops.calls import (
     Scan,
     SruBackward,
     SruForward,
-    kinds,
 )
 from seqsru.ops.cuda_elements import ELEMENTS, device
 
@@ -83,7 +83,7 @@ def signature(kind: str, call: type[Scan]) -> tuple[Any, ...]:
         "code": types.int32,
         "real": real,
     }
-    return (*(held[what] for what in kinds(call)), types.int64, types.int32)
+    return (*(held[what] for what in LAYOUTS[call].kinds), types.int64, types.int32)
 
 
 @device

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 
 import torch
-from torch.utils.dlpack import to_dlpack
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 CPU, CUDA = 1, 2  # DLPack's numbers of device types
 _DTYPES = {

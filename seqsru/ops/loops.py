@@ -11,13 +11,16 @@ the weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor
 
 from seqsru.errors import Refused
+from seqsru.ops.operators import any_requires_grad, may_call_directly
 from seqsru.ops.products import linear
 from seqsru.ops.reference import accumulation_dtype
-from seqsru.ops.scan import any_requires_grad, may_call_directly
 
 
 def mgu_loop(u: Tensor, h0: Tensor, weight: Tensor, *, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -90,11 +93,20 @@ def _check(u: Tensor, name: str, state: Tensor, weight: Tensor, valid: Tensor | 
         raise Refused(f"a state in {wanted} beside u in {u.dtype}", str(state.dtype), "cast it", name)
 
 
-def _call(run, operator, u, state, weight, valid):
+# Of u, the state, the weights, `valid` and whether to keep: outputs, last state, states and gates kept.
+Loop: TypeAlias = Callable[
+    [Tensor, Tensor, Tensor, "Tensor | None", bool], tuple[Tensor, Tensor, Tensor, Tensor]
+]
+
+
+def _call(
+    run: Loop, operator: Loop, u: Tensor, state: Tensor, weight: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Run the loop, as an operator where gradients are wanted or somebody looks for one."""
     keep = torch.is_grad_enabled() and any_requires_grad(u, state, weight)
     call = operator if keep or not may_call_directly(u) else run
-    return call(u, state, weight, valid, keep)[:2]
+    out, last, _, _ = call(u, state, weight, valid, keep)
+    return out, last
 
 
 def _product(state: Tensor, weight: Tensor) -> Tensor:
@@ -241,7 +253,9 @@ def _pru_backward(
 # What a compiler and autograd know of them.
 
 
-def _fake_forward(u, state, weight, valid, keep):
+def _fake_forward(
+    u: Tensor, state: Tensor, weight: Tensor, valid: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (T, B, _), D = u.shape, state.shape[1]
     kept = T if keep else 0
     return (
@@ -252,19 +266,29 @@ def _fake_forward(u, state, weight, valid, keep):
     )
 
 
-def _fake_backward(gout, glast, before, gates, u, weight, valid):
+def _fake_backward(
+    gout: Tensor,
+    glast: Tensor,
+    before: Tensor,
+    gates: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     return u.new_empty(u.shape), glast.new_empty(glast.shape), weight.new_empty(weight.shape)
 
 
-def _context(ctx, inputs, output):
+def _context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     u, _, weight, valid, _ = inputs
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(u, weight, valid, *output[2:])
 
 
-def _register(forward, backward):
-    def gradients(ctx, gout, glast, *_):
+def _register(forward: Any, backward: Any) -> None:
+    def gradients(
+        ctx: Any, gout: Tensor | None, glast: Tensor | None, *_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         u, weight, valid, before, gates = ctx.saved_tensors
         gout = u.new_zeros(before.shape) if gout is None else gout
         glast = before.new_zeros(before.shape[1:]) if glast is None else glast

@@ -12,7 +12,7 @@ import torch
 from scan_cases import VARIANTS, assert_close, linear_case, random_shape, scan_and_definition, sru_case
 
 from seqsru.ops import cpu, cpu_build, cpu_kernels, linear_scan, sru_scan
-from seqsru.ops.calls import IDENTITY, LinearForward, SruBackward, SruForward, packed, tensor_count
+from seqsru.ops.calls import IDENTITY, LAYOUTS, LinearForward, SruBackward, SruForward, packed
 from seqsru.ops.cpu_math import TILE
 
 CASES = [(seed, *VARIANTS[random.Random(seed).randrange(len(VARIANTS))]) for seed in range(120)]
@@ -237,7 +237,7 @@ def test_a_sequence_in_pieces_has_the_bits_it_has_whole():
 def raw(call, **fields):
     """The arguments of a CPU kernel with addresses for tensors; what is not named is 0."""
     values = [fields.get(name, 0) for name in call._fields]
-    count = tensor_count(call)
+    count = LAYOUTS[call].tensors
     return packed(call, values[:count], values[count:])
 
 

@@ -10,14 +10,7 @@ from cuda_cases import Case, distances
 from ptx_machine import Memory, Thread, parse
 
 from seqsru.ops import cuda
-from seqsru.ops.calls import (
-    CARRY,
-    IDENTITY,
-    SCANS,
-    SruBackward,
-    SruForward,
-    tensor_count,
-)
+from seqsru.ops.calls import CARRY, IDENTITY, LAYOUTS, SCANS, SruBackward, SruForward
 from seqsru.ops.simulator import Flat
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
@@ -156,7 +149,7 @@ def test_offsets_beyond_32_bits(call, k, span):
     """Run the last thread of a scan of over 2 ** 33 elements, and compare every address it touches."""
     T, B, D = 3, 70_000, 30_011  # B · D alone is almost 2 ** 31
     assert T * B * D * k > 2**33
-    arrays = call._fields[: tensor_count(call)]
+    arrays = call._fields[: LAYOUTS[call].tensors]
     at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
     x_step, x_row = (B * (2 * D + 1), 2 * D + 1) if k == 3 else (B * k * D, k * D)
     if k == 4:  # the highway input is the last slice of u
