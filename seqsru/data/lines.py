@@ -123,7 +123,7 @@ def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -
     """
     name = "<stdin>" if fspath(path) == "-" else fspath(path)
     report = LineReport(name)
-    with _opened(path) as stream:
+    with opened(path) as stream:
         pairs = list(iter_lines(stream, report, on_bad_line=on_bad_line))
     whole = len(pairs) == report.total
     numbers: Sequence[int] = range(1, report.total + 1) if whole else [number for number, _ in pairs]
@@ -186,7 +186,7 @@ def read_parallel(
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
     sides: tuple[list[str], list[str]] = ([], [])
     numbers: list[int] = []
-    with _opened(source) as first, _opened(target) as second:
+    with opened(source) as first, opened(target) as second:
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
             texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
@@ -209,7 +209,7 @@ def read_parallel(
 def count_lines(path: str | PathLike[str]) -> int:
     r"""Return the number of lines of a file as `read_lines` sees it: a last line needs no ``\n``."""
     count, last = 0, b"\n"
-    with _opened(path) as stream:
+    with opened(path) as stream:
         while chunk := stream.read(1 << 20):
             count += chunk.count(b"\n")
             last = chunk[-1:]
@@ -254,7 +254,8 @@ class _Decoder:
 
 
 @contextmanager
-def _opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file of text, ``-`` for standard input, for reading its bytes; refuse what is none."""
     if fspath(path) == "-":
         yield sys.stdin.buffer  # not ours to close
         return

@@ -1,0 +1,302 @@
+"""Classification: labelled lines, an encoder, one tokenizer and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from seqsru.data import LineReport, load_tokenizer
+from seqsru.data.labelled import (
+    ExampleBatch,
+    ExampleBatches,
+    Examples,
+    LabelledLines,
+    Labels,
+    read_labelled,
+    read_splits,
+)
+from seqsru.errors import Refused, check_known, check_probability
+from seqsru.evaluation.classification import ClassificationScore, classification_score
+from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.plots import new_figure, plot_confusion
+from seqsru.evaluation.signature import parameters
+from seqsru.models.classifier import Classifier, Convolution
+from seqsru.pipelines.classification import Classification, ClassificationPipeline, predict
+from seqsru.settings import Choice, Schema, Section, from_signature
+from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.task import Answer, Evaluation, Split, Task, Tell, Tokenizers, Trained
+from seqsru.training import BatchLoss, Objective
+from seqsru.training.objective import Carried
+
+ValidationMetric = Literal["accuracy", "macro_f1", "loss"]
+
+
+class ClassificationObjective(Objective):
+    """Predict the label of each text.
+
+    An epoch is every example once, in batches drawn from the batches' seed and the epoch's number. Validation
+    gives ``accuracy`` and ``macro_f1`` in percent and ``loss``, the mean negative log probability of the
+    labels.
+
+    Parameters
+    ----------
+    examples : ExampleBatches
+        The training examples.
+    validation : Examples
+        The validation examples.
+    fingerprints : dict of str to str
+        sha256 of the tokenizer and the labels.
+    label_smoothing : float
+        Share of the label's probability that is spread over the classes (PyTorch's definition); never part of
+        a reported loss.
+    validation_metric : {"accuracy", "macro_f1", "loss"}
+        What the best checkpoint is the best in.
+
+    Raises
+    ------
+    Refused
+        No validation examples, or an option outside its values.
+    """
+
+    def __init__(
+        self,
+        examples: ExampleBatches,
+        validation: Examples,
+        fingerprints: dict[str, str],
+        *,
+        label_smoothing: float = 0.0,
+        validation_metric: ValidationMetric = "accuracy",
+    ) -> None:
+        check_probability(label_smoothing=label_smoothing)
+        check_known(get_args(ValidationMetric), validation_metric=validation_metric)
+        if not len(validation):
+            raise Refused("validation examples", "none", "check the validation file")
+        self.examples, self.validation, self.fingerprints = examples, validation, fingerprints
+        self.label_smoothing = label_smoothing
+        self.metric: str = validation_metric
+        self.higher_is_better = validation_metric != "loss"
+        self._texts = [validation.tokens[i] for i in range(len(validation))]
+
+    def epoch_length(self, epoch: int) -> int:
+        return len(self.examples)
+
+    def batches(self, epoch: int, start: int) -> Iterator[ExampleBatch]:
+        return (self.examples.collate(indices) for indices in self.examples.epoch(epoch)[start:])
+
+    def loss(self, model: nn.Module, batch: ExampleBatch, carried: Carried | None) -> BatchLoss:
+        assert isinstance(model, Classifier)
+        features = model(batch.tokens.to(model.device), batch.valid.to(model.device))
+        loss, nll = model.cross_entropy(features, batch.labels.to(model.device), self.label_smoothing)
+        rows = len(batch.labels)
+        return BatchLoss(loss, nll.sum(), rows, rows, ())
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Classifier)
+        log_probs, labels = predict(model, self._texts).double().numpy(), self.validation.labels
+        names = list(map(str, range(model.classes)))
+        gold, predicted = ([names[number] for number in numbers] for numbers in (labels, log_probs.argmax(1)))
+        score = classification_score(gold, predicted, names)
+        loss = -float(log_probs[range(len(labels)), labels].mean())
+        return {**percent(score), "loss": loss}
+
+
+def percent(score: ClassificationScore) -> dict[str, float]:
+    """Accuracy and macro F1 in percent, as the other measures are."""
+    return {name: 100.0 * value for name, value in score.values().items()}
+
+
+# ---- answers to the commands -----------------------------------------------------------------------
+
+
+def evaluate(
+    trained: Trained,
+    files: list[Path],
+    split: Split,
+    tell: Tell,
+    *,
+    confusion: Path | None = None,
+    predictions: Path | None = None,
+) -> Evaluation:
+    """Accuracy, macro F1 and the confusion matrix.
+
+    Parameters
+    ----------
+    trained : Trained
+    files : list of Path
+        Labelled lines, if not those of the split.
+    split : str
+    tell : callable
+    confusion : Path or None
+        Draw the confusion matrix to this file: .png, .svg or .pdf.
+    predictions : Path or None
+        Write the predicted labels to this file, a line each.
+    """
+    if confusion is not None:
+        new_figure(confusion, width=1.0, height=1.0)  # can it be drawn? asked before the work
+    task, pipeline = trained.task, trained.pipeline
+    assert isinstance(task, ClassificationTask)
+    lines, data = task.labelled(files, split)
+    if lines.report:
+        tell(str(lines.report))
+    names = pipeline.labels.names
+    gold = [names[number] for number in pipeline.labels.encode(lines)]
+    predicted = [found.label for found in pipeline.classify(lines.texts)]
+    if predictions is not None:
+        with open(predictions, "w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(label + "\n" for label in predicted)
+    score = classification_score(gold, predicted, names)
+    signature = trained.signed({"data": data, "lines": score.total})
+    if confusion is not None:
+        plot_confusion(score, confusion)
+    told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
+    values = {**score.as_dict(), **percent(score), "data": data, "signature": signature}
+    return Evaluation([*told, *matrix(score), signature], values)
+
+
+def matrix(score: ClassificationScore) -> list[str]:
+    """The confusion matrix as lines of text: a row for each gold label, a column for each predicted one."""
+    head = ["gold \\ predicted", *score.labels, "precision", "recall", "F1"]
+    rows = [
+        [one.label, *map(str, counts), f"{one.precision:.4f}", f"{one.recall:.4f}", f"{one.f1:.4f}"]
+        for one, counts in zip(score.by_label, score.counts)
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in [head, *rows]
+    ]
+
+
+def classify(trained: Trained) -> Callable[[Sequence[str]], list[Classification]]:
+    """A label for each line, and the probability of every one."""
+    pipeline: ClassificationPipeline = trained.pipeline
+    return pipeline.classify
+
+
+def latency(trained: Trained, name: str) -> TimedDecoder:
+    """One line, one call of the model."""
+    pipeline: ClassificationPipeline = trained.pipeline
+    return pipeline.timed(name)
+
+
+class ClassificationTask(Task):
+    """Tell which label a text has, learning from lines of labels and texts."""
+
+    text = "Tell which label a text has, learning from lines of labels and texts."
+    noun = "a classifier"
+    reads = ("LABELLED",)
+    answers = {
+        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
+        "classify": Answer(classify),
+        "latency": Answer(latency),
+    }
+
+    @classmethod
+    def sections(cls) -> dict[str, Schema]:
+        encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
+        return {
+            "data": from_signature(read_splits),
+            "tokenizer": tokenizer_section(),
+            "model": from_signature(
+                Classifier,
+                skip=["vocabulary_size", "classes"],
+                sections={"encoder": Choice(encoders, default="stack")},
+            ),
+            "batches": from_signature(ExampleBatches, skip=["examples", "seed"]),
+        }
+
+    @classmethod
+    def objective_section(cls) -> Section:
+        return from_signature(ClassificationObjective, skip=["examples", "validation", "fingerprints"])
+
+    def files(self, split: Split) -> list[Path]:
+        path = self.settings["data"][split]
+        return [] if path is None else [path]
+
+    def data_name(self, split: Split) -> str:
+        data = self.settings["data"]
+        if data[split] is not None:
+            return str(data[split].name)
+        part = f"fold-{data['fold']}-of-{data['folds']}" if split == "test" else "held-out"
+        return f"{data['train'].name},{part}"
+
+    def labelled(self, files: list[Path], split: Split) -> tuple[LabelledLines, str]:
+        """The lines of a file, or of a split where none is given, and what a signature calls them."""
+        data = self.settings["data"]
+        if files:
+            reading = ("separator", "encoding", "on_bad_line", "lowercase")
+            return read_labelled(files[0], **{name: data[name] for name in reading}), files[0].name
+        splits = data.make()
+        if split not in splits:
+            do = "name LABELLED, or take --split validation"
+            raise Refused("data.test or data.folds in the configuration", "neither", do)
+        return splits[split], self.data_name(split)
+
+    def read(self, tell: Tell) -> dict[str, LabelledLines]:
+        splits: dict[str, LabelledLines] = self.settings["data"].make()
+        for report in dict.fromkeys(str(part.report) for part in splits.values()):
+            tell(report)
+        return splits
+
+    def stand_in(self) -> dict[str, LabelledLines]:
+        lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
+        return {"train": lines, "validation": lines}
+
+    def sample(self) -> tuple[str, list[str]]:
+        splits = self.settings["data"].make()
+        split: Split = "test" if "test" in splits else "validation"
+        return self.data_name(split), splits[split].texts
+
+    def tokenizer_files(self) -> dict[str, str]:
+        return {"tokenizer": "tokenizer", "labels": "labels"}
+
+    def tokenizer_lines(self, texts: dict[str, LabelledLines], file: str) -> Iterable[str]:
+        return texts["train"].texts
+
+    def new_tokenizer(self, texts: dict[str, LabelledLines], file: str) -> Any:
+        return Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(texts, file)
+
+    def load_tokenizers(self, folder: Path) -> dict[str, Any]:
+        return {"tokenizer": load_tokenizer(folder, "tokenizer"), "labels": Labels.load(folder, "labels")}
+
+    def stand_in_tokenizers(self) -> dict[str, Any]:
+        return {**super().stand_in_tokenizers(), "labels": Labels(["a", "b"])}
+
+    def model(self, tokenizers: Tokenizers) -> Classifier:
+        model = self.settings["model"]
+        encoder = model["encoder"].make(input_size=model["embedding_size"])
+        made: Classifier = model.make(
+            tokenizers["tokenizer"].size, tokenizers["labels"].size, encoder=encoder
+        )
+        return made
+
+    def objective(self, texts: dict[str, LabelledLines], tokenizers: Tokenizers) -> ClassificationObjective:
+        train, validation = (
+            Examples.from_lines(texts[split], tokenizers["tokenizer"], tokenizers["labels"])
+            for split in ("train", "validation")
+        )
+        batches = self.settings["batches"].make(train, seed=self.settings["seed"])
+        fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
+        options = self.settings["training"].of(ClassificationObjective)
+        made: ClassificationObjective = options.make(batches, validation, fingerprints)
+        return made
+
+    def omissions(self, objective: ClassificationObjective) -> list[str]:
+        return []
+
+    def pipeline(self, model: Classifier, tokenizers: Tokenizers) -> ClassificationPipeline:
+        lowercase = self.settings["data"]["lowercase"]
+        return ClassificationPipeline(
+            model, tokenizers["tokenizer"], tokenizers["labels"], lowercase=lowercase
+        )
+
+    def fields(self, model: nn.Module) -> dict[str, object]:
+        encoder = self.settings["model"]["encoder"]
+        if encoder.chosen == "stack":
+            read = {"cell": cell_name(encoder), "layers": encoder["num_layers"]}
+        else:
+            read = {"encoder": encoder.chosen}
+        return {**read, "pooling": self.settings["model"]["pooling"], "params": parameters(model)}
