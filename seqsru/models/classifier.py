@@ -102,9 +102,9 @@ class Classifier(nn.Module):
 
     Variables
     ---------
-    ``embedding.weight`` (V, E): U(±¼), the published recipe of the CNN; ``encoder.*``; ``query`` (O,) with
-    attention: 0, so that it begins as the mean; ``output.weight`` (C, O) and ``output.bias`` (C,), as
-    `torch.nn.Linear` draws them.
+    ``embedding.weight`` (V, E): U(±0.1), small beside what it learns in a first epoch; ``encoder.*``;
+    ``query`` (O,) with attention: 0, so that it begins as the mean; ``output.weight`` (C, O) and
+    ``output.bias`` (C,), as `torch.nn.Linear` draws them.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class Classifier(nn.Module):
         self.embedding_dropout, self.word_dropout = embedding_dropout, word_dropout
         self.output_dropout = output_dropout
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        nn.init.uniform_(self.embedding.weight, -0.25, 0.25)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.embedding.weight.requires_grad_(not frozen_embedding)
         self.encoder = encoder
         self.query = nn.Parameter(torch.zeros(encoder.output_size)) if pooling == "attention" else None
