@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 from seqsru import __version__, config
-from seqsru.builder import Builder, arguments, load_tokenizers, made, new_tokenizer
+from seqsru.builder import Builder, arguments, made
 from seqsru.builders import BUILDERS
 from seqsru.config import ConfigError, Settings
-from seqsru.data import Tokenizer, Words
+from seqsru.data import Tokenizer
 from seqsru.data.files import write_whole
-from seqsru.data.vocabulary import EOS, UNK
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
 from seqsru.schema import Choice, Section, from_signature, registry, shown
@@ -189,7 +188,7 @@ def rehearse(settings: Settings) -> None:
     with settings.at(""):
         start(**arguments(start, values))
     files = builder.tokenizer_files(values)
-    standing = {file: Words([UNK, EOS, file]) for file in files.values()}
+    standing = {file: builder.stand_in_tokenizer(file) for file in files.values()}
     tokenizers: dict[str, Tokenizer] = {role: standing[file] for role, file in files.items()}
     _trainer(builder, settings, builder.stand_in(values), tokenizers, torch.device("cpu"))
     _check_files(settings)
@@ -223,9 +222,8 @@ def _tokenizers(builder: Builder, settings: Settings, texts: object, directory: 
     for file in dict.fromkeys(files.values()):
         if not (directory / f"{file}.json").is_file():
             with settings.at("tokenizer"):
-                lines = builder.training_lines(texts, file)
-                new_tokenizer(settings.values["tokenizer"], lines, file).save(directory, file)
-    return load_tokenizers(directory, files)
+                builder.new_tokenizer(settings.values, texts, file).save(directory, file)
+    return builder.load_tokenizers(directory, settings.values)
 
 
 def _write_config(settings: Settings, directory: Path) -> None:
@@ -351,8 +349,7 @@ def open_run(run: str | os.PathLike, *, checkpoint: str, average: int, device: D
     settings = config.load(folder / CONFIG, schema())
     values = settings.values
     builder = BUILDERS[values["task"]]
-    files = builder.tokenizer_files(values)
-    tokenizers = load_tokenizers(folder, files)
+    tokenizers = builder.load_tokenizers(folder, values)
     chosen = checkpoints.select(folder / CHECKPOINTS, checkpoint)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:

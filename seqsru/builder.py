@@ -10,7 +10,8 @@ from torch import nn
 
 from seqsru.cells import CELLS, Stack
 from seqsru.config import Settings
-from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
+from seqsru.data import TOKENIZERS, Tokenizer, Words, load_tokenizer
+from seqsru.data.vocabulary import EOS, UNK
 from seqsru.decoding import RULES, Rule
 from seqsru.schema import Choice, Schema, Section, from_signature, registry
 from seqsru.training.task import Task
@@ -56,6 +57,18 @@ class Builder(ABC):
     @abstractmethod
     def training_lines(self, texts: Any, file: str) -> Iterable[str]:
         """The text that the tokenizer in a file is trained on."""
+
+    def new_tokenizer(self, values: Values, texts: Any, file: str) -> Any:
+        """What is to be saved in a file: the tokenizer that the settings ask for."""
+        return new_tokenizer(values["tokenizer"], self.training_lines(texts, file), file)
+
+    def load_tokenizers(self, folder: Path, values: Values) -> dict[str, Any]:
+        """The tokenizers of a run, by role."""
+        return load_tokenizers(folder, self.tokenizer_files(values))
+
+    def stand_in_tokenizer(self, file: str) -> Any:
+        """A tokenizer in place of that of a file."""
+        return Words([UNK, EOS, file])
 
     @abstractmethod
     def model(self, values: Values, tokenizers: Mapping[str, Tokenizer]) -> nn.Module:

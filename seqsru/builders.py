@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -30,16 +31,20 @@ from seqsru.data import (
     read_lines,
     read_parallel,
 )
+from seqsru.data.labelled import ExampleBatches, Examples, LabelledLines, Labels, read_splits
+from seqsru.data.tokenizers import load_tokenizer
 from seqsru.decoding import Decoding, Rule
 from seqsru.evaluation.language import LanguagePipeline
 from seqsru.evaluation.signature import parameters
 from seqsru.evaluation.translation import TranslationPipeline
 from seqsru.models import LanguageModel
 from seqsru.models.attention import ATTENTIONS
+from seqsru.models.classifier import Classifier, Convolution
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator
-from seqsru.schema import Schema, Section, Setting, from_signature, registry
-from seqsru.training import LanguageModelTask, TranslationTask
+from seqsru.pipelines.classification import ClassificationPipeline
+from seqsru.schema import Choice, Schema, Section, Setting, from_signature, registry
+from seqsru.training import ClassificationTask, LanguageModelTask, TranslationTask
 
 
 class LanguageModelling(Builder):
@@ -286,7 +291,113 @@ class Translation(Builder):
         }
 
 
+class Classification(Builder):
+    """Labelled lines, an encoder, one tokenizer and the labels."""
+
+    text = "Tell which label a text has, learning from lines of labels and texts."
+
+    def sections(self) -> dict[str, Schema]:
+        encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
+        return {
+            "data": from_signature(read_splits),
+            "tokenizer": tokenizer_section(),
+            "model": from_signature(
+                Classifier,
+                skip=["vocabulary_size", "classes"],
+                sections={"encoder": Choice(encoders, default="stack")},
+            ),
+            "batches": from_signature(ExampleBatches, skip=["examples", "seed"]),
+        }
+
+    def task_section(self) -> Section:
+        return from_signature(ClassificationTask, skip=["batches", "validation", "fingerprints"])
+
+    def files(self, values: Values, split: str) -> list[Path]:
+        data = values["data"]
+        path = data["validation"] or data["train"] if split == "valid" else data[split]
+        return [path] if path is not None else []
+
+    def read(self, values: Values, say: Callable[[str], None]) -> dict[str, LabelledLines]:
+        splits = read_splits(**values["data"])
+        for report in dict.fromkeys(str(part.report) for part in splits.values()):
+            say(report)
+        return splits
+
+    def stand_in(self, values: Values) -> dict[str, LabelledLines]:
+        lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], Report("stand-in"))
+        return {"train": lines, "validation": lines}
+
+    def tokenizer_files(self, values: Values) -> dict[str, str]:
+        return {"tokenizer": "tokenizer", "labels": "labels"}
+
+    def training_lines(self, texts: dict[str, LabelledLines], file: str) -> Iterable[str]:
+        return texts["train"].texts
+
+    def new_tokenizer(self, values: Values, texts: dict[str, LabelledLines], file: str) -> Tokenizer | Labels:
+        return (
+            Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(values, texts, file)
+        )
+
+    def load_tokenizers(self, folder: Path, values: Values) -> dict[str, Any]:
+        return {"tokenizer": load_tokenizer(folder, "tokenizer"), "labels": Labels.load(folder, "labels")}
+
+    def stand_in_tokenizer(self, file: str) -> Tokenizer | Labels:
+        return Labels(["a", "b"]) if file == "labels" else super().stand_in_tokenizer(file)
+
+    def model(self, values: Values, tokenizers: Mapping[str, Any]) -> Classifier:
+        options = dict(values["model"])
+        encoder = dict(options.pop("encoder"))
+        size = options["embedding_size"]
+        made = make_stack if encoder.pop("name") == "stack" else make_convolution
+        return Classifier(
+            tokenizers["tokenizer"].size, tokenizers["labels"].size, made(encoder, size), **options
+        )
+
+    def task(
+        self, settings: Settings, texts: dict[str, LabelledLines], tokenizers: Mapping[str, Any]
+    ) -> ClassificationTask:
+        values = settings.values
+        examples = {
+            split: Examples.from_lines(texts[split], tokenizers["tokenizer"], tokenizers["labels"])
+            for split in ("train", "validation")
+        }
+        with settings.at("batches"):
+            batches = ExampleBatches(examples["train"], seed=values["seed"], **values["batches"])
+        options = {name: values["training"][name] for name in self.task_section().entries}
+        prints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
+        with settings.at("training"):
+            return ClassificationTask(batches, examples["validation"], prints, **options)
+
+    def reports(self, task: ClassificationTask) -> list[str]:
+        return []
+
+    def pipeline(
+        self, settings: Settings, model: Classifier, tokenizers: Mapping[str, Any]
+    ) -> ClassificationPipeline:
+        lowercase = settings.values["data"]["lowercase"]
+        return ClassificationPipeline(
+            model, tokenizers["tokenizer"], tokenizers["labels"], lowercase=lowercase
+        )
+
+    def fields(self, values: Values, model: nn.Module) -> dict[str, object]:
+        encoder = values["model"]["encoder"]
+        if encoder["name"] == "convolution":
+            return {"encoder": "convolution", "params": parameters(model)}
+        return {
+            "cell": cell_name(encoder),
+            "layers": encoder["num_layers"],
+            "pooling": values["model"]["pooling"],
+            "params": parameters(model),
+        }
+
+
+def make_convolution(values: Values, input_size: int) -> Convolution:
+    """A convolution from its section."""
+    return Convolution(input_size, **values)
+
+
 BUILDERS: dict[str, Builder] = {
+    "classification": Classification(),
     "language_model": LanguageModelling(),
     "translation": Translation(),
 }

@@ -121,7 +121,7 @@ def read_lines(path: str | PathLike[str], *, on_bad_line: OnBadLine = "error") -
     """
     name = "<stdin>" if fspath(path) == "-" else fspath(path)
     report = Report(name)
-    with _opened(path) as stream:
+    with opened(path) as stream:
         pairs = list(iter_lines(stream, report, on_bad_line=on_bad_line))
     whole = len(pairs) == report.total
     numbers: Sequence[int] = range(1, report.total + 1) if whole else [number for number, _ in pairs]
@@ -184,7 +184,7 @@ def read_parallel(
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
     sides: tuple[list[str], list[str]] = ([], [])
     numbers: list[int] = []
-    with _opened(source) as first, _opened(target) as second:
+    with opened(source) as first, _opened(target) as second:
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
             texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
@@ -206,7 +206,7 @@ def read_parallel(
 def count_lines(path: str | PathLike[str]) -> int:
     r"""Return the number of lines of a file as `read_lines` sees it: a last line needs no ``\n``."""
     count, last = 0, b"\n"
-    with _opened(path) as stream:
+    with opened(path) as stream:
         while chunk := stream.read(1 << 20):
             count += chunk.count(b"\n")
             last = chunk[-1:]
@@ -255,7 +255,7 @@ class _Decoder:
 
 
 @contextmanager
-def _opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     if fspath(path) == "-":
         yield sys.stdin.buffer  # not ours to close
         return

@@ -1,0 +1,1 @@
+"""Trained models with what they need of text: what users call."""
