@@ -31,7 +31,8 @@ def schema():
 
 def test_there_are_recipes():
     assert {path.parent.name for path in CONFIGS} == {"quickstart", "ptb", "multi30k", "wmt14"}
-    assert {path.parent for path in CONFIGS} == {path.parent for path in RECIPES.glob("*/README.md")}
+    speeds = {RECIPES / "layers"}  # a table and its commands: nothing is trained
+    assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
