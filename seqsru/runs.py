@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from seqsru import settings as strict
 from seqsru.errors import NotFound, Refused, check_at_least, check_known
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
+from seqsru.pipelines import AnyPipeline
 from seqsru.settings import (
     Choice,
     Problem,
@@ -273,8 +274,33 @@ def _check_files(settings: Values) -> None:
 # ---- a trained run ---------------------------------------------------------------------------------
 
 
+P = TypeVar("P")
+
+
+@overload
 def load(
     run: str | os.PathLike[str], *, checkpoint: str = "best", average: int = 1, device: Device = "cpu"
+) -> AnyPipeline: ...
+
+
+@overload
+def load(
+    run: str | os.PathLike[str],
+    kind: type[P],
+    *,
+    checkpoint: str = "best",
+    average: int = 1,
+    device: Device = "cpu",
+) -> P: ...
+
+
+def load(
+    run: str | os.PathLike[str],
+    kind: type[Any] | None = None,
+    *,
+    checkpoint: str = "best",
+    average: int = 1,
+    device: Device = "cpu",
 ) -> Any:
     """Load a trained model with its tokenizer.
 
@@ -282,6 +308,9 @@ def load(
     ----------
     run : path
         What ``seqsru train`` wrote.
+    kind : type, optional
+        What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
+        and editors and checkers of types know what they have.
     checkpoint : str
         ``best``, ``last`` or a step number.
     average : int
@@ -291,18 +320,23 @@ def load(
 
     Returns
     -------
-    LanguagePipeline, TranslationPipeline or another task's pipeline
-        With ``score(lines)`` and ``generate(prompt)``, or ``translate(lines)`` and
-        ``score(sources, targets)``.
+    LanguagePipeline, TranslationPipeline, ClassificationPipeline
+        With ``score(lines)`` and ``generate(prompt)``; ``translate(lines)`` and ``score(sources, targets)``;
+        ``classify(lines)``.
 
     Raises
     ------
     FileNotFoundError
         There is no run, or no tokenizer in it.
     ValueError
-        A damaged checkpoint or tokenizer, ones that do not belong together, or settings that cannot be used.
+        A damaged checkpoint or tokenizer, ones that do not belong together, settings that cannot be used, or
+        a run of another kind.
     """
-    return open_run(run, checkpoint=checkpoint, average=average, device=device).pipeline
+    trained = open_run(run, checkpoint=checkpoint, average=average, device=device)
+    if kind is not None and not isinstance(trained.pipeline, kind):
+        do = f"load it as {type(trained.pipeline).__name__}"
+        raise Refused(f"a run that gives a {kind.__name__}", f"one of {trained.task.noun}", do, "kind")
+    return trained.pipeline
 
 
 def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, device: Device) -> Trained:

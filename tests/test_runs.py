@@ -16,6 +16,7 @@ from seqsru.cells import CELLS, Cell
 from seqsru.data import Words
 from seqsru.decoding import RULES
 from seqsru.errors import Refused
+from seqsru.pipelines import LanguagePipeline
 from seqsru.settings import Choice, Section, Setting, SettingsError, paths
 from seqsru.tasks import TASKS
 from seqsru.training import OPTIMIZERS, SCHEDULES, CheckpointError, checkpoints
@@ -523,3 +524,13 @@ def test_misaligned_files(texts, tmp_path):
 def test_an_impossible_value_of_a_translation_model(texts, overrides, problem):
     with pytest.raises(SettingsError, match=problem):
         runs.rehearse(settings(texts, TRANSLATION, *overrides))
+
+
+def test_a_run_of_the_kind_that_is_asked_for(language_run, translation_run):
+    assert isinstance(seqsru.load(language_run[0], LanguagePipeline), LanguagePipeline)
+    with pytest.raises(
+        Refused,
+        match="^kind: expected a run that gives a LanguagePipeline, found one of a translation model; load "
+        "it as TranslationPipeline$",
+    ):
+        seqsru.load(translation_run[0], LanguagePipeline)

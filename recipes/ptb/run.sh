@@ -20,7 +20,7 @@ seqsru fetch ptb "$here/data"
 echo "== training by $here/$config; Ctrl-C saves, and running this again goes on"
 seqsru train "$here/$config" "${@:2}"
 
-for split in valid test; do
+for split in validation test; do
     echo "== perplexity of the $split text, one stream, state carried"
     seqsru evaluate "$run" --split $split --state carried --json "$run/$split.json"
 done

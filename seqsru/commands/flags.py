@@ -27,7 +27,7 @@ from seqsru.settings.kinds import alternatives, element
 from seqsru.tasks import TASKS
 from seqsru.tasks.task import Trained
 
-LOADING = from_signature(runs.load, skip=["run"])
+LOADING = from_signature(runs.load, skip=["run", "kind"])
 CHUNK = 1024  # lines that are worked on together
 
 

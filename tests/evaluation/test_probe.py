@@ -8,7 +8,7 @@ import torch
 from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 
 from seqsru.cells import CELLS, Stack
-from seqsru.cli import main
+from seqsru.commands.main import main
 from seqsru.errors import Refused
 from seqsru.evaluation.probe import probe, table
 from seqsru.models import Decoder, LanguageModel, Translator

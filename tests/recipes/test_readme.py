@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import seqsru
-from seqsru import build, config
+from seqsru import runs
+from seqsru import settings as strict
 from seqsru.cells import CELLS
-from seqsru.cli import COMMANDS, main
+from seqsru.commands import COMMANDS
+from seqsru.commands.main import main
 from seqsru.data import synthetic
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,7 @@ SMALL = [
     "model.decoder.hidden_size=16",
     "training.epochs=1",
     "training.tensorboard=false",
-    "training.valid_metric=perplexity",
+    "training.validation_metric=perplexity",
     "decoding.length_factor=0",
     "decoding.length_offset=6",
 ]
@@ -77,7 +79,7 @@ def test_the_ten_line_cell_is_legal_in_a_config(tmp_path, monkeypatch):
     monkeypatch.setitem(CELLS, "mine", module(tmp_path / "mine.py").MineCell)
     text = block("yaml").replace("encoder: {cell: {name: sru}", "encoder: {cell: mine")
     (tmp_path / "en-de.yaml").write_text(text, encoding="utf-8")
-    values = config.load(tmp_path / "en-de.yaml", build.schema()).values
+    values = strict.load(tmp_path / "en-de.yaml", runs.schema())
     assert values["model"]["encoder"]["cell"] == {"name": "mine"}
 
 
@@ -90,7 +92,7 @@ def test_the_config_of_your_own_corpus_is_short_and_strict(tmp_path):
     text = block("yaml")
     assert len(text.splitlines()) <= 15
     (tmp_path / "en-de.yaml").write_text(text, encoding="utf-8")
-    values = config.load(tmp_path / "en-de.yaml", build.schema()).values
+    values = strict.load(tmp_path / "en-de.yaml", runs.schema())
     assert values["model"]["encoder"]["bidirectional"] is True
 
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqsru import build, config
-from seqsru.builders import BUILDERS
-from seqsru.cli import main
+from seqsru import runs
+from seqsru import settings as strict
+from seqsru.commands.main import main
 from seqsru.data.corpora import fetch
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +26,11 @@ def name(path):
 
 @pytest.fixture(scope="module")
 def schema():
-    return build.schema()
+    return runs.schema()
 
 
 def test_there_are_recipes():
-    assert {path.parent.name for path in CONFIGS} == {"quickstart", "ptb", "multi30k", "wmt14"}
+    assert {path.parent.name for path in CONFIGS} == {"quickstart", "ptb", "multi30k", "wmt14", "classification"}
     speeds = {RECIPES / "layers"}  # a table and its commands: nothing is trained
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
 
@@ -38,10 +38,10 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_config_passes_the_strict_checker(path, schema, monkeypatch):
     monkeypatch.chdir(ROOT)
-    values = config.load(path, schema).values
+    values = strict.load(path, schema)
     assert values["output"] == path.parent / "runs" / values["output"].name
-    for split in ("train", "valid", "test"):
-        files = BUILDERS[values["task"]].files(values, split)
+    for split in ("train", "validation", "test"):
+        files = runs.task_of(values).files(split)
         assert files and all(file.is_relative_to(path.parent / "data") for file in files)
 
 
@@ -71,8 +71,8 @@ def test_script_parses_and_stops_at_the_first_error(path):
 @pytest.mark.parametrize("recipe", sorted({path.parent for path in CONFIGS}), ids=name)
 def test_expectations_are_of_the_recipe_s_runs(recipe, schema):
     expected = json.loads((recipe / "expected.json").read_text(encoding="utf-8"))
-    runs = {config.load(path, schema).values["output"].name for path in recipe.glob("*.yaml")}
-    assert set(expected) == runs
+    names = {strict.load(path, schema)["output"].name for path in recipe.glob("*.yaml")}
+    assert set(expected) == names
     for entry in (entry for entries in expected.values() for entry in entries):
         assert set(entry) == {"what", "file", "key", "expected", "tolerance", "better"}
         assert entry["better"] in ("higher", "lower") and entry["tolerance"] >= 0
@@ -141,9 +141,9 @@ def test_check_says_what_is_missing(expectations):
 
 
 def ptb_model(file, schema, vocabulary=10_000):
-    values = config.load(RECIPES / "ptb" / file, schema).values
+    values = strict.load(RECIPES / "ptb" / file, schema)
     tokenizers = {"tokenizer": SimpleNamespace(size=vocabulary)}
-    return values, sum(p.numel() for p in BUILDERS["language_model"].model(values, tokenizers).parameters())
+    return values, sum(p.numel() for p in runs.task_of(values).model(tokenizers).parameters())
 
 
 def test_the_twins_have_equal_parameters_and_differ_in_the_stack_and_the_epochs_alone(schema):
@@ -170,12 +170,12 @@ def test_the_paper_s_configuration_has_the_paper_s_size(schema):
 
 def test_quickstart_s_splits_share_no_phrase(tmp_path, schema):
     folder = fetch("synthetic", tmp_path)
-    values = config.load(RECIPES / "quickstart" / "config.yaml", schema).values
+    values = strict.load(RECIPES / "quickstart" / "config.yaml", schema)
     seen = {}
     for side in ("source", "target"):
         splits = [
             (folder / values["data"][split][side].name).read_text(encoding="utf-8").splitlines()
-            for split in ("train", "valid", "test")
+            for split in ("train", "validation", "test")
         ]
         assert [len(split) for split in splits] == [20_000, 500, 1_000]
         seen[side] = [set(split) for split in splits]
