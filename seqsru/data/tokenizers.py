@@ -16,7 +16,7 @@ from seqsru.errors import Refused, did_you_mean
 class Tokenizer(Protocol):
     """Text to ids and back.
 
-    Parameters
+    Attributes
     ----------
     kind : str
         Its name in `TOKENIZERS`.
