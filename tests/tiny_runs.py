@@ -33,6 +33,18 @@ optimizer: {{name: adam, lr: 1e-2}}
 training: {{steps: 4, tensorboard: false}}
 decoding: {{beam: 2}}
 """
+CLASSIFICATION = """\
+task: classification
+output: {folder}/run
+data: {{train: {folder}/train.labelled, validation: {folder}/valid.labelled, test: {folder}/test.labelled}}
+tokenizer: words
+model:
+  embedding_size: 8
+  encoder: {{cell: {{name: sru, backend: reference}}, hidden_size: 8, bidirectional: true}}
+  pooling: max
+optimizer: {{name: adam, lr: 2e-2}}
+training: {{epochs: 3, tensorboard: false}}
+"""
 WORDS = "one two three four five six seven".split()
 
 
@@ -43,10 +55,16 @@ def sentences(count, seed):
 
 
 def write_texts(folder):
-    """Texts for both tasks; the translation of a sentence is its words in upper case, turned around."""
+    """Texts for all tasks.
+
+    The translation of a sentence is its words in upper case, turned around; its label is whether it has a
+    seven, for which there are words enough in the training lines.
+    """
     for seed, (split, count) in enumerate((("train", 60), ("valid", 12), ("test", 6))):
         lines = sentences(count, seed)
         (folder / f"{split}.txt").write_text("".join(line + "\n" for line in lines))
+        labelled = (f"{'lucky' if 'seven' in line.split() else 'plain'} {line}\n" for line in lines)
+        (folder / f"{split}.labelled").write_text("".join(labelled))
         (folder / f"{split}.src").write_text("".join(line + "\n" for line in lines))
         (folder / f"{split}.tgt").write_text(
             "".join(" ".join(line.upper().split()[::-1]) + "\n" for line in lines)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqsru.data.labelled import Labels
+from seqsru.data.examples import Labels
 from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused

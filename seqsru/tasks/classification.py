@@ -9,15 +9,9 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
-from seqsru.data.labelled import (
-    ExampleBatch,
-    ExampleBatches,
-    Examples,
-    LabelledLines,
-    Labels,
-    read_labelled,
-    read_splits,
-)
+from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
+from seqsru.data.labelled import LabelledLines, read_labelled
+from seqsru.data.splits import read_splits
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.classification import ClassificationScore, classification_score
 from seqsru.evaluation.clock import TimedDecoder

@@ -21,7 +21,7 @@ from seqsru.data import (
     read_parallel,
 )
 from seqsru.data.lines import OnBadLine
-from seqsru.decoding import RULES, Decoding, Rule
+from seqsru.decoding import Decoding
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.clock import TimedDecoder
@@ -31,16 +31,14 @@ from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
 from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.settings import (
-    REQUIRED,
-    Maker,
     Schema,
     Section,
     Setting,
     from_signature,
     joined,
     registry,
-    resolve,
 )
+from seqsru.tasks.search import decoding_section, search_flags, searched
 from seqsru.tasks.sections import cell_name, cell_section, stack_section, tokenizer_section
 from seqsru.tasks.task import (
     Answer,
@@ -186,43 +184,6 @@ class TranslationObjective(Objective):
             translations = [translation.text for translation in pipeline.translate(source)]
             values["bleu"] = translation_scores(translations, target)[0].value
         return values
-
-
-# ---- the search ------------------------------------------------------------------------------------
-
-
-def _active(**chosen: Rule | None) -> tuple[Rule, ...]:
-    return tuple(rule for rule in chosen.values() if rule is not None)
-
-
-def rules_section() -> Section:
-    """The rules of the search, each of them off unless it is given; what they make is a tuple."""
-    entries = {name: from_signature(rule, optional=True) for name, rule in RULES.items()}
-    return Section(entries, "Tokens that may not be generated.", makers=(Maker(_active, tuple(entries)),))
-
-
-def search_flags() -> Section:
-    """The flags of a search: the fields of `Decoding`, and ``--rule``."""
-    rule = Setting(
-        list[str],
-        [],
-        "NAME.OPTION=VALUE: a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
-        f"{', '.join(RULES)}.",
-    )
-    fields = from_signature(Decoding, skip=["rules"])
-    runs = {
-        name: replace(setting, default=REQUIRED, text=f"{setting.text} Default: the run's.")
-        for name, setting in fields.entries.items()
-        if isinstance(setting, Setting)
-    }
-    return replace(fields, entries={**runs, "rule": rule})
-
-
-def searched(decoding: Decoding, flags: dict[str, Any]) -> Decoding:
-    """A decoding with the flags that were given; rules are added to its own."""
-    changes = dict(flags)
-    rules: tuple[Rule, ...] = resolve(rules_section(), changes.pop("rule", [])).make()
-    return decoding.changed(**changes, rules=(*decoding.rules, *rules))
 
 
 # ---- answers to the commands -----------------------------------------------------------------------
@@ -394,10 +355,7 @@ class TranslationTask(Task):
                 sections={"encoder": stack_section(), "decoder": decoder},
             ),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
-            "decoding": replace(
-                from_signature(Decoding, sections={"rules": rules_section()}),
-                text="How translations are searched for, in validation and later.",
-            ),
+            "decoding": decoding_section("How translations are searched for, in validation and later."),
         }
 
     @classmethod

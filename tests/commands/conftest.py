@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
 
 import seqsru
 from seqsru.commands.main import main
@@ -38,6 +38,12 @@ def language_run(texts):
 def translation_run(texts):
     """A trained translation model."""
     return trained(texts, TRANSLATION, "mt")
+
+
+@pytest.fixture(scope="session")
+def classification_run(texts):
+    """A trained classifier."""
+    return trained(texts, CLASSIFICATION, "classifier")
 
 
 class Terminal(io.TextIOWrapper):

@@ -30,7 +30,13 @@ def schema():
 
 
 def test_there_are_recipes():
-    assert {path.parent.name for path in CONFIGS} == {"quickstart", "ptb", "multi30k", "wmt14", "classification"}
+    assert {path.parent.name for path in CONFIGS} == {
+        "quickstart",
+        "ptb",
+        "multi30k",
+        "wmt14",
+        "classification",
+    }
     speeds = {RECIPES / "layers"}  # a table and its commands: nothing is trained
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
 

@@ -1,0 +1,48 @@
+"""Settings and flags of a search: the fields of `Decoding`, and the rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from seqsru.decoding import RULES, Decoding, Rule
+from seqsru.settings import REQUIRED, Maker, Section, Setting, from_signature, resolve
+
+
+def _active(**chosen: Rule | None) -> tuple[Rule, ...]:
+    return tuple(rule for rule in chosen.values() if rule is not None)
+
+
+def rules_section() -> Section:
+    """The rules of the search, each of them off unless it is given; what they make is a tuple."""
+    entries = {name: from_signature(rule, optional=True) for name, rule in RULES.items()}
+    return Section(entries, "Tokens that may not be generated.", makers=(Maker(_active, tuple(entries)),))
+
+
+def decoding_section(text: str) -> Section:
+    """Settings of a `Decoding`, rules included."""
+    return replace(from_signature(Decoding, sections={"rules": rules_section()}), text=text)
+
+
+def search_flags() -> Section:
+    """The flags of a search: the fields of `Decoding`, and ``--rule``."""
+    rule = Setting(
+        list[str],
+        [],
+        "NAME.OPTION=VALUE: a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
+        f"{', '.join(RULES)}.",
+    )
+    fields = from_signature(Decoding, skip=["rules"])
+    runs = {
+        name: replace(setting, default=REQUIRED, text=f"{setting.text} Default: the run's.")
+        for name, setting in fields.entries.items()
+        if isinstance(setting, Setting)
+    }
+    return replace(fields, entries={**runs, "rule": rule})
+
+
+def searched(decoding: Decoding, flags: dict[str, Any]) -> Decoding:
+    """A decoding with the flags that were given; rules are added to its own."""
+    changes = dict(flags)
+    rules: tuple[Rule, ...] = resolve(rules_section(), changes.pop("rule", [])).make()
+    return decoding.changed(**changes, rules=(*decoding.rules, *rules))
