@@ -123,7 +123,6 @@ def linear_forward(
     """Return the output, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
     T, B, D = a.shape
     out, c = torch.empty_like(a), c0.new_empty((T, B, D) if keep else 0)
-
     call = LinearForward(a, c0, b, valid, out, None, c, T, B, D)
 
     def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:
@@ -145,7 +144,6 @@ def linear_backward(
     """Return the gradients of a, b and c0."""
     T, B, D = a.shape
     ga, gb = torch.empty_like(a), torch.empty_like(a)
-
     call = LinearBackward(a, c0, valid, c, gout, None, ga, gb, None, None, T, B, D)
 
     def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:

@@ -66,9 +66,8 @@ from seqsru.ops.cuda_elements import ELEMENTS, device
 
 # Time steps in flight, the number of slots q0 … q3.
 AHEAD = 4
-
-
-ALIVE = np.uint8(1)  # what `valid` holds at a step that is not skipped
+# What `valid` holds at a step that is not skipped.
+ALIVE = np.uint8(1)
 
 
 def signature(kind: str, call: type[Scan]) -> tuple[Any, ...]:
