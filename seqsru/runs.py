@@ -194,6 +194,8 @@ def _prepared(task: Task, folder: Path, run: RunDirectory, tell: Callable[[str],
     texts = task.read(tell)
     tokenizers = _tokenizers(task, texts, folder)
     trainer = _trainer(task, texts, tokenizers, _start(task.settings), run)
+    if not run.begun:
+        task.initialise(trainer.model, tokenizers, tell)
     for line in task.omissions(trainer.objective):
         tell(line)
     return trainer

@@ -92,6 +92,7 @@ def train(job: Job, data: Path, more: list[str]) -> dict[str, object]:
     """Train, test, and give the line for the results."""
     from seqsru import __version__, runs
     from seqsru import settings as strict
+    from seqsru.data.splits import read_splits
     from seqsru.evaluation.classification import classification_score
     from seqsru.tasks.classification import percent
 
@@ -108,7 +109,7 @@ def train(job: Job, data: Path, more: list[str]) -> dict[str, object]:
         if not outcome.finished:
             raise KeyboardInterrupt
         pipeline = runs.load(folder + "/run")
-    splits = settings["data"].make()
+    splits = settings["data"].of(read_splits).make()
     names, test = pipeline.labels.names, splits["test"]
     gold = [names[number] for number in pipeline.labels.encode(test)]
     score = percent(

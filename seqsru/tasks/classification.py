@@ -1,17 +1,19 @@
 """Classification: labelled lines, an encoder, one tokenizer and the labels."""
 
-from __future__ import annotations
-
+# Annotations are read at run time: the fields of `Pretrained` are settings.
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
 from seqsru.data.labelled import LabelledLines, read_labelled
 from seqsru.data.splits import read_splits
+from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.classification import ClassificationScore, classification_score
 from seqsru.evaluation.clock import TimedDecoder
@@ -19,13 +21,29 @@ from seqsru.evaluation.plots import new_figure, plot_confusion
 from seqsru.evaluation.signature import parameters
 from seqsru.models.classifier import Classifier, Convolution
 from seqsru.pipelines.classification import Classification, ClassificationPipeline, predict
-from seqsru.settings import Choice, Schema, Section, from_signature
+from seqsru.settings import Choice, Schema, Section, from_signature, joined
 from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
 from seqsru.tasks.task import Answer, Evaluation, Split, Task, Tell, Tokenizers, Trained
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
 ValidationMetric = Literal["accuracy", "macro_f1", "loss"]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Embeddings that others trained.
+
+    Parameters
+    ----------
+    vectors : Path or None
+        File of word vectors, as word2vec or GloVe write them: where the embedding of each word in it starts.
+    vectors_form : {"text", "binary"}
+        text: a word and its numbers a line, with or without a first line of counts. binary: word2vec's.
+    """
+
+    vectors: Path | None = None
+    vectors_form: VectorFormat = "text"
 
 
 class ClassificationObjective(Objective):
@@ -192,7 +210,7 @@ class ClassificationTask(Task):
     def sections(cls) -> dict[str, Schema]:
         encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
         return {
-            "data": from_signature(read_splits),
+            "data": joined(from_signature(read_splits), from_signature(Pretrained)),
             "tokenizer": tokenizer_section(),
             "model": from_signature(
                 Classifier,
@@ -223,14 +241,14 @@ class ClassificationTask(Task):
         if files:
             reading = ("separator", "encoding", "on_bad_line", "lowercase")
             return read_labelled(files[0], **{name: data[name] for name in reading}), files[0].name
-        splits = data.make()
+        splits = data.of(read_splits).make()
         if split not in splits:
             do = "name LABELLED, or take --split validation"
             raise Refused("data.test or data.folds in the configuration", "neither", do)
         return splits[split], self.data_name(split)
 
     def read(self, tell: Tell) -> dict[str, LabelledLines]:
-        splits: dict[str, LabelledLines] = self.settings["data"].make()
+        splits: dict[str, LabelledLines] = self.settings["data"].of(read_splits).make()
         for report in dict.fromkeys(str(part.report) for part in splits.values()):
             tell(report)
         return splits
@@ -240,7 +258,7 @@ class ClassificationTask(Task):
         return {"train": lines, "validation": lines}
 
     def sample(self) -> tuple[str, list[str]]:
-        splits = self.settings["data"].make()
+        splits = self.settings["data"].of(read_splits).make()
         split: Split = "test" if "test" in splits else "validation"
         return self.data_name(split), splits[split].texts
 
@@ -266,6 +284,25 @@ class ClassificationTask(Task):
             tokenizers["tokenizer"].size, tokenizers["labels"].size, encoder=encoder
         )
         return made
+
+    def initialise(self, model: Classifier, tokenizers: Tokenizers, tell: Tell) -> None:
+        data = self.settings["data"]
+        pretrained: Pretrained = data.of(Pretrained).make()
+        if pretrained.vectors is None:
+            return
+        tokenizer = tokenizers["tokenizer"]
+        # A piece of sentencepiece that begins a word is that word.
+        words = {
+            word.lstrip("\u2581"): number
+            for number, word in enumerate(tokenizer.labels(range(tokenizer.size)))
+        }
+        size = model.embedding_size
+        with self.settings.blamed():
+            found = read_vectors(pretrained.vectors, words, size, form=pretrained.vectors_form)
+        with torch.no_grad():
+            weight = model.embedding.weight
+            weight[torch.from_numpy(found.ids).to(weight.device)] = torch.from_numpy(found.rows).to(weight)
+        tell(str(found))
 
     def objective(self, texts: dict[str, LabelledLines], tokenizers: Tokenizers) -> ClassificationObjective:
         train, validation = (

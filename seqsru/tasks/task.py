@@ -149,6 +149,9 @@ class Task(ABC):
     def model(self, tokenizers: Tokenizers) -> nn.Module:
         """A new model."""
 
+    def initialise(self, model: Any, tokenizers: Tokenizers, tell: Tell) -> None:  # noqa: B027
+        """Put what others trained into a model before its training; most tasks have no such thing."""
+
     @abstractmethod
     def objective(self, texts: Any, tokenizers: Tokenizers) -> Objective:
         """What training minimises, on texts from `read` or `stand_in`."""

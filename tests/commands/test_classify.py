@@ -154,3 +154,25 @@ def test_cross_validation_needs_no_split(texts, run, tmp_path):
         parts.append(json.loads((tmp_path / "out.json").read_text())["lines"])
         assert "|data:train.labelled,held-out|" in (folder / "signature.txt").read_text()
     assert sum(parts) == 60
+
+
+def test_embeddings_that_others_trained(texts, run, refused, tmp_path):
+    config, folder = write_config(texts, CLASSIFICATION), tmp_path / "run"
+    (tmp_path / "vectors").write_text("one 1 2 3 4 5 6 7 8\nnowhere 0 0 0 0 0 0 0 0\n")
+    given = [f"data.vectors={tmp_path}/vectors", "model.frozen_embedding=true"]
+    status, out, err = run("train", config, f"output={folder}", *given)
+    assert status == 0 and "vectors: 2 vectors; of 9 words of the vocabulary 1 found (11.1 %)\n" in err
+    pipeline = seqsru.load(folder, ClassificationPipeline)
+    (number,) = pipeline.tokenizer.encode("one")
+    assert pipeline.model.embedding.weight[number].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    (tmp_path / "vectors").unlink()  # what was learned is in the checkpoint
+    assert run("classify", folder, stdin="one\n")[0] == 0
+    (tmp_path / "vectors").write_text("one 1 2 3\n")
+    assert (
+        f"{texts}/run.yaml:6: model.embedding_size: expected vectors of 8 numbers in {tmp_path}/vectors, found "
+        "3 at line 1; set model.embedding_size to 3, or check the file"
+    ) in refused("train", config, f"output={tmp_path}/other", *given)
+    (tmp_path / "vectors").write_text("eins 1 2 3 4 5 6 7 8\n")
+    assert "command line: data.vectors: expected words of the vocabulary in" in refused(
+        "train", config, f"output={tmp_path}/third", *given
+    )
