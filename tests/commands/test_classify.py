@@ -169,8 +169,8 @@ def test_embeddings_that_others_trained(texts, run, refused, tmp_path):
     assert run("classify", folder, stdin="one\n")[0] == 0
     (tmp_path / "vectors").write_text("one 1 2 3\n")
     assert (
-        f"{texts}/run.yaml:6: model.embedding_size: expected vectors of 8 numbers in {tmp_path}/vectors, found "
-        "3 at line 1; set model.embedding_size to 3, or check the file"
+        f"{texts}/run.yaml:6: model.embedding_size: expected vectors of 8 numbers in {tmp_path}/vectors, "
+        "found 3 at line 1; set model.embedding_size to 3, or check the file"
     ) in refused("train", config, f"output={tmp_path}/other", *given)
     (tmp_path / "vectors").write_text("eins 1 2 3 4 5 6 7 8\n")
     assert "command line: data.vectors: expected words of the vocabulary in" in refused(
