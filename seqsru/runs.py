@@ -180,13 +180,21 @@ def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerPro
 
     Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
     """
+    trainer = prepare(settings, tell)
+    batch = next(trainer.objective.batches(1, 0))
+    return probe(trainer.model, lambda: trainer.objective.loss(trainer.model, batch, None).loss)
+
+
+def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
+    """A trainer at its first step, for who looks into a training; tokenizers are kept nowhere.
+
+    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
+    """
     rehearse(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with TemporaryDirectory() as folder:
         there = all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
-        trainer = _prepared(task, run.path if there else Path(folder), run, tell)
-    batch = next(trainer.objective.batches(1, 0))
-    return probe(trainer.model, lambda: trainer.objective.loss(trainer.model, batch, None).loss)
+        return _prepared(task, run.path if there else Path(folder), run, tell)
 
 
 def _prepared(task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None]) -> Trainer:

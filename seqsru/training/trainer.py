@@ -139,7 +139,7 @@ class Trainer:
             parameters["lr"] = rate
         divisor, tokens, nll = 0, 0, 0.0
         for batch in group:
-            with self._autocast():
+            with self.autocast():
                 result = self.objective.loss(self.model, batch, at.carried)
             result.loss.backward()  # type: ignore[no-untyped-call]
             at.carried = tuple(t.detach() for t in result.carried)
@@ -194,7 +194,7 @@ class Trainer:
         higher_is_better = self.objective.higher_is_better
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.no_grad(), self._autocast():
+        with torch.random.fork_rng(devices), torch.no_grad(), self.autocast():
             values = self.objective.validate(self.model)
         self.model.train()
         value = values[name]
@@ -242,7 +242,8 @@ class Trainer:
         batches = map(self.objective.epoch_length, range(1, self.options.epochs + 1))
         return sum(math.ceil(count / self.options.accumulate) for count in batches)
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the loss is computed, for the precision of the options."""
         if self.options.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
