@@ -17,7 +17,7 @@ from seqsru.data.vocabulary import Characters, Words
 class Tokenizer(Protocol):
     """Text to ids and back.
 
-    Parameters
+    Attributes
     ----------
     kind : str
         Its name in `TOKENIZERS`.
