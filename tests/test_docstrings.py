@@ -23,7 +23,8 @@ def documented(text):
     if not found:
         return None
     lines = [line for line in found[1].splitlines() if line and not line.startswith(" ")]
-    return [name.strip(" *") for line in lines for name in line.split(" :")[0].split(",")]
+    names = [name.strip(" *") for line in lines for name in line.split(" :")[0].split(",")]
+    return [name for name in names if name]  # a list of names may go on in the next line
 
 
 def taken(thing):

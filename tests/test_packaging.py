@@ -130,7 +130,7 @@ def test_dev_brings_what_the_test_command_runs():
     dev = {requirement.name: requirement for requirement in listed("dev", SETUP_EXTRAS)}
     # The extra is what brings the compilers, and the libcudart that importing numba.cuda needs.
     assert dev["numba-cuda"].extras == {"cu13"} == listed("cuda", SETUP_EXTRAS)[0].extras
-    assert {"pytest", "pytest-cov", "hypothesis", "ruff", "mypy", "types-PyYAML"} <= set(dev)
+    assert {"pytest", "pytest-cov", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"} <= set(dev)
     assert {str(requirement) for requirement in listed("plot", SETUP_EXTRAS)} <= set(map(str, dev.values()))
 
 

@@ -27,18 +27,15 @@ def batch(count, generator):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "encoder, decoder, attention",
-    [
-        *(("sru", "sru", attention) for attention in ATTENTIONS),
-        *((cell, "sru", "dot") for cell in CELLS if cell != "sru"),
-        *(("sru", cell, "dot") for cell in CELLS if cell != "sru"),
-    ],
+    "cell, attention",
+    [*(("sru", attention) for attention in ATTENTIONS), *((cell, "dot") for cell in CELLS if cell != "sru")],
 )
-def test_learns_to_reverse(encoder, decoder, attention):
+def test_learns_to_reverse(cell, attention):
+    """Every cell reads and every cell writes: a model whose encoder or decoder cannot learn does not."""
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(1)
-    stack = Stack(encoder, 48, 24, 2, bidirectional=True)
-    model = Translator(12, 12, stack, Decoder(decoder, 48, 48, 48, 2, attention=attention), 48)
+    stack = Stack(cell, 48, 24, 2, bidirectional=True)
+    model = Translator(12, 12, stack, Decoder(cell, 48, 48, 48, 2, attention=attention), 48)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for update in range(UPDATES):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1, (update + 1) / 30) * (1 - update / UPDATES)
