@@ -1,4 +1,6 @@
-"""Hold what a recipe's run found against its expected.json: python recipes/check.py EXPECTED.json RUN
+"""Hold what a recipe's run found against its expected.json.
+
+python recipes/check.py EXPECTED.json RUN
 
 EXPECTED.json has a list for each run, under the last part of its directory; an empty one where nobody has
 measured yet. Each entry says what the number is, which JSON file of the run and which key hold it, what it

@@ -58,6 +58,7 @@ CHOICES = [*LAYERS, *CELLS]
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure as the flags say, print and perhaps write the table."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")

@@ -98,6 +98,7 @@ def make(
 
 
 def main(folder: Path) -> None:
+    """Write every fixture to a folder."""
     make(folder, "causal", (6, 6, 8), 2, 2, memory=4)
     make(folder, "streaming", (5, 6, 8), 2, 1, memory=50, pieces=(4, 1, 6))
     make(

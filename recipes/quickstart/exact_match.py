@@ -1,4 +1,6 @@
-"""Share of lines that are translated exactly: python exact_match.py SOURCE REFERENCE TRANSLATION RESULT.json
+"""Share of lines that are translated exactly.
+
+python exact_match.py SOURCE REFERENCE TRANSLATION RESULT.json
 
 Prints the share and the first lines that differ; writes {"exact_match": percent, "lines": n} to RESULT.json.
 """
