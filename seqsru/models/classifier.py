@@ -186,7 +186,7 @@ class Classifier(nn.Module):
         Parameters
         ----------
         tokens : int64 Tensor of shape (T, B)
-            Where ``valid`` is False any index of the vocabulary.
+            Where ``valid`` is False any index of the vocabulary; T may be 0.
         valid : bool Tensor of shape (T, B)
             Each row a prefix of True, possibly empty.
 
@@ -195,6 +195,8 @@ class Classifier(nn.Module):
         Tensor of shape (B, O)
             Input of the output product: the pooled features after their dropout.
         """
+        if not len(tokens):  # texts of no token alone: a step of padding, so that there is one to pool
+            tokens, valid = functional.pad(tokens, (0, 0, 0, 1)), functional.pad(valid, (0, 0, 0, 1))
         x = self.embedding(tokens)  # (T, B, E)
         x = drop_words(x, tokens, self.vocabulary_size, self.word_dropout, self.training)
         x = drop_features(x, self.embedding_dropout, self.training)
@@ -214,12 +216,12 @@ class Classifier(nn.Module):
             real = valid.unsqueeze(-1)
             return h.masked_fill(~real, -math.inf).amax(0).masked_fill(~real[0], 0.0)
         if self.pooling == "mean":
-            return h.sum(0) / lengths.clamp(min=1).unsqueeze(-1)
+            return _sum_over_time(h) / lengths.clamp(min=1).unsqueeze(-1)
         assert self.query is not None
-        scores = (h @ self.query).float() / math.sqrt(h.shape[2])  # (T, B)
+        scores = linear(h, self.query.unsqueeze(0)).squeeze(-1).float() / math.sqrt(h.shape[2])  # (T, B)
         scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
-        weights = torch.softmax(scores.t(), dim=-1).to(h.dtype)  # (B, T)
-        return torch.bmm(weights.unsqueeze(1), h.transpose(0, 1)).squeeze(1)
+        weights = torch.softmax(scores.t(), dim=-1).t().to(h.dtype)  # (T, B)
+        return _sum_over_time(h * weights.unsqueeze(-1))
 
     def log_probs(self, features: Tensor) -> Tensor:
         """Log probabilities of shape (B, C), in float32, for features of shape (B, O)."""
@@ -232,3 +234,12 @@ class Classifier(nn.Module):
         return linear_cross_entropy(
             features, self.output.weight, self.output.bias, labels, smoothing=smoothing
         )
+
+
+def _sum_over_time(h: Tensor) -> Tensor:
+    """Sum h (T, B, O) over T, each row in an order that does not depend on the others.
+
+    Over the first axis torch adds up a feature in another order when more stand beside it, and so does a
+    batched product.
+    """
+    return h.transpose(0, 1).contiguous().sum(1)  # (B, O)
