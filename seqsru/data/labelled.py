@@ -114,7 +114,7 @@ def check_encoding(encoding: str) -> None:
     try:
         codecs.lookup(encoding)
         fits = plain.encode(encoding) == plain.encode("ascii")
-    except LookupError:  # also a codec that is none of text
+    except (LookupError, ValueError):  # also a codec that is none of text, or that encodes nothing
         fits = False
     if not fits:
         raise Refused(
@@ -137,8 +137,8 @@ class _BadLine(Exception):
 def _decoded(raw: bytes, number: int, encoding: str, name: str, offset: int) -> str:
     """The text of a line that begins at a byte offset of its file."""
     body = raw.removesuffix(b"\n").removesuffix(b"\r")
-    if number == 1:
-        body = body.removeprefix(BOM)
+    skipped = len(BOM) if number == 1 and body.startswith(BOM) else 0
+    body = body[skipped:]
     try:
         text = body.decode(encoding)
         wrong = body.find(b"\0")
@@ -146,7 +146,7 @@ def _decoded(raw: bytes, number: int, encoding: str, name: str, offset: int) -> 
         wrong = error.start
     if wrong < 0:
         return text
-    at = wrong + raw.find(body)
+    at = wrong + skipped
     place = f"at byte offset {at} of the line ({offset + at:,} of the file)"
     if body[wrong] == 0:
         raise _BadLine("NUL", f"{encoding} text", f"a NUL byte {place}", "remove it")
