@@ -27,12 +27,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.description = """Measure a run on the texts its configuration names, or on others.
 
 A language model: perplexity (a word, and a token), bits a token and a byte. A translation model: BLEU and
-chrF of its translations by sacrebleu, on detokenised text. Each number with its signature, on stdout.
+chrF of its translations by sacrebleu, on detokenised text. A classifier: accuracy, macro F1, the confusion
+matrix, and precision, recall and F1 of each label. Each number with its signature, on stdout.
 
   seqsru evaluate runs/lm                       # data.test of its configuration
   seqsru evaluate runs/lm --split validation --state separate
   seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
   seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
+  seqsru evaluate runs/trec --confusion confusion.png --json trec.json
 """
     add_run(parser)
     parser.add_argument(
@@ -40,7 +42,7 @@ chrF of its translations by sacrebleu, on detokenised text. Each number with its
         metavar="FILE",
         type=Path,
         nargs="*",
-        help="a text, or SOURCE and REFERENCE (default: --split of the configuration)",
+        help="a text, SOURCE and REFERENCE, or labelled lines (default: --split of the configuration)",
     )
     parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")

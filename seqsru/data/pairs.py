@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqsru.data.lines import LineReport, ParallelLines
 from seqsru.data.padding import SOURCE_MULTIPLE, GrowingRagged, Ragged, pad, padded_length
+from seqsru.data.shuffling import draw_from, shuffled
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused, check_at_least
 
@@ -183,11 +184,10 @@ class PairBatches:
         list of list of int
             Indices into `pairs`, for `collate`.
         """
-        # Raw output of the bit generator is what numpy promises not to change; its shuffles may.
-        draw = numpy.random.PCG64(numpy.random.SeedSequence((self.seed, epoch))).random_raw
-        shuffled = self._kept[numpy.lexsort((draw(len(self._kept)), self._bucket))].tolist()
-        batches = [shuffled[a:b] for a, b in zip(self._cuts, self._cuts[1:])]
-        return [batches[i] for i in numpy.argsort(draw(len(batches)), kind="stable")]
+        draw = draw_from(self.seed, epoch)
+        pairs = self._kept[numpy.lexsort((draw(len(self._kept)), self._bucket))].tolist()
+        batches = [pairs[a:b] for a, b in zip(self._cuts, self._cuts[1:])]
+        return shuffled(batches, draw)
 
     def collate(self, indices: Sequence[int]) -> PairBatch:
         """Return pairs as tensors, columns in the order of `indices`."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from os import fspath
 from pathlib import Path
 
-import numpy
-
 from seqsru.data.labelled import LabelledLines, OnBadLabelledLine, Separator, read_labelled
+from seqsru.data.shuffling import draw_from, shuffled
 from seqsru.errors import Refused, check_at_least, check_probability
 
 
@@ -93,7 +92,7 @@ def read_splits(
         )
 
     lines = read(train)
-    order = _drawn(len(lines), split_seed)
+    order = shuffled(range(len(lines)), draw_from(split_seed))
     tested = set(order[fold::folds]) if folds else set()
     rest = [i for i in order if i not in tested]
     held = set() if validation is not None else set(rest[: max(1, round(holdout * len(rest)))])
@@ -115,11 +114,3 @@ def read_splits(
             "check the file; separator says what ends a label",
         )
     return splits
-
-
-def _drawn(count: int, *seed: int) -> list[int]:
-    """The numbers below `count` in an order drawn from a seed alone."""
-    # Raw output of the bit generator is what numpy promises not to change; its shuffles may.
-    draw = numpy.random.PCG64(numpy.random.SeedSequence(seed)).random_raw
-    order: list[int] = numpy.argsort(draw(count), kind="stable").tolist()
-    return order

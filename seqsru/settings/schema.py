@@ -229,8 +229,8 @@ def _parameter_texts(doc: str) -> dict[str, str]:
     for n in range(heads[0] + 2 if heads else len(lines), len(lines)):
         if n + 1 < len(lines) and re.fullmatch("-+", lines[n + 1]):
             break  # the next section's title
-        if re.match(r"\w", lines[n]):
-            names = [name.strip() for name in lines[n].split(":")[0].split(",")]
+        if re.match(r"[\w*]", lines[n]):
+            names = [name.strip(" *") for name in lines[n].split(":")[0].split(",")]
             texts.update(dict.fromkeys(names, ""))
         for name in names if lines[n].startswith(" ") else ():
             texts[name] = f"{texts[name]} {lines[n].strip()}".strip()

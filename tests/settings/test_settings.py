@@ -40,6 +40,8 @@ class Sru:
         Two things at once.
     dropout : float
         Share of zeros.
+    **rest : object
+        What is no setting.
 
     Raises
     ------
