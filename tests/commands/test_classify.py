@@ -176,3 +176,20 @@ def test_embeddings_that_others_trained(texts, run, refused, tmp_path):
     assert "command line: data.vectors: expected words of the vocabulary in" in refused(
         "train", config, f"output={tmp_path}/third", *given
     )
+
+
+def test_evaluate_without_a_test_and_with_bad_lines(texts, run, refused, tmp_path):
+    config, folder = write_config(texts, CLASSIFICATION), tmp_path / "run"
+    given = ["data.test=null", "data.on_bad_line=skip", "training.epochs=1"]
+    assert run("train", config, f"output={folder}", *given)[0] == 0
+    assert refused("evaluate", folder) == (
+        "seqsru: expected data.test or data.folds in the configuration, found neither; name LABELLED, or "
+        "take --split validation"
+    )
+    (tmp_path / "more").write_text("lucky one seven\n\nplain\nplain two\n")
+    status, out, err = run("evaluate", folder, tmp_path / "more")
+    assert status == 0 and "|data:more|lines:2|" in out
+    assert err == f"{tmp_path}/more: 4 lines; 1 empty, skipped (line 2); 1 without a text, skipped (line 3)\n"
+    # Without a test split the lines under the clock are those of validation.
+    status, out, err = run("latency", folder, "--repeats", "1", "--warmup", "1")
+    assert (status, err) == (0, "") and "|data:valid.labelled|lines:12|" in out
