@@ -11,8 +11,8 @@ from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
-from seqsru.data.labelled import LabelledLines, read_labelled
-from seqsru.data.splits import read_splits
+from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
+from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.classification import ClassificationScore, classification_score
@@ -254,6 +254,11 @@ class ClassificationTask(Task):
         return splits
 
     def stand_in(self) -> dict[str, LabelledLines]:
+        data = self.settings["data"]
+        names = ("validation", "test", "holdout", "folds", "fold", "split_seed")
+        with data.blamed():
+            check_splits(**{name: data[name] for name in names})
+            check_encoding(data["encoding"])
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 

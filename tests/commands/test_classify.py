@@ -117,6 +117,7 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
         (["data.folds=1"], "command line: data.folds: "),
         (["data.folds=3", "data.fold=3", "data.test=null"], "command line: data.fold: "),
         (["data.folds=3"], "data.test: "),
+        (["data.split_seed=-1"], "command line: data.split_seed: "),
         (["data.encoding=utf-16"], "command line: data.encoding: "),
         (["model.encoder={name: convolution}", "model.pooling=last"], "command line: model.pooling: "),
         (["model.encoder={name: convolution, widths: []}"], "command line: model.encoder.widths: "),
@@ -130,7 +131,7 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
 )
 def test_impossible_settings_have_their_place(texts, refused, tmp_path, overrides, problem):
     config = write_config(texts, CLASSIFICATION)
-    assert problem in refused("train", config, f"output={tmp_path}/run", *overrides)
+    assert problem in refused("train", "--check", config, f"output={tmp_path}/run", *overrides)
 
 
 def test_cross_validation_needs_no_split(texts, run, tmp_path):
