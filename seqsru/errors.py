@@ -60,9 +60,9 @@ class Busy(Refused, BlockingIOError):
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """``; did you mean 'x'?`` for the nearest of the known names, empty where none is near."""
+    """``did you mean 'x'?`` for the nearest of the known names, empty where none is near."""
     near = difflib.get_close_matches(str(name), [str(one) for one in known], 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def one_of(known: Iterable[object]) -> str:
@@ -87,8 +87,7 @@ def unknown(name: object, known: Iterable[object], setting: str | None = None, w
     """
     known = list(known)
     expected = f"{what} ({', '.join(map(str, known))})" if what else one_of(known)
-    near = did_you_mean(name, known)
-    return Refused(expected, repr(name), near[2:] if near else "choose one of these", setting)
+    return Refused(expected, repr(name), did_you_mean(name, known) or "choose one of these", setting)
 
 
 def check_known(known: Iterable[object], **given: object) -> None:
@@ -110,7 +109,9 @@ def check_known(known: Iterable[object], **given: object) -> None:
 def check_at_least(least: float, **given: float) -> None:
     """Refuse a number below a bound, or one that is not a finite number, named by its keyword."""
     for setting, value in given.items():
-        if not (value >= least and math.isfinite(value)):
+        if not math.isfinite(value):
+            raise Refused(f"a finite number of at least {least}", str(value), "give such a number", setting)
+        if value < least:
             raise Refused(f"at least {least}", str(value), "raise it", setting)
 
 
@@ -126,3 +127,10 @@ def check_probability(**given: float) -> None:
     for setting, value in given.items():
         if not 0.0 <= value < 1.0:
             raise Refused("a probability from 0 to below 1", str(value), "0 switches it off", setting)
+
+
+def check_seed(**given: int) -> None:
+    """Refuse a number that no generator of torch can be seeded with, named by its keyword."""
+    for setting, value in given.items():
+        if not -(2**63) <= value < 2**64:
+            raise Refused("a number of 64 bits", str(value), "give a smaller one", setting)

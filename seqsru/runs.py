@@ -17,7 +17,7 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
-from seqsru.errors import NotFound, Refused, check_at_least, check_known
+from seqsru.errors import NotFound, Refused, check_at_least, check_known, check_seed
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
@@ -71,6 +71,7 @@ class RunOptions:
         if self.output.exists() and not self.output.is_dir():
             raise Refused("a folder", f"the file {self.output}", "name another", "output")
         check_at_least(0, seed=self.seed)
+        check_seed(seed=self.seed)
 
     def start(self) -> torch.device:
         """Seed the generators and choose the device."""

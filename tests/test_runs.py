@@ -179,11 +179,20 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
         ("batches.batch_size=-2", "command line: batches.batch_size: .*-2"),
         ("optimizer.beta1=2", "command line: optimizer.beta1: .*found 2"),
         ("optimizer.lr=-1", "command line: optimizer.lr: .*found -1"),
+        (
+            "optimizer.lr=.inf",
+            "command line: optimizer.lr: expected a finite number of at least 0, found inf; ",
+        ),
+        (
+            "model.embedding_size=0",
+            "command line: model.embedding_size: expected at least 1, found 0; raise it",
+        ),
         ("schedule={name: noam, warmup: 0}", "command line: schedule.warmup: .*0"),
         ("training.steps=5", "run.yaml:10: training.epochs: .*either epochs or steps"),
         ("training.clip=-1", "command line: training.clip: .*-1"),
         ("training.label_smoothing=7", "command line: training.label_smoothing: .*7"),
         ("seed=-1", "command line: seed: expected at least 0, found -1; raise it"),
+        (f"seed={2**64}", f"command line: seed: expected a number of 64 bits, found {2**64}; .*smaller"),
         (
             "output=run.yaml",
             "command line: output: expected a folder, found the file .*; name another",
@@ -322,14 +331,24 @@ def test_the_tokenizer_of_another_run(texts, language_run, tmp_path):
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (run / "tokenizer.json").read_bytes()
 
 
-def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path):
-    with pytest.raises(SettingsError, match=r"command line: tokenizer.vocabulary_size: .* found 1"):
-        runs.train(
-            settings(
-                texts, LANGUAGE_MODEL, f"output={tmp_path}/run", "tokenizer={name: words, vocabulary_size: 1}"
-            ),
-            silent,
-        )
+@pytest.mark.parametrize(
+    "tokenizer, problem",
+    [
+        ("{name: words, vocabulary_size: 1}", "tokenizer.vocabulary_size: .* found 1"),
+        (
+            "{name: words, minimum_count: 999}",
+            "tokenizer.minimum_count: .* found none seen 999 times or more",
+        ),
+        (
+            "{name: saved, run: /none}",
+            "tokenizer.run: expected a tokenizer at /none/tokenizer.json, found no",
+        ),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path, tokenizer, problem):
+    chosen = settings(texts, LANGUAGE_MODEL, f"output={tmp_path}/run", f"tokenizer={tokenizer}")
+    with pytest.raises(SettingsError, match=f"command line: {problem}"):
+        runs.train(chosen, silent)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.yaml")), ids=lambda path: path.stem)
@@ -497,6 +516,28 @@ def test_long_and_empty_pairs_are_reported(texts, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "text, empty, problem",
+    [
+        (
+            LANGUAGE_MODEL,
+            ["data.validation"],
+            "data.validation: expected lines of text, found none; check the",
+        ),
+        (
+            TRANSLATION,
+            ["data.validation.source", "data.validation.target"],
+            "data.validation: expected pairs, found none; check the files",
+        ),
+    ],
+)
+def test_nothing_to_validate_with(texts, tmp_path, text, empty, problem):
+    (tmp_path / "empty").touch()
+    overrides = [f"{name}={tmp_path}/empty" for name in empty]
+    with pytest.raises(SettingsError, match=problem):
+        runs.train(settings(texts, text, f"output={tmp_path}/run", *overrides), silent)
+
+
 def test_misaligned_files(texts, tmp_path):
     chosen = settings(texts, TRANSLATION, f"output={tmp_path}/run", f"data.train.target={texts}/valid.tgt")
     with pytest.raises(ValueError, match=r"lines in \S+/train.src as in \S+/valid.tgt, found 60 and 12"):
@@ -512,6 +553,7 @@ def test_misaligned_files(texts, tmp_path):
             "all, found two; set tokenizer.joint to true, or tying to target",
         ),
         (["model.decoder.attention.heads=3"], "command line: model.decoder.attention.heads: .*3 heads"),
+        (["model.embedding_size=0"], "command line: model.embedding_size: .*found 0"),
         (["model.encoder.dropout=-1"], "command line: model.encoder.dropout: .*-1"),
         (["decoding.beam=0"], "command line: decoding.beam: .*found 0"),
         (["decoding.n_best=9"], "command line: decoding.n_best: .*9"),

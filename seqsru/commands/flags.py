@@ -21,9 +21,10 @@ from seqsru import runs
 from seqsru import settings as strict
 from seqsru.data import LineReport, iter_lines, read_lines
 from seqsru.data.files import write_whole
+from seqsru.data.lines import standard_input
 from seqsru.errors import Refused
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
-from seqsru.settings.kinds import alternatives, element
+from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks import TASKS
 from seqsru.tasks.task import Trained
 
@@ -53,7 +54,7 @@ def add_settings(parser: argparse.ArgumentParser, title: str, section: Section) 
         held = "" if setting.default in (REQUIRED, None) else f"default {shown(setting.default)}"
         if kind is not None:
             held = "may be repeated"
-        words = kind_text(kind or setting.kind).removesuffix(" or null")
+        words = kind_text(kind or without_null(setting.kind))
         text = f"{setting.text.rstrip('.')} ({'; '.join(filter(None, [words, held]))})"
         group.add_argument(
             flag(name),
@@ -118,7 +119,7 @@ def ask(trained: Trained, command: str, arguments: argparse.Namespace, *given_to
         raise Refused(
             f"a run of {' or '.join(task.noun for task in able)}",
             f"one of {trained.task.noun}",
-            f"which answers {', '.join(trained.task.answers)}",
+            f"use this one with {', '.join(trained.task.answers)}",
         )
     answer = trained.task.answers[command]
     for task in able:
@@ -162,9 +163,10 @@ def chunks(path: Path | None) -> Iterator[list[str]]:
         lines = read_lines(path).lines
         yield from (lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK))
         return
+    stream = standard_input()
     size = 1 if sys.stdin.isatty() else CHUNK
     lines = []
-    for _, line in iter_lines(sys.stdin.buffer, LineReport("<stdin>")):
+    for _, line in iter_lines(stream, LineReport("<stdin>")):
         lines.append(line)
         if len(lines) == size:
             yield lines
@@ -176,7 +178,8 @@ def chunks(path: Path | None) -> Iterator[list[str]]:
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:
     """Refuse another number of files than a command can use."""
     if len(files) not in counts:
-        raise Refused(f"{' or '.join(map(str, counts))} files", str(len(files)), why)
+        what = "file" if list(counts) == [1] else "files"
+        raise Refused(f"{' or '.join(map(str, counts))} {what}", str(len(files)), why)
 
 
 def progress(path: Path | None) -> tqdm[Any]:

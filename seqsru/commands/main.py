@@ -64,10 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if sys.stdout is None:  # so it is where it was closed before Python started
+        raise Refused("standard output to write to", "that it is closed", "send it to a file or to /dev/null")
     chosen = arguments[0] if arguments else ""
     if chosen and not chosen.startswith("-") and chosen not in COMMANDS:
-        near = did_you_mean(chosen, COMMANDS)
-        do = near[2:] if near else "see `seqsru --help`"
+        do = did_you_mean(chosen, COMMANDS) or "see `seqsru --help`"
         raise Refused(f"a command ({', '.join(COMMANDS)})", repr(chosen), do)
     if chosen in COMMANDS:
         command = importlib.import_module(f"seqsru.commands.{chosen}")

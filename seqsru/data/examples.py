@@ -72,7 +72,7 @@ class Labels:
             if label not in self._ids:
                 raise Refused(
                     f"a label of the training data ({', '.join(self.names)}) at {lines.name}:{number}",
-                    repr(label) + did_you_mean(label, self.names).replace("; ", ", "),
+                    ", ".join(filter(None, [repr(label), did_you_mean(label, self.names)])),
                     "correct it, or train with it",
                 )
         return numpy.array([self._ids[label] for label in lines.labels], dtype=numpy.int64)

@@ -253,11 +253,18 @@ class _Decoder:
         )
 
 
+def standard_input() -> BinaryIO:
+    """The bytes of standard input; refuse one that was closed before Python started."""
+    if sys.stdin is None:
+        raise Refused("text on standard input", "that it is closed", "give it a file, or /dev/null")
+    return sys.stdin.buffer
+
+
 @contextmanager
 def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file of text, ``-`` for standard input, for reading its bytes; refuse what is none."""
     if fspath(path) == "-":
-        yield sys.stdin.buffer  # not ours to close
+        yield standard_input()  # not ours to close
         return
     if not Path(path).exists():
         raise NotFound(

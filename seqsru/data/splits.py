@@ -65,26 +65,9 @@ def read_splits(
     NotFound, Refused
         As `read_labelled`; also settings that do not go together, too few lines, or a single label.
     """
-    check_at_least(0, folds=folds, fold=fold, split_seed=split_seed)
-    if folds == 1 or (folds and fold >= folds):
-        raise Refused(
-            "folds of at least 2, or 0 for none" if folds == 1 else f"a fold below folds = {folds}",
-            str(1 if folds == 1 else fold),
-            "folds are counted from 0" if folds != 1 else "10 are common",
-            "folds" if folds == 1 else "fold",
-        )
-    if fold and not folds:
-        raise Refused("folds for a fold to be one of", f"fold {fold} and folds 0", "set folds", "fold")
-    if folds and test is not None:
-        raise Refused(
-            "no file for testing beside folds, one of which is the test",
-            fspath(test),
-            "leave out one of them",
-            "test",
-        )
-    check_probability(holdout=holdout)
-    if validation is None and not holdout:
-        raise Refused("a share above 0 where there is no validation file", "0", "0.1 is common", "holdout")
+    check_splits(
+        validation=validation, test=test, holdout=holdout, folds=folds, fold=fold, split_seed=split_seed
+    )
 
     def read(path: Path) -> LabelledLines:
         return read_labelled(
@@ -114,3 +97,29 @@ def read_splits(
             "check the file; separator says what ends a label",
         )
     return splits
+
+
+def check_splits(
+    *, validation: Path | None, test: Path | None, holdout: float, folds: int, fold: int, split_seed: int
+) -> None:
+    """Refuse settings of `read_splits` that do not go together, before anything is read."""
+    check_at_least(0, folds=folds, fold=fold, split_seed=split_seed)
+    if folds == 1 or (folds and fold >= folds):
+        raise Refused(
+            "folds of at least 2, or 0 for none" if folds == 1 else f"a fold below folds = {folds}",
+            str(1 if folds == 1 else fold),
+            "folds are counted from 0" if folds != 1 else "10 are common",
+            "folds" if folds == 1 else "fold",
+        )
+    if fold and not folds:
+        raise Refused("folds for a fold to be one of", f"fold {fold} and folds 0", "set folds", "fold")
+    if folds and test is not None:
+        raise Refused(
+            "no file for testing beside folds, one of which is the test",
+            fspath(test),
+            "leave out one of them",
+            "test",
+        )
+    check_probability(holdout=holdout)
+    if validation is None and not holdout:
+        raise Refused("a share above 0 where there is no validation file", "0", "0.1 is common", "holdout")

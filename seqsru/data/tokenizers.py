@@ -78,6 +78,6 @@ def load_tokenizer(folder: str | PathLike[str], name: str) -> Tokenizer:
         raise Refused(
             f"a tokenizer of kind {', '.join(TOKENIZERS)} in {path}",
             repr(kind),
-            "restore the file or train again" + did_you_mean(kind, TOKENIZERS),
+            "; ".join(filter(None, ["restore the file or train again", did_you_mean(kind, TOKENIZERS)])),
         )
     return TOKENIZERS[kind].load(folder, name)

@@ -190,6 +190,7 @@ def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: s
             f"training text to collect {what} from",
             f"none seen {minimum} times or more",
             "check the training file and minimum_count",
+            "minimum_count" if minimum > 1 else None,
         )
     kept.sort()
     return [UNK, EOS] + [word for _, word in kept[: None if size is None else size - 2]]

@@ -154,10 +154,11 @@ def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def new_figure(path: str | Path, width: float, height: float) -> Figure:
+def new_figure(path: str | Path, width: float, height: float, setting: str = "plot") -> Figure:
     """Give an empty matplotlib figure of a size in inches, for a file of that name.
 
-    It belongs to no window and to no global state of matplotlib, so it needs no display.
+    It belongs to no window and to no global state of matplotlib, so it needs no display. A refusal names the
+    `setting` that the file was given for.
 
     Raises
     ------
@@ -167,12 +168,12 @@ def new_figure(path: str | Path, width: float, height: float) -> Figure:
         The file's suffix is not one of `SUFFIXES`.
     """
     if Path(path).suffix not in SUFFIXES:
-        raise Refused(f"a file ending in {', '.join(SUFFIXES)}", str(path), "rename it", "plot")
+        raise Refused(f"a file ending in {', '.join(SUFFIXES)}", str(path), "rename it", setting)
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise NotInstalled(
-            f"matplotlib to draw {path}", "it not installed", 'run: pip install "seqsru[plot]"', "plot"
+            f"matplotlib to draw {path}", "it not installed", 'run: pip install "seqsru[plot]"', setting
         ) from None
     return Figure(figsize=(width, height), layout="constrained")
 

@@ -10,7 +10,7 @@ import torch
 from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
-from seqsru.errors import Refused, check_at_least
+from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
 from seqsru.models.language_model import LanguageModel
@@ -99,6 +99,7 @@ class LanguagePipeline:
             A setting that cannot be meant.
         """
         check_at_least(1, count=count)
+        check_seed(seed=seed)
         prefix, state, start = self._begin(prompt, count)
         drawn = sample(
             self.model.step,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from seqsru.errors import Refused, did_you_mean
+from seqsru.errors import Refused, did_you_mean, one_of
 
 _NAMES: dict[object, str] = {
     int: "a whole number",
@@ -47,6 +47,12 @@ def choices(kind: object) -> tuple[object, ...]:
     )
 
 
+def without_null(kind: object) -> object:
+    """The annotation without null, which a flag cannot give: it is left out instead."""
+    members = tuple(member for member in alternatives(kind) if member is not types.NoneType)
+    return typing.Union[members]  # noqa: UP007 -- of as many as there are
+
+
 def is_text(kind: object) -> bool:
     """Whether every value of an annotation but null is text or a path."""
     return all(
@@ -61,7 +67,7 @@ def kind_text(kind: object) -> str:
     words = []
     spelled = choices(kind)
     if spelled:
-        words.append(("one of " if len(spelled) > 1 else "") + ", ".join(shown(value) for value in spelled))
+        words.append(one_of(shown(value) for value in spelled))
     for member in alternatives(kind):
         if typing.get_origin(member) is typing.Literal:
             continue
@@ -96,8 +102,7 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
             return value
     if type(value) is int and float in alternatives(kind):
         return float(value)
-    near = did_you_mean(value, choices(kind))
-    raise Refused(kind_text(kind), shown(value), near[2:] or "change it", setting)
+    raise Refused(kind_text(kind), shown(value), did_you_mean(value, choices(kind)) or "change it", setting)
 
 
 def shown(value: object) -> str:

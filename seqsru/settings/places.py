@@ -38,8 +38,8 @@ class Node:
         return shown(self.plain())
 
 
-def parse(text: str, place: Place) -> Node:
-    """Read YAML; no text at all is null.
+def parse(text: str, place: Place, path: str = "") -> Node:
+    """Read YAML, the value of ``path`` if it is not a whole file; no text at all is null.
 
     Raises
     ------
@@ -55,6 +55,7 @@ def parse(text: str, place: Place) -> Node:
             "YAML",
             f"a mistake ({what})",
             "check indentation, colons, brackets and quotes there",
+            path or None,
         ) from None
     except yaml.reader.ReaderError as error:
         raise refuse(
@@ -62,8 +63,9 @@ def parse(text: str, place: Place) -> Node:
             "text",
             f"the control character #x{error.character:04x}",
             "remove it",
+            path or None,
         ) from None
-    return Node(None, place(1)) if root is None else _node(root, place, [], "")
+    return Node(None, place(1)) if root is None else _node(root, place, [], path)
 
 
 def dump(values: Mapping[str, Any]) -> str:

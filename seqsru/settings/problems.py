@@ -14,7 +14,7 @@ class UnknownSetting(Refused):
     """A name that nothing has; told in the words that everybody expects."""
 
     def __str__(self) -> str:
-        return f"{self.setting} is not a setting{self.do}"
+        return f"{self.setting} is not {self.expected}; {self.do}"
 
 
 @dataclass(frozen=True)

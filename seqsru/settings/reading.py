@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused, did_you_mean, one_of
-from seqsru.settings.kinds import checked, element, is_text, kind_text
+from seqsru.settings.kinds import checked, element, is_text, kind_text, without_null
 from seqsru.settings.places import KEY, Node, parse
 from seqsru.settings.problems import COMMAND_LINE, Problem, SettingsError, UnknownSetting, refuse
 from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, paths, renamed
@@ -63,22 +64,27 @@ def resolve(schema: Schema, overrides: Iterable[str]) -> Values:
 def check(section: Section, values: Mapping[str, str | list[str]]) -> Values:
     """Settings given as one text a name, such as the flags of a command, checked as `load` does.
 
-    A setting that is text takes what is given as it is; for others it is YAML. A list has a text an element.
+    A setting that is text takes what is given as it is; for others it is YAML, and never null. A list has a
+    text an element.
     """
 
-    def node(given: str | list[str], kind: object) -> Node:
+    def node(name: str, given: str | list[str], kind: object) -> Node:
         if isinstance(given, list):
-            return Node([node(text, element(kind)) for text in given], COMMAND_LINE)
-        return Node(given, COMMAND_LINE) if is_text(kind) else parse(given, lambda line: COMMAND_LINE)
+            return Node([node(name, text, element(kind)) for text in given], COMMAND_LINE)
+        return Node(given, COMMAND_LINE) if is_text(kind) else parse(given, lambda line: COMMAND_LINE, name)
 
-    kinds = {name: entry.kind for name, entry in section.entries.items() if isinstance(entry, Setting)}
-    nodes = {name: node(given, kinds.get(name, str)) for name, given in values.items()}
-    root = Node(nodes, COMMAND_LINE)
-    return _resolved(section, root, ())
+    entries = {
+        name: replace(entry, kind=without_null(entry.kind)) if isinstance(entry, Setting) else entry
+        for name, entry in section.entries.items()
+    }
+    kinds = {name: entry.kind for name, entry in entries.items() if isinstance(entry, Setting)}
+    nodes = {name: node(name, given, kinds.get(name, str)) for name, given in values.items()}
+    return _resolved(replace(section, entries=entries), Node(nodes, COMMAND_LINE), ())
 
 
 def _resolved(schema: Schema, root: Node, overrides: Iterable[str]) -> Values:
-    formerly = renamed(schema)
+    overrides = list(overrides)
+    formerly = renamed(_chosen_first(schema, root, overrides))
     for old, new in formerly.items():
         _rename(root, old, new)
     _override(root, overrides, formerly)
@@ -88,6 +94,16 @@ def _resolved(schema: Schema, root: Node, overrides: Iterable[str]) -> Values:
         raise SettingsError(reader.problems)
     assert isinstance(values, Values)
     return values
+
+
+def _chosen_first(schema: Schema, root: Node, overrides: Iterable[str]) -> Schema:
+    """The section that all settings are in, where a setting of their own picks it: names are that one's."""
+    if not isinstance(schema, Choice):
+        return schema
+    picked = [text.partition("=")[2] for text in overrides if text.startswith(f"{schema.key}=")]
+    given = root.value.get(schema.key)
+    chosen = picked[-1] if picked else schema.default if given is None else given.value
+    return schema.entries.get(chosen, schema) if isinstance(chosen, str) else schema
 
 
 def _rename(root: Node, old: str, new: str) -> None:
@@ -136,7 +152,7 @@ def _put(node: Node, path: str, value: str) -> None:
         if depth < len(parts) - 1:
             node = node.value.setdefault(part, Node(None, COMMAND_LINE))
         else:
-            node.value[part] = parse(value, lambda line: COMMAND_LINE)
+            node.value[part] = parse(value, lambda line: COMMAND_LINE, path)
 
 
 class _Reader:
@@ -199,7 +215,7 @@ class _Reader:
             return chosen
         found = "nothing" if picked is None else str(picked)
         near = "" if picked is None else did_you_mean(picked.plain(), choice.entries)
-        self.refuse(place, one_of(choice.entries), found, near[2:] or "choose one", key)
+        self.refuse(place, one_of(choice.entries), found, near or "choose one", key)
         return None
 
     def _section(
@@ -208,21 +224,18 @@ class _Reader:
         for entry, below in given.items():
             if entry not in section.entries:
                 full = f"{path}.{entry}".lstrip(".")
-                advice = _suggestion(entry, full, section, known)
-                refusal = UnknownSetting("a setting", repr(entry), advice, full)
-                self.problems.append(Problem(below.place, refusal))
+                self.problems.append(Problem(below.place, _unknown(entry, full, section, known)))
         return {
             entry: self.fill(inner, given.get(entry), f"{path}.{entry}".lstrip("."), place, known)
             for entry, inner in section.entries.items()
         }
 
 
-def _suggestion(entry: str, full: str, section: Section, known: Sequence[str]) -> str:
-    """The nearest name beside it, else the same name elsewhere, else all there are."""
-    near = did_you_mean(entry, section.entries)
-    if near:
-        return near
+def _unknown(entry: str, full: str, section: Section, known: Sequence[str]) -> UnknownSetting:
+    """The refusal of a name, with the nearest one beside it, else the same elsewhere, else all there are."""
+    expected, do = "a setting", did_you_mean(entry, section.entries)
     elsewhere = [path for path in known if path.rpartition(".")[2] == entry and path != full]
-    if elsewhere:
-        return f" there; did you mean {elsewhere[0]!r}?"
-    return "; there are " + ", ".join(section.entries) if section.entries else "; there are none here"
+    if not do and elsewhere:
+        expected, do = "a setting there", f"did you mean {elsewhere[0]!r}?"
+    do = do or "there are " + (", ".join(section.entries) or "none here")
+    return UnknownSetting(expected, repr(entry), do, full)

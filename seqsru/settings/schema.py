@@ -259,12 +259,17 @@ def paths(schema: Schema, path: str = "") -> Iterator[str]:
 
 
 def renamed(schema: Schema) -> dict[str, str]:
-    """The present path of each setting or section that had another name, by the path it had."""
-    return {
+    """The present path of each setting or section that had another name, by the path it had.
+
+    An entry of a `Choice` may have a setting of the name that another entry's had: then it is that setting.
+    """
+    present = set(paths(schema))
+    before = {
         _below(path.rpartition(".")[0], below.formerly): path
         for path, below in walk(schema)
         if below.formerly
     }
+    return {old: new for old, new in before.items() if old not in present}
 
 
 def _below(path: str, name: str) -> str:

@@ -11,8 +11,8 @@ from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
-from seqsru.data.labelled import LabelledLines, read_labelled
-from seqsru.data.splits import read_splits
+from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
+from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.classification import ClassificationScore, classification_score
@@ -22,7 +22,7 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models.classifier import Classifier, Convolution
 from seqsru.pipelines.classification import Classification, ClassificationPipeline, predict
 from seqsru.settings import Choice, Schema, Section, from_signature, joined
-from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import Answer, Evaluation, Split, Task, Tell, Tokenizers, Trained
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
@@ -147,7 +147,7 @@ def evaluate(
         Write the predicted labels to this file, a line each.
     """
     if confusion is not None:
-        new_figure(confusion, width=1.0, height=1.0)  # can it be drawn? asked before the work
+        new_figure(confusion, width=1.0, height=1.0, setting="confusion")  # can it be drawn?
     task, pipeline = trained.task, trained.pipeline
     assert isinstance(task, ClassificationTask)
     lines, data = task.labelled(files, split)
@@ -254,6 +254,11 @@ class ClassificationTask(Task):
         return splits
 
     def stand_in(self) -> dict[str, LabelledLines]:
+        data = self.settings["data"]
+        names = ("validation", "test", "holdout", "folds", "fold", "split_seed")
+        with data.blamed():
+            check_splits(**{name: data[name] for name in names})
+            check_encoding(data["encoding"])
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 
@@ -279,7 +284,7 @@ class ClassificationTask(Task):
 
     def model(self, tokenizers: Tokenizers) -> Classifier:
         model = self.settings["model"]
-        encoder = model["encoder"].make(input_size=model["embedding_size"])
+        encoder = model["encoder"].make(input_size=embedding_size(model))
         made: Classifier = model.make(
             tokenizers["tokenizer"].size, tokenizers["labels"].size, encoder=encoder
         )

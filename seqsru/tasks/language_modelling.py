@@ -10,14 +10,14 @@ from torch import nn
 
 from seqsru.data import StreamBatches, TokenStream, Window, read_lines
 from seqsru.data.lines import OnBadLine
-from seqsru.errors import check_known, check_probability
+from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, from_signature
-from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import Answer, Evaluation, Scorer, Split, Task, Tell, Tokenizers, Trained, chosen_files
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
@@ -228,11 +228,15 @@ class LanguageModelling(Task):
 
     def model(self, tokenizers: Tokenizers) -> LanguageModel:
         model = self.settings["model"]
-        stack = model["stack"].make(input_size=model["embedding_size"])
+        stack = model["stack"].make(input_size=embedding_size(model))
         made: LanguageModel = model.make(tokenizers["tokenizer"].size, stack=stack)
         return made
 
     def objective(self, texts: dict[str, list[str]], tokenizers: Tokenizers) -> LanguageModelObjective:
+        if not texts["validation"]:
+            raise self.settings["data"].error(
+                Refused("lines of text", "none", "check the file", "validation")
+            )
         tokenizer = tokenizers["tokenizer"]
         train, validation = (
             TokenStream.from_lines(texts[split], tokenizer) for split in ("train", "validation")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqsru.cells import CELLS, Stack
 from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
+from seqsru.errors import Refused, check_at_least
 from seqsru.settings import Choice, Section, Values, from_signature, registry
 
 
@@ -27,7 +28,10 @@ def saved(file: str, *, run: Path) -> Tokenizer:
     run : Path
         The other run's directory.
     """
-    return load_tokenizer(run, file)
+    try:
+        return load_tokenizer(run, file)
+    except Refused as refusal:
+        raise Refused(refusal.expected, refusal.found, refusal.do, "run") from refusal
 
 
 def new_tokenizer(values: Values, lines: Iterable[str], file: str) -> Tokenizer:
@@ -35,6 +39,14 @@ def new_tokenizer(values: Values, lines: Iterable[str], file: str) -> Tokenizer:
     given = {"file": file} if values.chosen == "saved" else {"lines": lines}
     tokenizer: Tokenizer = values.make(**given)
     return tokenizer
+
+
+def embedding_size(model: Values) -> int:
+    """The features of an embedding, which what reads it is made for."""
+    with model.blamed():
+        check_at_least(1, embedding_size=model["embedding_size"])
+    size: int = model["embedding_size"]
+    return size
 
 
 def cell_section() -> Choice:

@@ -39,7 +39,7 @@ from seqsru.settings import (
     registry,
 )
 from seqsru.tasks.search import decoding_section, search_flags, searched
-from seqsru.tasks.sections import cell_name, cell_section, stack_section, tokenizer_section
+from seqsru.tasks.sections import cell_name, cell_section, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import (
     Answer,
     Evaluation,
@@ -109,7 +109,7 @@ class TranslationObjective(Objective):
     pairs : PairBatches
         The training pairs.
     validation : ParallelLines
-        The validation pairs.
+        The validation pairs; at least one.
     source_tokenizer, target_tokenizer : Tokenizer
     decoding : Decoding
         How the validation text is translated.
@@ -126,7 +126,7 @@ class TranslationObjective(Objective):
     Raises
     ------
     Refused
-        No validation pairs, or an option outside its values.
+        An option outside its values.
     """
 
     def __init__(
@@ -144,8 +144,6 @@ class TranslationObjective(Objective):
     ) -> None:
         check_probability(label_smoothing=label_smoothing)
         check_known(get_args(ValidationMetric), validation_metric=validation_metric)
-        if not validation.target:
-            raise Refused("validation pairs", "none", "check the files")
         if validation_beam is not None and validation_beam < 1:
             raise Refused("at least 1", str(validation_beam), "1 is the fastest", "validation_beam")
         self.pairs, self.validation = pairs, validation
@@ -409,13 +407,15 @@ class TranslationTask(Task):
                     "tying",
                 )
             )
-        size = model["embedding_size"]
+        size = embedding_size(model)
         encoder = model["encoder"].make(input_size=size)
         decoder = model["decoder"].make(input_size=size, memory_size=encoder.output_size)
         made: Translator = model.make(source.size, target.size, encoder=encoder, decoder=decoder)
         return made
 
     def objective(self, texts: dict[str, ParallelLines], tokenizers: Tokenizers) -> TranslationObjective:
+        if not texts["validation"].target:
+            raise self.settings["data"].error(Refused("pairs", "none", "check the files", "validation"))
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
         pairs = Pairs.from_lines(texts["train"], source, target)
         batches = self.settings["batches"].make(pairs, seed=self.settings["seed"])

@@ -84,8 +84,8 @@ def test_latency_of_a_classifier(run, classification_run, tmp_path):
 
 def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path):
     assert refused("translate", classification_run) == (
-        "seqsru: expected a run of a translation model, found one of a classifier; which answers evaluate, "
-        "classify, latency"
+        "seqsru: expected a run of a translation model, found one of a classifier; use this one with "
+        "evaluate, classify, latency"
     )
     assert refused("evaluate", classification_run, "--beam", "2") == (
         "seqsru: expected --beam with a translation model, found a classifier; leave it out"
@@ -100,7 +100,10 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
     assert "found an empty line" in refused("evaluate", classification_run, tmp_path / "empty")
     (tmp_path / "latin").write_bytes("plain caf\u00e9\n".encode("latin-1"))
     assert "set data.encoding" in refused("evaluate", classification_run, tmp_path / "latin")
-    assert "ending in .png" in refused("evaluate", classification_run, "--confusion", tmp_path / "c.bmp")
+    assert refused("evaluate", classification_run, "--confusion", tmp_path / "c.bmp") == (
+        "command line: confusion: expected a file ending in .png, .svg, .pdf, found "
+        f"{tmp_path / 'c.bmp'}; rename it"
+    )
     (tmp_path / "one").write_text("lucky one\n" * 20)
     config = write_config(texts, CLASSIFICATION)
     assert "expected lines of at least two labels" in refused(
@@ -114,6 +117,7 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
         (["data.folds=1"], "command line: data.folds: "),
         (["data.folds=3", "data.fold=3", "data.test=null"], "command line: data.fold: "),
         (["data.folds=3"], "data.test: "),
+        (["data.split_seed=-1"], "command line: data.split_seed: "),
         (["data.encoding=utf-16"], "command line: data.encoding: "),
         (["model.encoder={name: convolution}", "model.pooling=last"], "command line: model.pooling: "),
         (["model.encoder={name: convolution, widths: []}"], "command line: model.encoder.widths: "),
@@ -127,7 +131,7 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
 )
 def test_impossible_settings_have_their_place(texts, refused, tmp_path, overrides, problem):
     config = write_config(texts, CLASSIFICATION)
-    assert problem in refused("train", config, f"output={tmp_path}/run", *overrides)
+    assert problem in refused("train", "--check", config, f"output={tmp_path}/run", *overrides)
 
 
 def test_cross_validation_needs_no_split(texts, run, tmp_path):

@@ -87,7 +87,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         "seqsru: expected files or --split, found both; leave one out"
     )
     assert refused("evaluate", language_run, texts / "lines", texts / "lines") == (
-        "seqsru: expected 1 files, found 2; a language model takes TEXT"
+        "seqsru: expected 1 file, found 2; a language model takes TEXT"
     )
     assert refused("evaluate", language_run, "--beam", "2") == (
         "seqsru: expected --beam with a translation model, found a language model; leave it out"
@@ -106,8 +106,8 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         "seqsru: expected 0 or 1 files, found 2; a language model takes TEXT, or stdin"
     )
     assert refused("generate", translation_run, "--prompt", "one") == (
-        "seqsru: expected a run of a language model, found one of a translation model; which "
-        "answers evaluate, score, translate, latency"
+        "seqsru: expected a run of a language model, found one of a translation model; use "
+        "this one with evaluate, score, translate, latency"
     )
     assert refused("generate", language_run, "--prompt", "one", "--temperature", "0").startswith(
         "seqsru: temperature: expected a finite number above 0, found 0.0"

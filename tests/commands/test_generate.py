@@ -7,6 +7,12 @@ import seqsru
 ROOT = Path(seqsru.__file__).parent.parent
 
 
+def test_a_seed_that_is_too_large(refused, language_run):
+    assert refused("generate", language_run, "--prompt", "one", "--seed", str(2**64)) == (
+        f"seqsru: seed: expected a number of 64 bits, found {2**64}; give a smaller one"
+    )
+
+
 def test_generate(run, language_run):
     three = ["generate", language_run, "--prompt", "one two", "--count", "3", "--max-length", "4"]
     status, out, err = run(*three)

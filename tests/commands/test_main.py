@@ -121,6 +121,30 @@ def test_a_reader_that_went_away():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_streams_that_are_closed(language_run):
+    done = subprocess.run(
+        f"{sys.executable} -m seqsru --version >&-", shell=True, cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "seqsru: expected standard output to write to, found that it is closed; send it to a file or to "
+        "/dev/null\n",
+    )
+    for files in ([], ["-"]):
+        done = subprocess.run(
+            f"{sys.executable} -m seqsru score {language_run} {' '.join(files)} <&-",
+            shell=True,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (
+            2,
+            "seqsru: expected text on standard input, found that it is closed; give it a file, or "
+            "/dev/null\n",
+        )
+
+
 def test_text_is_utf8_whatever_the_locale(texts, tmp_path, monkeypatch):
     folder = tmp_path / "für"
     folder.mkdir()

@@ -116,7 +116,7 @@ def test_what_translate_refuses(texts, refused, translation_run, language_run):
     )
     assert "not allowed with argument" in refused("translate", translation_run, "--json", "--moses")
     assert refused("translate", language_run) == (
-        "seqsru: expected a run of a translation model, found one of a language model; which answers "
+        "seqsru: expected a run of a translation model, found one of a language model; use this one with "
         "evaluate, score, generate, latency"
     )
     assert refused("translate", texts).startswith("seqsru: expected a run directory with a config.yaml at ")

@@ -137,6 +137,6 @@ def test_every_command_answers_or_says_that_the_task_does_not_have_it(package, t
         assert told[command] == [
             2,
             "",
-            f"seqsru: expected a run of {able[command]}, found one of a parity model; which answers "
+            f"seqsru: expected a run of {able[command]}, found one of a parity model; use this one with "
             "evaluate\n",
         ]

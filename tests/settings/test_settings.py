@@ -426,7 +426,8 @@ def test_overrides(tmp_path):
         ),
         (
             "model.cell={name: lstm, name: sru}",
-            "command line: name: expected it once, found it twice, first at command line; remove one",
+            "command line: model.cell.name: expected it once, found it twice, first at command line; remove "
+            "one",
         ),
         ("model.cell.name=lstm", None),
     ],
@@ -446,7 +447,7 @@ def test_an_override_given_twice(tmp_path):
 
 def test_an_override_of_bad_yaml(tmp_path):
     (problem,) = refused(tmp_path, GOOD, "seed=[1")
-    assert problem.startswith("command line: expected YAML, found a mistake (")
+    assert problem.startswith("command line: seed: expected YAML, found a mistake (")
 
 
 def test_a_missing_file(tmp_path):
@@ -543,6 +544,28 @@ def test_earlier_names_are_read_and_the_present_ones_written(tmp_path):
         load(tmp_path, "data: {valdation: 3}", schema=schema)
 
 
+def plain_valid(valid: int = 5):
+    """A setting that has the name which another entry's had."""
+
+
+def test_an_earlier_name_is_that_of_its_own_section(tmp_path):
+    data = {"old": from_signature(Renamed), "new": from_signature(plain_valid)}
+    schema = Choice({name: Section({"data": section}) for name, section in data.items()}, key="task")
+    for text in ("task: new\ndata: {valid: 3}", "data: {valid: 3}\ntask: old"):
+        values = load(tmp_path, text, "task=new", schema=schema)
+        assert values.plain() == {"task": "new", "data": {"valid": 3}}
+    assert load(tmp_path, "task: old\ndata: {valid: 3}", schema=schema)["data"]["validation"] == 3
+    # The same one level deeper, where nothing has been chosen yet.
+    nested = Section({"data": Choice(data)})
+    assert load(tmp_path, "data: {name: new, valid: 3}", schema=nested)["data"]["valid"] == 3
+
+
+def test_an_unknown_name_as_an_object(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, GOOD + "hidden: 3\n")
+    assert caught.value.setting == "hidden" and caught.value.do == "did you mean 'model.cell.hidden'?"
+
+
 def test_the_error_survives_a_process_boundary(tmp_path):
     with pytest.raises(SettingsError) as caught:
         strict.resolve(SCHEMA, ["seed=x"])
@@ -557,6 +580,20 @@ def test_check_of_flags():
         SettingsError, match="^command line: hidden: expected a whole number, found 'x'; change it$"
     ):
         strict.check(section, {"hidden": "x"})
+    with pytest.raises(SettingsError, match=r"^command line: hidden: expected YAML, found a mistake \("):
+        strict.check(section, {"hidden": "[1"})
+
+
+def test_a_flag_is_left_out_and_never_null():
+    section = Section({"limit": Setting(int | None, None), "name": Setting(Literal["a", "b"] | None, None)})
+    assert strict.check(section, {}).plain() == {"limit": None, "name": None}
+    assert strict.check(section, {"limit": "3", "name": "a"}).plain() == {"limit": 3, "name": "a"}
+    for name, expected in (
+        ("limit", "a whole number, found null; change it"),
+        ("name", "one of 'a', 'b', found 'null'; change it"),
+    ):
+        with pytest.raises(SettingsError, match=f"^command line: {name}: expected {expected}$"):
+            strict.check(section, {name: "null"})
 
 
 def test_texts_and_types_come_from_the_signature():

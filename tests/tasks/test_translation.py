@@ -129,5 +129,3 @@ def test_mistakes_are_refused():
         make_objective(label_smoothing=1.0)
     with pytest.raises(ValueError, match="validation_metric: expected one of bleu, perplexity, found 'ter'"):
         make_objective(validation_metric="ter")
-    with pytest.raises(ValueError, match="expected validation pairs, found none"):
-        make_objective(validation=parallel(0))
