@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from seqsru.cells.cell import Cell, wide, zero_invalid
+from seqsru.cells.cell import Cell, wide
+from seqsru.cells.masks import zero_invalid
 from seqsru.ops import linear, linear_scan
 
 
