@@ -71,7 +71,13 @@ class ForbiddenTokens(Rule):
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
         """Forbid the tokens."""
-        vocabulary = log_probs.shape[1]
+        self.check(log_probs.shape[1])
+        log_probs = log_probs.clone()
+        log_probs[:, self.tokens] = -torch.inf
+        return log_probs
+
+    def check(self, vocabulary: int) -> None:
+        """Refuse token numbers that a vocabulary of so many types does not have."""
         if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
             raise Refused(
                 f"token numbers from 0 to {vocabulary - 1}",
@@ -79,9 +85,6 @@ class ForbiddenTokens(Rule):
                 "take them from the target tokenizer",
                 "tokens",
             )
-        log_probs = log_probs.clone()
-        log_probs[:, self.tokens] = -torch.inf
-        return log_probs
 
 
 class NoRepeatedNgram(Rule):

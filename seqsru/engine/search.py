@@ -93,10 +93,67 @@ def _compact(g, slot):
 
 
 @compiled
-def _embed(g, table, token, to):
+def embed(g, table, token, to):
     from_, n = at(float32s(g[a.NUMBERS]), table + token * g[a.EMBEDDED]), g[a.EMBEDDED]
     for i in range(n):
         to[i] = from_[i]
+
+
+@compiled
+def read_source(g, slot, tokens, length, start):
+    """Read a source into a slot, or a prompt; leave the state before the first step at `start`."""
+    f = float32s(g[a.FLOATS])
+    int64s(g[a.SOURCE_LENGTHS])[slot] = length
+    int64s(g[a.PICKED])[0] = slot
+    if g[a.ENCODER_COUNT] == 0:  # a language model: the last token of the prompt is the first step's
+        if length:
+            read_target(g, slot, tokens, length, start)
+        return
+    for s in range(length):
+        embed(g, g[a.EMBEDDING_SOURCE], tokens[s], at(f, g[a.SOURCE_AT] + s * g[a.SOURCE_ROW]))
+    for i in range(g[a.ENCODER_STATE_ROW]):
+        f[g[a.ENCODER_STATE] + i] = np.float32(0.0)
+    execute(
+        int64s(g[a.ENCODER]), g[a.ENCODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length,
+        g[a.ENCODER_STATE], g[a.ENCODER_STATE_ROW], start, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]),
+        int64s(g[a.MEMORIES]), g[a.ROOM], at(f, g[a.SCRATCH]), f, 0,
+    )  # fmt: skip
+
+
+@compiled
+def read_target(g, slot, tokens, length, state):
+    """Run the decoder over known tokens of one sentence, from the state there, which is changed."""
+    f = float32s(g[a.FLOATS])
+    for t in range(length):
+        embed(g, g[a.EMBEDDING_TARGET], tokens[t], at(f, g[a.TARGET_AT] + t * g[a.TARGET_ROW]))
+    int64s(g[a.PICKED])[0] = slot
+    execute(
+        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length, state,
+        g[a.STATE_ROW], 0, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]), g[a.ROOM],
+        at(f, g[a.SCRATCH]), f, 0,
+    )  # fmt: skip
+
+
+@compiled
+def step(g, rows, keep):
+    """Run the decoder one step for so many rows, whose tokens are embedded already."""
+    f = float32s(g[a.FLOATS])
+    execute(
+        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, rows, 1, g[a.STATES],
+        g[a.STATE_ROW], 0, int64s(g[a.ROW_SLOT]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]), g[a.ROOM],
+        at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
+    )  # fmt: skip
+
+
+@compiled
+def output(g, first, rows):
+    """Write the scores of rows of features, from `first` on, to the first rows of the scores."""
+    f = float32s(g[a.FLOATS])
+    product(
+        at(f, g[a.FEATURES_AT] + first * g[a.FEATURES_ROW]), g[a.FEATURES_ROW], rows, g[a.OUTPUT_INPUTS],
+        float32s(g[a.NUMBERS]), g[a.OUTPUT_WEIGHTS], g[a.OUTPUT_SCALES], g[a.OUTPUT_SHIFT], g[a.OUTPUT_BIAS],
+        g[a.OUTPUT_TILES], at(f, g[a.LOGITS]), g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]),
+    )  # fmt: skip
 
 
 @compiled
@@ -106,25 +163,15 @@ def _begin(g, slot, sentence, row):
     offsets, tokens = int64s(g[a.OFFSETS]), int64s(g[a.TOKENS])
     length = offsets[sentence + 1] - offsets[sentence]
     int64s(g[a.SENTENCE])[slot] = sentence
-    int64s(g[a.SOURCE_LENGTHS])[slot] = length
     int64s(g[a.DONE])[slot] = 0
     int64s(g[a.WIDTH])[slot] = 1
     int64s(g[a.FINISHED])[slot] = 0
     float64s(g[a.TOTALS])[slot * g[a.BEAM]] = 0.0
-    for s in range(length):
-        _embed(g, g[a.EMBEDDING_SOURCE], tokens[offsets[sentence] + s], at(f, g[a.SOURCE_AT] + s * g[a.SOURCE_ROW]))
-    for i in range(g[a.ENCODER_STATE_ROW]):
-        f[g[a.ENCODER_STATE] + i] = np.float32(0.0)
     start = g[a.NEXT_STATES] + row * g[a.STATE_ROW]
     for i in range(g[a.STATE_ROW]):
         f[start + i] = np.float32(0.0)
     int64s(g[a.ROW_SLOT])[row] = slot
-    int64s(g[a.PICKED])[0] = slot
-    execute(
-        int64s(g[a.ENCODER]), g[a.ENCODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length,
-        g[a.ENCODER_STATE], g[a.ENCODER_STATE_ROW], start, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]),
-        int64s(g[a.MEMORIES]), g[a.ROOM], at(f, g[a.SCRATCH]), f, 0,
-    )  # fmt: skip
+    read_source(g, slot, at(tokens, offsets[sentence]), length, start)
     if g[a.COLUMNS]:
         _compact(g, slot)
 
@@ -414,23 +461,15 @@ def translate(g):
             slot = order[i]
             length = lengths[slot]
             for k in range(width[slot]):
-                token = g[a.BOS]
+                token = int64s(g[a.STARTS])[int64s(g[a.SENTENCE])[slot]]
                 if length:
                     token = words[(slot * g[a.LONGEST] + length - 1) * beam + k]
-                _embed(g, g[a.EMBEDDING_TARGET], token, at(f, g[a.TARGET_AT] + row * g[a.TARGET_ROW]))
+                embed(g, g[a.EMBEDDING_TARGET], token, at(f, g[a.TARGET_AT] + row * g[a.TARGET_ROW]))
                 row_slot[row] = slot
                 row += 1
-        execute(
-            int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, rows, 1, g[a.STATES],
-            state_row, 0, row_slot, int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]), g[a.ROOM],
-            at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
-        )  # fmt: skip
+        step(g, rows, keep)
         if g[a.COLUMNS] == 0:
-            product(
-                at(f, g[a.FEATURES_AT]), g[a.FEATURES_ROW], rows, g[a.OUTPUT_INPUTS], float32s(g[a.NUMBERS]),
-                g[a.OUTPUT_WEIGHTS], g[a.OUTPUT_SCALES], g[a.OUTPUT_SHIFT], g[a.OUTPUT_BIAS], g[a.OUTPUT_TILES],
-                at(f, g[a.LOGITS]), g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]),
-            )  # fmt: skip
+            output(g, 0, rows)
         row, rows, stay = 0, 0, 0
         for i in range(active):
             slot = order[i]
@@ -454,9 +493,6 @@ def translate(g):
                     rows += 1
                     order[stay] = slot
                     stay += 1
-                else:
-                    # The slot is free for good: its place among the active ones is taken by the next.
-                    pass
             else:
                 for k in range(width[slot]):
                     parent = parents[(slot * g[a.LONGEST] + length) * beam + k]

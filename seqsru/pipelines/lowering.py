@@ -14,6 +14,7 @@ from seqsru.cells import Cell, Stack
 from seqsru.engine import program as p
 from seqsru.engine.model import Model, Part
 from seqsru.engine.program import LANES, Numbers, Place, Program
+from seqsru.models.language_model import LanguageModel
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator
 
@@ -37,25 +38,30 @@ def lower(model: Translator, *, int8: bool) -> Model:
     if model.projection is not None:
         y = decoder.product(y, _array(model.projection.weight))
     output = decoder.matrix(_array(model.output_weight), _array(model.output_bias), fill=-math.inf)
-    joined = numbers.joined()
+    return _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, output, source, target, model.embedding_size, model.source_vocabulary, model.target_vocabulary)
+
+
+def lower_language_model(model: LanguageModel, *, int8: bool) -> Model:
+    numbers = Numbers()
+    table = numbers.add(_array(model.embedding.weight))
+    decoder = Program(numbers, int8)
+    x = decoder.buffer(model.embedding_size)
+    y = lower_stack(decoder, model.stack, x)
+    if model.projection is not None:
+        y = decoder.product(y, _array(model.projection.weight))
+    output = decoder.matrix(_array(model.output.weight), _array(model.output.bias), fill=-math.inf)
+    nothing = Program(numbers, int8)
+    return _model(numbers, int8, nothing, decoder, x, x, x, y, 0, output, table, table, model.embedding_size, model.vocabulary_size, model.vocabulary_size)
+
+
+def _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, output, source, target, embedded, sources, targets):
     widest = max(inputs for program in (encoder, decoder) for _, inputs in program.products)
 
     def part(program: Program, x: Place, y: Place) -> Part:
         return Part(program.table(), np.array(program.widths, np.int64), program.state, x, y)
 
-    return Model(
-        joined,
-        int8,
-        part(encoder, read, encoded),
-        part(decoder, into, y),
-        memory,
-        np.array(output, np.int64),
-        source,
-        target,
-        model.embedding_size,
-        model.target_vocabulary,
-        widest,
-    )
+    return Model(numbers.joined(), int8, part(encoder, read, encoded), part(decoder, into, y), memory,
+        np.array(output, np.int64), source, target, embedded, sources, targets, widest)
 
 
 def lower_stack(program: Program, stack: Stack, x: Place) -> Place:
