@@ -1,0 +1,161 @@
+"""Whether a program stays inside its memory: what is read from a file is run by code that checks nothing."""
+
+from __future__ import annotations
+
+from seqsru.engine import program as p
+from seqsru.engine.model import Model, Part
+from seqsru.engine.products import GROUP, LANES
+
+MOST = 2**24  # of any width: far beyond what is trained
+
+
+def check_model(model: Model) -> None:
+    """Raise a ValueError where an operation would read or write outside its buffers, states or numbers."""
+    for name in ("memory", "embedded", "source_vocabulary", "vocabulary", "widest"):
+        if not 0 <= getattr(model, name) <= MOST:
+            raise ValueError(f"{name} is {getattr(model, name)}")
+    language = not len(model.encoder.table)
+    for part in (model.encoder, model.decoder):
+        _check_part(model, part)
+    if not language:
+        _room(model.encoder, model.encoder.x, model.embedded)
+    _room(model.decoder, model.decoder.x, model.embedded)
+    if model.output.shape != (6,):
+        raise ValueError("the output is no product")
+    inputs, tiles, *places = model.output.tolist()
+    _product(model, inputs, tiles, *places)
+    _room(model.decoder, model.decoder.y, inputs)
+    if tiles * LANES < model.vocabulary:
+        raise ValueError("the output is smaller than the vocabulary")
+    _numbers(model, model.target_embedding, model.vocabulary * model.embedded)
+    if not language:
+        _numbers(model, model.source_embedding, model.source_vocabulary * model.embedded)
+
+
+def _check_part(model: Model, part: Part) -> None:
+    if part.widths.ndim != 1 or not all(0 < width <= 64 * MOST and width % GROUP == 0 for width in part.widths):
+        raise ValueError("widths of buffers")
+    if not 0 <= part.state <= 64 * MOST:
+        raise ValueError("size of the state")
+    for row in part.table.tolist():
+        _check(model, part, row)
+
+
+def _check(model: Model, part: Part, o: list[int]) -> None:
+    """Check one operation; the numbers of each are listed in `machine.execute`."""
+    code, n = o[p.CODE], o[p.A]
+
+    def room(field: int, width: int) -> None:
+        _room(part, p.Place(o[field], o[field + 1]), width)
+
+    def state(column: int, width: int, whole: int = part.state) -> None:
+        if not (0 <= column and column + width <= whole):
+            raise ValueError("a place in the state")
+
+    def numbers(where: int, count: int) -> None:
+        _numbers(model, where, count)
+
+    if not 0 < n <= MOST:
+        raise ValueError("a width")
+    if code == p.PRODUCT:
+        _product(model, n, *o[p.B : p.G])
+        room(p.X, n)
+        room(p.Y, o[p.B] * LANES)
+    elif code == p.NORM:
+        room(p.X, n)
+        room(p.Y, n)
+        numbers(o[p.B], n)
+        numbers(o[p.C], n)
+        numbers(o[p.D], 1)
+    elif code == p.ADD:
+        for field in (p.X, p.Y, p.Z):
+            room(field, n)
+    elif code in (p.TANH, p.MEAN):
+        room(p.X, n)
+        room(p.Y, n)
+    elif code == p.WINDOW:
+        window = o[p.B]
+        if not 2 <= window <= MOST:
+            raise ValueError("a window")
+        room(p.X, n)
+        room(p.Y, window * n)
+        state(o[p.C], (window - 1) * n)
+    elif code == p.START:
+        room(p.X, n)
+        state(o[p.B], n, model.decoder.state)
+    elif code in (p.KEYS, p.VALUES):
+        room(p.X, n)
+        state(o[p.B], n, model.memory)
+    elif code == p.DOT:
+        size = n * o[p.B]
+        if not 0 < o[p.B] <= MOST or size > MOST:
+            raise ValueError("heads")
+        room(p.X, size)
+        room(p.Y, size)
+        state(o[p.D], size, model.memory)
+        state(o[p.E], size, model.memory)
+    elif code == p.ADDITIVE:
+        width = o[p.B]
+        if not 0 < width <= MOST:
+            raise ValueError("a width")
+        room(p.X, n)
+        room(p.Y, width)
+        numbers(o[p.C], n)
+        state(o[p.D], n, model.memory)
+        state(o[p.E], width, model.memory)
+    elif code in (p.LSTM, p.GRU):
+        gates = 4 if code == p.LSTM else 3
+        _product(model, n, *o[p.C : p.H])
+        room(p.X, gates * n)
+        room(p.Y, n)
+        room(p.Z, o[p.C] * LANES)
+        state(o[p.B], (-(-n // LANES) * LANES + n) if code == p.LSTM else n)
+        if o[p.C] * LANES < gates * n:
+            raise ValueError("a recurrent product")
+    elif code in _SLICES:
+        slices = _SLICES[code]
+        if code == p.SRU:
+            if o[p.E] not in (0, 1, 2) or o[p.G] not in (0, 1, 2):
+                raise ValueError("a highway or an activation")
+            slices += o[p.E] == 2
+            room(p.Z, n)
+            numbers(o[p.C], 2 * n)
+            numbers(o[p.D], 2 * n)
+            numbers(o[p.F], 1)
+        if code == p.QRNN:
+            if o[p.C] not in (0, 1, 2):
+                raise ValueError("a pooling")
+            slices += o[p.C]
+            numbers(o[p.D], 1)
+        room(p.X, slices * n)
+        room(p.Y, n)
+        state(o[p.B], n if code != p.GATED else 0)
+    else:
+        raise ValueError(f"operation {code}")
+
+
+_SLICES = {p.SRU: 3, p.SSRU: 2, p.QRNN: 2, p.MINGRU: 2, p.MINLSTM: 3, p.GATED: 2}
+
+
+def _room(part: Part, place: p.Place, width: int) -> None:
+    if not 0 <= place.buffer < len(part.widths):
+        raise ValueError("a buffer")
+    if not (0 <= place.column and place.column + width <= part.widths[place.buffer]):
+        raise ValueError("columns of a buffer")
+
+
+def _numbers(model: Model, where: int, count: int) -> None:
+    if not (0 <= where and where + count <= len(model.numbers)):
+        raise ValueError("a place among the numbers")
+
+
+def _product(model: Model, inputs: int, tiles: int, weights: int, scales: int, shift: int, bias: int) -> None:
+    if not (0 < inputs <= min(model.widest, MOST) and 0 < tiles <= MOST and tiles * LANES % GROUP == 0):
+        raise ValueError("the size of a product")
+    outputs = tiles * LANES
+    depth = -(-inputs // 4) if model.int8 else inputs
+    _numbers(model, weights, outputs * depth)
+    _numbers(model, bias, outputs)
+    if model.int8:
+        _numbers(model, scales, outputs)
+        _numbers(model, shift, outputs)
