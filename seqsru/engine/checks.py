@@ -60,7 +60,10 @@ def _check(model: Model, part: Part, o: list[int]) -> None:
     if code == p.PRODUCT:
         _product(model, n, *o[p.B : p.G])
         room(p.X, n)
-        room(p.Y, o[p.B] * LANES)
+        if o[p.H]:
+            state(o[p.H] - 1, o[p.B] * LANES, model.memory)
+        else:
+            room(p.Y, o[p.B] * LANES)
     elif code == p.NORM:
         room(p.X, n)
         room(p.Y, n)
@@ -83,26 +86,22 @@ def _check(model: Model, part: Part, o: list[int]) -> None:
     elif code == p.START:
         room(p.X, n)
         state(o[p.B], n, model.decoder.state)
-    elif code in (p.KEYS, p.VALUES):
+    elif code == p.KEEP:
         room(p.X, n)
-        state(o[p.B], n, model.memory)
-    elif code == p.DOT:
-        size = n * o[p.B]
-        if not 0 < o[p.B] <= MOST or size > MOST:
-            raise ValueError("heads")
+        state(o[p.B], max(n, o[p.C]), model.memory)
+    elif code in (p.DOT, p.ADDITIVE):
+        heads, key_row, value_row = o[p.B], o[p.F], o[p.G]
+        if not 0 < heads <= MOST or n * heads > MOST:
+            raise ValueError("heads or a width")
+        size, width = (n * heads, n * heads) if code == p.DOT else (n, heads)
         room(p.X, size)
-        room(p.Y, size)
-        state(o[p.D], size, model.memory)
-        state(o[p.E], size, model.memory)
-    elif code == p.ADDITIVE:
-        width = o[p.B]
-        if not 0 < width <= MOST:
-            raise ValueError("a width")
-        room(p.X, n)
         room(p.Y, width)
-        numbers(o[p.C], n)
-        state(o[p.D], n, model.memory)
-        state(o[p.E], width, model.memory)
+        if code == p.ADDITIVE:
+            numbers(o[p.C], n)
+        if not (size <= key_row <= 64 * MOST and width <= value_row <= 64 * MOST):
+            raise ValueError("rows of keys or values")
+        state(o[p.D], key_row, model.memory)
+        state(o[p.E], value_row, model.memory)
     elif code in (p.LSTM, p.GRU):
         gates = 4 if code == p.LSTM else 3
         _product(model, n, *o[p.C : p.H])

@@ -10,13 +10,24 @@ import math
 import numpy as np
 from numba import njit
 
-from seqsru.engine.memory import address, at, float32s, int8s, int32s, largest, summed
+from seqsru.engine.memory import (
+    address,
+    at,
+    dot,
+    float32s,
+    int8s,
+    int32s,
+    largest,
+    summed,
+    weighted_sum,
+)
 from seqsru.engine.products import MOST_ROWS, float32_kernel, int8_kernel
 from seqsru.engine.processor import DOT, TOGETHER
 from seqsru.ops.cpu_math import FASTMATH, TILE, buffer, exp_minus, sigmoid, tanh
 
 ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 MOST = np.float32(127.0)
+MINUS_INFINITY = np.float32(-np.inf)
 # Adding 1.5 * 2^23 to a number rounds it to an integer, which stands in the low bits.
 MAGIC = np.float32(12582912.0)
 
@@ -321,85 +332,90 @@ def gru_row(u, r, hidden, n, h):
 @compiled
 def softmax(x, n):
     """Turn scores x (n,) into weights; x has room up to a multiple of 16."""
-    top = x[0]
-    for i in range(1, n):
-        top = max(top, x[i])
-    part, total = buffer(x), ZERO
-    for first in range(0, n, TILE):
-        size = min(TILE, n - first)
-        for j in range((size + 15) // 16 * 16):
+    padded = (n + 15) // 16 * 16
+    for i in range(n, padded):
+        x[i] = MINUS_INFINITY
+    top, total, part = largest(x, padded // 16), ZERO, buffer(x)
+    for first in range(0, padded, TILE):
+        size = min(TILE, padded - first)
+        for j in range(size):
             part[j] = exp_minus(top - x[first + j])
+        for j in range(n - first, size):
+            part[j] = ZERO
+        total += summed(part, size // 16)
         for j in range(size):
             x[first + j] = part[j]
+    factor = ONE / total
+    for first in range(0, padded, TILE):
+        size = min(TILE, padded - first)
         for j in range(size):
-            total += part[j]
-    for i in range(n):
-        x[i] /= total
+            part[j] = x[first + j] * factor
+        for j in range(size):
+            x[first + j] = part[j]
 
 
 @compiled
-def dot_attention(query, keys, values, heads, width, n, room, scratch, y, shown, wanted):
-    """Multi-head dot product: keys (heads · d, room), values (S, heads · d); weights averaged into `shown`."""
-    scores, size = buffer(query), heads * width
+def _read_values(weights, values, row, n, width, y):
+    """Write the weighted sum of the first `width` numbers of n rows of values to y."""
+    if width % 16 == 0:
+        weighted_sum(weights, values, row, n, width // 16, y)
+        return
+    out = buffer(weights)
+    for first in range(0, width, TILE):
+        count = min(TILE, width - first)
+        for i in range(count):
+            out[i] = ZERO
+        for s in range(n):
+            a, v = weights[s], at(values, s * row + first)
+            for i in range(count):
+                out[i] += a * v[i]
+        for i in range(count):
+            y[first + i] = out[i]
+
+
+@compiled
+def dot_attention(query, keys, key_row, values, value_row, heads, width, n, scratch, y, shown, wanted):
+    """Multi-head dot product over n keys and values; weights averaged into `shown`."""
     factor = ONE / np.float32(math.sqrt(np.float32(width)))
-    padded = (n + 15) // 16 * 16
-    out = buffer(query)
     if wanted:
         for s in range(n):
             shown[s] = ZERO
     for head in range(heads):
-        for first in range(0, padded, TILE):
-            count = min(TILE, padded - first)
-            for s in range(count):
-                scores[s] = ZERO
-            for i in range(head * width, head * width + width):
-                q, k = query[i] * factor, at(keys, i * room + first)
-                for s in range(count):
-                    scores[s] += q * k[s]
-            for s in range(count):
-                scratch[first + s] = scores[s]
-        softmax(scratch, n)
-        for first in range(0, width, TILE):
-            count = min(TILE, width - first)
-            for i in range(count):
-                out[i] = ZERO
+        first = head * width
+        if width % 16 == 0:
             for s in range(n):
-                a, v = scratch[s], at(values, s * size + head * width + first)
-                for i in range(count):
-                    out[i] += a * v[i]
-            for i in range(count):
-                y[head * width + first + i] = out[i]
+                scratch[s] = dot(at(query, first), at(keys, s * key_row + first), width // 16) * factor
+        else:
+            for s in range(n):
+                total = ZERO
+                for i in range(first, first + width):
+                    total += query[i] * keys[s * key_row + i]
+                scratch[s] = total * factor
+        softmax(scratch, n)
+        _read_values(scratch, at(values, first), value_row, n, width, at(y, first))
         if wanted:
             for s in range(n):
                 shown[s] += scratch[s] / np.float32(heads)
 
 
 @compiled
-def additive_attention(query, keys, values, v, size, width, n, room, scratch, y, shown, wanted):
-    """Additive: keys (size, room), values (S, width)."""
-    scores, out = buffer(query), buffer(query)
-    padded = (n + 15) // 16 * 16
-    for first in range(0, padded, TILE):
-        count = min(TILE, padded - first)
-        for s in range(count):
-            scores[s] = ZERO
-        for i in range(size):
-            q, k, factor = query[i], at(keys, i * room + first), v[i]
-            for s in range(count):
-                scores[s] += factor * tanh(q + k[s])
-        for s in range(count):
-            scratch[first + s] = scores[s]
-    softmax(scratch, n)
-    for first in range(0, width, TILE):
-        count = min(TILE, width - first)
-        for i in range(count):
-            out[i] = ZERO
-        for s in range(n):
-            a, value = scratch[s], at(values, s * width + first)
+def additive_attention(
+    query, keys, key_row, values, value_row, v, size, width, n, scratch, y, shown, wanted
+):
+    """Additive, over n keys of `size` numbers and values of `width`."""
+    part = buffer(query)
+    for s in range(n):
+        k, total = at(keys, s * key_row), ZERO
+        for first in range(0, size, TILE):
+            count = min(TILE, size - first)
             for i in range(count):
-                out[i] += a * value[i]
-        for i in range(count):
-            y[first + i] = out[i]
+                part[i] = v[first + i] * tanh(query[first + i] + k[first + i])
+            for i in range(count, (count + 15) // 16 * 16):
+                part[i] = ZERO
+            total += summed(part, (count + 15) // 16)
+        scratch[s] = total
+    softmax(scratch, n)
+    _read_values(scratch, values, value_row, n, width, y)
     if wanted:
         for s in range(n):
             shown[s] = scratch[s]

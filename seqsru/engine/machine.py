@@ -90,6 +90,8 @@ def execute(
         n = o[p.A]
         if code == p.PRODUCT:
             read = 1 if o[p.G] else total  # of the first row alone: what is the same for a whole sentence
+            if o[p.H]:  # keys and values go where they are kept
+                y, y_row = at(f, memory[slots[0]] + (o[p.H] - 1) * room), o[p.B] * 16
             product(x, x_row, read, n, w, o[p.C], o[p.D], o[p.E], o[p.F], o[p.B], y, y_row, int8, scratch)
         elif code == p.NORM:
             for row in range(total):
@@ -114,31 +116,29 @@ def execute(
         elif code == p.START:
             for i in range(n):
                 f[start + o[p.B] + i] = x[i]
-        elif code == p.KEYS:
-            k = at(f, memory[slots[0]] + o[p.B] * room)
+        elif code == p.KEEP:
+            v, v_row = at(f, memory[slots[0]] + o[p.B] * room), o[p.C]
             for s in range(total):
                 for i in range(n):
-                    k[i * room + s] = x[s * x_row + i]
-        elif code == p.VALUES:
-            v = at(f, memory[slots[0]] + o[p.B] * room)
-            for s in range(total):
-                for i in range(n):
-                    v[s * n + i] = x[s * x_row + i]
+                    v[s * v_row + i] = x[s * x_row + i]
         elif code == p.DOT or code == p.ADDITIVE:
             for row in range(total):
                 slot = slots[row // steps]
                 base = memory[slot]
                 keys, values = at(f, base + o[p.D] * room), at(f, base + o[p.E] * room)
+                k_row, v_row = o[p.F], o[p.G]
                 query, to, weights = at(x, row * x_row), at(y, row * y_row), at(shown, row * room)
+                wanted_here = number == last
                 if code == p.DOT:
                     dot_attention(
-                        query, keys, values, n, o[p.B], lengths[slot], room, scratch, to, weights, number == last
+                        query, keys, k_row, values, v_row, n, o[p.B], lengths[slot], scratch, to, weights, wanted_here
                     )
                 else:
+                    score = at(w, o[p.C])
                     additive_attention(
-                        query, keys, values, at(w, o[p.C]), n, o[p.B], lengths[slot], room, scratch, to, weights,
-                        number == last,
-                    )
+                        query, keys, k_row, values, v_row, score, n, o[p.B], lengths[slot], scratch, to, weights,
+                        wanted_here,
+                    )  # fmt: skip
         elif code == p.WINDOW:
             _window(x, x_row, y, y_row, f, state + o[p.C], state_row, n, o[p.B], rows, steps, o[p.D])
         elif code == p.LSTM or code == p.GRU:

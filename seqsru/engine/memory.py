@@ -159,3 +159,86 @@ def nanoseconds(typingctx):  # type: ignore[no-untyped-def]
         return builder.add(builder.mul(seconds, ir.Constant(_I64, 1_000_000_000)), rest)
 
     return types.int64(), build
+
+
+@intrinsic
+def dot(typingctx, p, q, tiles):  # type: ignore[no-untyped-def]
+    """Return the sum of the products of 16 · tiles numbers at p and q, always in one order."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p, q, tiles = arguments
+        total = cgutils.alloca_once(builder, _FLOATS)
+        builder.store(ir.Constant(_FLOATS, None), total)
+        with cgutils.for_range(builder, tiles) as loop:
+            n = builder.mul(loop.index, ir.Constant(_I64, LANES))
+            vectors = [_vector_at(builder, builder.gep(place, [n])) for place in (p, q)]
+            builder.store(_fma(builder, *vectors, builder.load(total)), total)
+        return _tree(builder, builder.load(total))
+
+    return types.float32(p, q, types.int64), build
+
+
+@intrinsic
+def weighted_sum(typingctx, weights, values, row, count, tiles, y):  # type: ignore[no-untyped-def]
+    """Write to y the sum of `count` rows of 16 · tiles values, each times its weight, in order of the rows."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weights, values, row, count, tiles, y = arguments
+
+        def block(first: Any, together: int) -> None:
+            column = builder.mul(first, ir.Constant(_I64, LANES))
+            totals = [cgutils.alloca_once(builder, _FLOATS) for _ in range(together)]
+            for total in totals:
+                builder.store(ir.Constant(_FLOATS, None), total)
+            with cgutils.for_range(builder, count) as loop:
+                weight = _splat(builder, builder.load(builder.gep(weights, [loop.index])))
+                start = builder.add(builder.mul(loop.index, row), column)
+                for tile, total in enumerate(totals):
+                    place = builder.gep(values, [builder.add(start, ir.Constant(_I64, tile * LANES))])
+                    builder.store(_fma(builder, weight, _vector_at(builder, place), builder.load(total)), total)
+            for tile, total in enumerate(totals):
+                place = builder.gep(y, [builder.add(column, ir.Constant(_I64, tile * LANES))])
+                builder.store(builder.load(total), builder.bitcast(place, _FLOATS.as_pointer()), align=4)
+
+        four = ir.Constant(_I64, 4)
+        blocks = builder.udiv(tiles, four)
+        with cgutils.for_range(builder, blocks) as loop:
+            block(builder.mul(loop.index, four), 4)
+        done = builder.mul(blocks, four)
+        with cgutils.for_range(builder, builder.sub(tiles, done)) as loop:
+            block(builder.add(done, loop.index), 1)
+        return context.get_dummy_value()
+
+    kind = types.int64
+    return types.void(weights, values, kind, kind, kind, y), build
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), "llvm.fma.v16f32"
+    )
+    return builder.call(function, [a, b, c])
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(_FLOATS, ir.Undefined), zeros)
+
+
+def _tree(builder: Any, vector: Any) -> Any:
+    """Add the lanes of a vector: halves onto each other."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        nothing = ir.Constant(vector.type, ir.Undefined)
+        halves = [
+            builder.shuffle_vector(
+                vector,
+                nothing,
+                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
+            )
+            for start in (0, width)
+        ]
+        vector = builder.fadd(*halves)
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))

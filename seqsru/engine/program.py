@@ -28,10 +28,9 @@ from seqsru.engine.products import GROUP, LANES, pack_float32, pack_int8, quanti
     GRU,
     DOT,
     ADDITIVE,
-    KEYS,
-    VALUES,
+    KEEP,
     START,
-) = range(19)
+) = range(18)
 
 # Fields of an operation: its code, then for up to three buffers the place of the first row and the distance
 # to the next, then numbers whose meaning is the operation's own.
@@ -158,9 +157,31 @@ class Program:
         """Add one number; return where."""
         return self.numbers.add(np.array([value], np.float32))
 
-    def table(self) -> NDArray[np.int64]:
-        """Return the operations, buffers still by number."""
-        return np.array(self.operations, np.int64).reshape(-1, FIELDS)
+    def finished(self, x: Place, y: Place) -> tuple[NDArray[np.int64], NDArray[np.int64], Place, Place]:
+        """Return the operations, the widths of buffers, and where input and result are.
+
+        Buffers whose content is no longer needed are used again, so that a step's rows stay in the cache.
+        """
+        table = np.array(self.operations, np.int64).reshape(-1, FIELDS)
+        last = {int(b): number for number, row in enumerate(table) for b in row[[X, Y, Z]] if b >= 0}
+        last[y.buffer] = len(table)
+        found, widths, free = {x.buffer: 0}, [self.widths[x.buffer]], list[int]()
+        for number, row in enumerate(table):
+            for b in row[[X, Y, Z]].tolist():
+                if b >= 0 and b not in found:
+                    fits = [place for place in free if widths[place] == self.widths[b]]
+                    if fits:
+                        free.remove(fits[-1])
+                        found[b] = fits[-1]
+                    else:
+                        found[b] = len(widths)
+                        widths.append(self.widths[b])
+            free += [found[b] for b, end in last.items() if end == number and b in found]
+        for column in (X, Y, Z):
+            for row in table:
+                row[column] = found.get(int(row[column]), -1)
+        places = (Place(found[p.buffer], p.column) if p.buffer in found else p for p in (x, y))
+        return table, np.array(widths, np.int64), *places
 
 
 def placed(table: NDArray[np.int64], widths: NDArray[np.int64], rows: int, first: int) -> NDArray[np.int64]:

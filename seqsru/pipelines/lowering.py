@@ -12,8 +12,9 @@ from torch import Tensor
 
 from seqsru.cells import Cell, Stack
 from seqsru.engine import program as p
-from seqsru.engine.model import Model, Part
-from seqsru.engine.program import LANES, Numbers, Place, Program
+from seqsru.engine.model import NOTHING, Model, Part
+from seqsru.engine.program import GROUP, LANES, Numbers, Place, Program
+from seqsru.models.attention import DotAttention
 from seqsru.models.language_model import LanguageModel
 from seqsru.models.decoder import Decoder
 from seqsru.models.translator import Translator
@@ -58,7 +59,10 @@ def _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, outp
     widest = max(inputs for program in (encoder, decoder) for _, inputs in program.products)
 
     def part(program: Program, x: Place, y: Place) -> Part:
-        return Part(program.table(), np.array(program.widths, np.int64), program.state, x, y)
+        if not program.operations:
+            return NOTHING
+        table, widths, x, y = program.finished(x, y)
+        return Part(table, widths, program.state, x, y)
 
     return Model(numbers.joined(), int8, part(encoder, read, encoded), part(decoder, into, y), memory,
         np.array(output, np.int64), source, target, embedded, sources, targets, widest)
@@ -91,20 +95,14 @@ def _begin(encoder: Program, decoder: Program, model: Decoder, encoded: Place) -
     """Emit what is computed once a sentence; return the numbers a slot keeps a source position."""
     memory = _norm(encoder, encoded, model.memory_size, model.memory_norm)
     kept = 0
-    for attention in model.attentions.values():
-        kind = type(attention).__name__
-        attention = cast("Any", attention)
-        keys = encoder.product(memory, _array(attention.key.weight))
-        size = attention.key.weight.shape[0]
-        encoder.emit(p.KEYS, keys, None, None, size, kept)
-        kept += size
-        if kind == "DotAttention":
-            values = encoder.product(memory, _array(attention.value.weight))
-            width = attention.value.weight.shape[0]
+    for attention in cast("list[Any]", model.attentions.values()):
+        kept = _keep_product(encoder, memory, attention.key.weight, kept)
+        if isinstance(attention, DotAttention):
+            kept = _keep_product(encoder, memory, attention.value.weight, kept)
         else:
-            values, width = memory, model.memory_size
-        encoder.emit(p.VALUES, values, None, None, width, kept)
-        kept += width
+            row = _row(model.memory_size)
+            encoder.emit(p.KEEP, memory, None, None, model.memory_size, kept, row)
+            kept += row
     if model.bridge is not None:
         mean = encoder.buffer(model.memory_size)
         encoder.emit(p.MEAN, memory, mean, None, model.memory_size)
@@ -124,6 +122,16 @@ def _begin(encoder: Program, decoder: Program, model: Decoder, encoded: Place) -
     return kept
 
 
+def _row(width: int) -> int:
+    return -(-width // GROUP) * GROUP
+
+
+def _keep_product(program: Program, x: Place, weight: Tensor, kept: int) -> int:
+    """Emit a product whose rows are kept from `kept` on; return what is free after it."""
+    program.emit(p.PRODUCT, x, None, None, *program.matrix(_array(weight)), 0, kept + 1)
+    return kept + _row(len(weight))
+
+
 def _decoder(program: Program, model: Decoder, x: Place) -> Place:
     width, kept = model.output_size, 0
     for layer, cell in enumerate(cast("list[Cell]", model.cells)):
@@ -134,17 +142,19 @@ def _decoder(program: Program, model: Decoder, x: Place) -> Place:
             attention = cast("Any", model.attentions[name])
             query = _norm(program, y, width, model.norms[name])
             size = attention.key.weight.shape[0]
-            if type(attention).__name__ == "DotAttention":
+            row = _row(size)
+            if isinstance(attention, DotAttention):
                 q = program.product(query, _array(attention.query.weight))
-                context = program.buffer(size)
-                program.emit(p.DOT, q, context, None, attention.heads, attention.width, 0, kept, kept + size)
-                kept += 2 * size
+                context, values = program.buffer(size), row
+                numbers = (attention.heads, attention.width, 0, kept, kept + row, row, values)
+                program.emit(p.DOT, q, context, None, *numbers)
             else:
                 q = program.product(query, _array(attention.query.weight), _array(attention.query.bias))
-                context = program.buffer(model.memory_size)
+                context, values = program.buffer(model.memory_size), _row(model.memory_size)
                 score = program.numbers.add(_array(attention.score))
-                program.emit(p.ADDITIVE, q, context, None, size, model.memory_size, score, kept, kept + size)
-                kept += size + model.memory_size
+                numbers = (size, model.memory_size, score, kept, kept + row, row, values)
+                program.emit(p.ADDITIVE, q, context, None, *numbers)
+            kept += row + values
             read = program.product(context, _array(attention.output.weight))
             total = program.buffer(width)
             program.emit(p.ADD, y, total, read, width)
