@@ -88,6 +88,8 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
     Refused
         If it is not of that type.
     """
+    if type(value) is int and not -(2**63) <= value < 2**64:  # larger ones overflow somewhere further on
+        raise Refused("a number of 64 bits", shown(value), "give a smaller one", setting)
     for member in alternatives(kind):
         if typing.get_origin(member) is typing.Literal:
             if any(value == choice and type(value) is type(choice) for choice in typing.get_args(member)):

@@ -92,7 +92,7 @@ class ClassificationObjective(Objective):
         self.higher_is_better = validation_metric != "loss"
         self._texts = [validation.tokens[i] for i in range(len(validation))]
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.examples)
 
     def batches(self, epoch: int, start: int) -> Iterator[ExampleBatch]:
@@ -210,7 +210,7 @@ class ClassificationTask(Task):
     def sections(cls) -> dict[str, Schema]:
         encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
         return {
-            "data": joined(from_signature(read_splits), from_signature(Pretrained)),
+            "data": joined(from_signature(read_splits, may_change=["test"]), from_signature(Pretrained)),
             "tokenizer": tokenizer_section(),
             "model": from_signature(
                 Classifier,
