@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         path = RunDirectory(path).config
     if not path.is_file():
         raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
-    settings = strict.load(path, runs.schema(), overrides)
+    settings = runs.load_settings(path, overrides)
     if arguments.check:
         runs.rehearse(settings)
         print(strict.dump(settings.plain()), end="")

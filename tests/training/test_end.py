@@ -128,8 +128,8 @@ def test_a_schedule_that_needs_its_end_keeps_it(tmp_path, before, after, setting
     with pytest.raises(Refused) as caught:
         make(tmp_path, "cosine", **after).resume(newest(RunDirectory(tmp_path)))
     assert str(caught.value) == (
-        f"{setting}: expected {began} updates in all, which the schedule of the run in {tmp_path} began with, "
-        f"found {total}; put it back, or start a new run from its weights with start_from"
+        f"{setting}: expected {began} updates in all, which the schedule of the run in {tmp_path} began "
+        f"with, found {total}; put it back, or start a new run from its weights with start_from"
     )
     with pytest.raises(Refused):
         make(tmp_path, "cosine", **after).fit()
@@ -226,7 +226,7 @@ def test_the_log_says_where_last_bits_may_differ(tmp_path, threads):
     assert "goes on" not in (tmp_path / "log").read_text()
     make(tmp_path, steps=6, threads=2).fit()
     assert (
-        "\ngoes on after step 5 with threads 2 instead of 1: from here on it may differ in its last bits from "
-        "a run that was not stopped\n"
+        "\ngoes on after step 5 with threads 2 instead of 1: from here on it may differ in its last bits "
+        "from a run that was not stopped\n"
     ) in (tmp_path / "log").read_text()
     torch.set_num_threads(1)
