@@ -17,7 +17,7 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
-from seqsru.errors import NotFound, Refused, check_at_least, check_known, check_seed
+from seqsru.errors import Refused, check_at_least, check_known, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
@@ -25,7 +25,7 @@ from seqsru.pipelines import AnyPipeline
 from seqsru.settings import Choice, Section, SettingsError, Values, from_signature, joined, registry
 from seqsru.tasks import TASKS, Task
 from seqsru.tasks.going_on import check_unchanged, file_sums
-from seqsru.tasks.start import INHERITED, Start, check_start
+from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Tokenizers, Trained
 from seqsru.training import (
     OPTIMIZERS,
@@ -129,28 +129,8 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
         As `seqsru.settings.load`; also if the other run is needed and not there.
     """
     overrides, known = list(overrides), schema()
-    start, output = (strict.given(path, known, overrides, name) for name in ("start_from.run", "output"))
-    if start is None or not isinstance(start.value, str):
-        return strict.load(path, known, overrides)
-    own, base = (
-        RunDirectory(os.path.abspath(os.path.expanduser(str(node.value)))) if node is not None else None
-        for node in (output, start)
-    )
-    assert base is not None
-    if own is not None and own.begun and own.config.is_file():
-        base = own
-    elif not base.config.is_file():
-        raise strict.refuse(start.place, *_no_run(base), "start_from.run")
-    return strict.load(path, known, overrides, base=base.config, inherited=INHERITED)
-
-
-def _no_run(directory: RunDirectory) -> tuple[str, str, str]:
-    """What was expected where there is no run, what was found, and what to do."""
-    return (
-        f"a run directory with a {directory.config.name} at {directory.path}",
-        "none",
-        "check the path, or make one with `seqsru train`",
-    )
+    base = base_of(path, known, overrides)
+    return strict.load(path, known, overrides, base=base, inherited=INHERITED)
 
 
 def task_of(settings: Values) -> Task:
@@ -313,7 +293,9 @@ def _started_from(task: Task) -> Trained | None:
     with start.blamed("run"):
         options: Start = start.make()
         signature({"start": options.run.name})  # asked before the work
-        found = open_run(options.run, checkpoint=options.checkpoint, average=options.average, device="cpu")
+        found = open_run(
+            options.run, checkpoint=str(options.checkpoint), average=options.average, device="cpu"
+        )
     check_start(task, found)
     return found
 
@@ -426,7 +408,7 @@ def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, devi
     """Load a run, as `load` does, with what it was trained with."""
     directory = RunDirectory(Path(run))
     if not directory.config.is_file():
-        raise NotFound(*_no_run(directory))
+        raise no_run(directory)
     task = task_of(strict.load(directory.config, schema()))
     tokenizers = task.load_tokenizers(directory.path)
     chosen = checkpoints.select(directory.checkpoints, checkpoint)

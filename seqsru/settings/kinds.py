@@ -99,12 +99,17 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
                 if isinstance(value, list):
                     return [checked(item, element(member)) for item in value]
         elif member is Path and isinstance(value, str) and value:
-            return Path(os.path.abspath(os.path.expanduser(value)))
+            return absolute(value)
         elif type(value) is member:
             return value
     if type(value) is int and float in alternatives(kind):
         return float(value)
     raise Refused(kind_text(kind), shown(value), did_you_mean(value, choices(kind)) or "change it", setting)
+
+
+def absolute(path: str) -> Path:
+    """A path as settings have it: absolute, ``~`` being the user's home."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def shown(value: object) -> str:

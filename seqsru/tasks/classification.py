@@ -259,6 +259,9 @@ class ClassificationTask(Task):
         with data.blamed():
             check_splits(**{name: data[name] for name in names})
             check_encoding(data["encoding"])
+        if data["vectors"] is not None and self.settings["start_from"] is not None:
+            expected = "no vectors beside start_from, whose weights they would replace"
+            raise data.error(Refused(expected, str(data["vectors"]), "leave out one of them", "vectors"))
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 

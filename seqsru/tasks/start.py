@@ -1,13 +1,18 @@
 """A run that starts from the weights of another: what may be chosen, and what the two must share."""
 
 # Annotations are read at run time: these fields are the section `start_from` of a config.
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqsru.errors import Refused
-from seqsru.settings import SettingsError, Values, shown
+from seqsru.data import TOKENIZERS
+from seqsru.errors import NotFound, Refused
+from seqsru.settings import Choice, Problem, SettingsError, Values, given, refuse, shown
+from seqsru.settings.kinds import absolute
+from seqsru.settings.places import Node
+from seqsru.tasks.sections import new_tokenizer
 from seqsru.tasks.task import Task, Trained
+from seqsru.training import RunDirectory
 
 INHERITED = ("tokenizer", "model")  # sections that are the other run's where a config does not give them
 # Settings of a model that any weights fit: what is dropped, what is trained, and what computes it.
@@ -26,15 +31,74 @@ class Start:
     ----------
     run : Path
         The other run's directory; a run of the same task.
-    checkpoint : str
+    checkpoint : str or int
         Which of its checkpoints: best, last or a step number.
     average : int
         Take the mean of the weights of so many of its best or last checkpoints; 1 takes one as it is.
     """
 
     run: Path
-    checkpoint: str = "best"
+    checkpoint: str | int = "best"
     average: int = 1
+
+
+def base_of(path: Path, schema: Choice, overrides: Sequence[str]) -> Path | None:
+    """The file that has the `INHERITED` sections for a config that starts from another run.
+
+    It is that run's config; once the run of this config has begun, its own, so that it needs no other.
+
+    Parameters
+    ----------
+    path : Path
+        The config.
+    schema : Choice
+        Every setting of every task.
+    overrides : sequence of str
+        ``key.path=value``.
+
+    Returns
+    -------
+    Path or None
+        None where the config starts from no other run.
+
+    Raises
+    ------
+    SettingsError
+        The other run is needed and not there, or of another task.
+    """
+
+    def said(name: str) -> Node | None:
+        node = given(path, schema, overrides, name)
+        return node if node is not None and isinstance(node.value, str) else None
+
+    start, output, task = said("start_from.run"), said("output"), said("task")
+    if start is None:
+        return None
+    own, other = (RunDirectory(absolute(node.value)) if node else None for node in (output, start))
+    if own is not None and own.begun and own.config.is_file():
+        return own.config
+    assert other is not None
+    if not other.config.is_file():
+        missing = no_run(other)
+        raise refuse(start.place, missing.expected, missing.found, missing.do, "start_from.run")
+    theirs = given(other.config, schema, (), "task")
+    if (
+        task is not None
+        and task.value in schema.entries
+        and theirs is not None
+        and theirs.value != task.value
+    ):
+        raise SettingsError([Problem(start.place, other_task(task.value, str(theirs.value), other.path))])
+    return other.config
+
+
+def no_run(directory: RunDirectory) -> NotFound:
+    """The refusal of a folder that is no run."""
+    return NotFound(
+        f"a run directory with a {directory.config.name} at {directory.path}",
+        "none",
+        "check the path, or make one with `seqsru train`",
+    )
 
 
 def check_start(task: Task, earlier: Trained) -> None:
@@ -55,9 +119,7 @@ def check_start(task: Task, earlier: Trained) -> None:
     settings, others = task.settings, earlier.task.settings
     run = settings["start_from"]["run"]
     if others.chosen != settings.chosen:
-        expected = f"a run of the task {settings.chosen}"
-        refusal = Refused(expected, f"one of {others.chosen} in {run}", "name another", "run")
-        raise settings["start_from"].error(refusal)
+        raise settings.error(other_task(settings.chosen, others.chosen, run))
     differing = list(_differing(settings, others, "model"))
     if not _same_tokenizers(task, earlier):
         differing += _differing(settings, others, "tokenizer")
@@ -68,6 +130,12 @@ def check_start(task: Task, earlier: Trained) -> None:
         problems.append(settings.error(refusal).problems[0])
     if problems:
         raise SettingsError(problems)
+
+
+def other_task(ours: str, theirs: str, run: Path) -> Refused:
+    """The refusal of a run of another task."""
+    found = f"one of {theirs} in {run}"
+    return Refused(f"a run of the task {ours}", found, "name another", "start_from.run")
 
 
 def _differing(settings: Values, others: Values, section: str) -> Iterator[tuple[str, object, object]]:
@@ -89,5 +157,8 @@ def _same_tokenizers(task: Task, earlier: Trained) -> bool:
     files = earlier.task.tokenizer_files()
     if task.tokenizer_files() != files:
         return False
-    made = {role: task.new_tokenizer(None, file) for role, file in files.items() if file != "labels"}
-    return all(made[role].fingerprint == theirs[role].fingerprint for role in made)
+    return all(
+        new_tokenizer(task.settings["tokenizer"], (), file).fingerprint == theirs[role].fingerprint
+        for role, file in files.items()
+        if theirs[role].kind in TOKENIZERS
+    )
