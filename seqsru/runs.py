@@ -230,7 +230,8 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
     rehearse(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with TemporaryDirectory() as folder:
-        there = all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
+        fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
+        there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
         return _prepared(task, run.path if there else Path(folder), run, tell, {})
 
 

@@ -24,6 +24,7 @@ Settings after the file override it. Mistakes in them are found before anything 
   seqsru train lm.yaml
   seqsru train lm.yaml output=runs/b model.stack.cell=lstm optimizer.lr=1e-3
   seqsru train runs/b                           # go on
+  seqsru train new.yaml start_from.run=runs/b   # begin with its weights and tokenizers, on other data
   seqsru train --check lm.yaml                  # find mistakes, print every setting, train nothing
 
 The run directory gets config.yaml (every setting; it alone repeats the run), the tokenizer, checkpoints,

@@ -82,13 +82,9 @@ def base_of(path: Path, schema: Choice, overrides: Sequence[str]) -> Path | None
         missing = no_run(other)
         raise refuse(start.place, missing.expected, missing.found, missing.do, "start_from.run")
     theirs = given(other.config, schema, (), "task")
-    if (
-        task is not None
-        and task.value in schema.entries
-        and theirs is not None
-        and theirs.value != task.value
-    ):
-        raise SettingsError([Problem(start.place, other_task(task.value, str(theirs.value), other.path))])
+    names = [str(node.value) for node in (task, theirs) if node is not None]
+    if len({name for name in names if name in schema.entries}) > 1:
+        raise SettingsError([Problem(start.place, other_task(names[0], names[1], other.path))])
     return other.config
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: tensors, JSON and a manifest of checksums, written whole or not at all.
 
 ``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer,
-carried state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json``
-(sha256 of the others).
+carried state, generators), ``state.json`` (counters, the validation at this step, sums of the texts) and
+``manifest.json`` (sha256 of the others).
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ class TrainingOptions:
     Parameters
     ----------
     epochs : int
-        Passes over the data; 0 where `steps` is given.
+        Passes over the data; 0 where `steps` is given. A run may go on to more of them, unless its schedule
+        has an end, as cosine does.
     steps : int
-        Updates; 0 where `epochs` is given.
+        Updates; 0 where `epochs` is given. As for epochs.
     max_minutes : float
         End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
         not know of it: it goes by steps and epochs.
