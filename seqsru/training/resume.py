@@ -160,7 +160,7 @@ def check_end(
         raise Refused(
             f"{began} updates in all, which the schedule of the run in {run.path} began with",
             total,
-            "put it back, or start a new run from its weights with start_from",
+            f"put it back, or train another run with start_from.run={run.path}",
             "steps" if options.steps else "epochs",
         )
 

@@ -224,7 +224,7 @@ def test_a_schedule_with_an_end_is_refused_with_its_line(place, capsys):
     assert main(["train", str(run), "training.epochs=2"]) == 2
     assert re.fullmatch(
         r"command line: training.epochs: expected \d+ updates in all, which the schedule of the run in "
-        rf"{run} began with, found \d+; put it back, or start a new run from its weights with start_from\n",
+        rf"{run} began with, found \d+; put it back, or train another run with start_from.run={run}\n",
         capsys.readouterr().err.splitlines(keepends=True)[-1],
     )
     assert content(run) == there

@@ -129,7 +129,7 @@ def test_a_schedule_that_needs_its_end_keeps_it(tmp_path, before, after, setting
         make(tmp_path, "cosine", **after).resume(newest(RunDirectory(tmp_path)))
     assert str(caught.value) == (
         f"{setting}: expected {began} updates in all, which the schedule of the run in {tmp_path} began "
-        f"with, found {total}; put it back, or start a new run from its weights with start_from"
+        f"with, found {total}; put it back, or train another run with start_from.run={tmp_path}"
     )
     with pytest.raises(Refused):
         make(tmp_path, "cosine", **after).fit()
