@@ -192,6 +192,7 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
         ("training.clip=-1", "command line: training.clip: .*-1"),
         ("training.label_smoothing=7", "command line: training.label_smoothing: .*7"),
         ("seed=-1", "command line: seed: expected at least 0, found -1; raise it"),
+        (f"seed={2**64}", f"command line: seed: expected a number of 64 bits, found {2**64}; .*smaller"),
         (
             "output=run.yaml",
             "command line: output: expected a folder, found the file .*; name another",

@@ -88,8 +88,6 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
     Refused
         If it is not of that type.
     """
-    if type(value) is int and not -(2**63) <= value < 2**64:  # larger ones overflow somewhere further on
-        raise Refused("a number of 64 bits", shown(value), "give a smaller one", setting)
     for member in alternatives(kind):
         if typing.get_origin(member) is typing.Literal:
             if any(value == choice and type(value) is type(choice) for choice in typing.get_args(member)):
@@ -99,17 +97,12 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
                 if isinstance(value, list):
                     return [checked(item, element(member)) for item in value]
         elif member is Path and isinstance(value, str) and value:
-            return absolute(value)
+            return Path(os.path.abspath(os.path.expanduser(value)))
         elif type(value) is member:
             return value
     if type(value) is int and float in alternatives(kind):
         return float(value)
     raise Refused(kind_text(kind), shown(value), did_you_mean(value, choices(kind)) or "change it", setting)
-
-
-def absolute(path: str) -> Path:
-    """A path as settings have it: absolute, ``~`` being the user's home."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def shown(value: object) -> str:

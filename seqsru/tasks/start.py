@@ -8,7 +8,7 @@ from pathlib import Path
 from seqsru.data import TOKENIZERS
 from seqsru.errors import NotFound, Refused
 from seqsru.settings import Choice, Problem, SettingsError, Values, given, refuse, shown
-from seqsru.settings.kinds import absolute
+from seqsru.settings.kinds import checked
 from seqsru.settings.places import Node
 from seqsru.tasks.sections import new_tokenizer
 from seqsru.tasks.task import Task, Trained
@@ -74,10 +74,14 @@ def base_of(path: Path, schema: Choice, overrides: Sequence[str]) -> Path | None
     start, output, task = said("start_from.run"), said("output"), said("task")
     if start is None:
         return None
-    own, other = (RunDirectory(absolute(node.value)) if node else None for node in (output, start))
+    own, other = (
+        RunDirectory(Path(str(checked(node.value, Path)))) if node is not None and node.value else None
+        for node in (output, start)
+    )
     if own is not None and own.begun and own.config.is_file():
         return own.config
-    assert other is not None
+    if other is None:
+        return None
     if not other.config.is_file():
         missing = no_run(other)
         raise refuse(start.place, missing.expected, missing.found, missing.do, "start_from.run")

@@ -266,7 +266,7 @@ class Trainer:
         }
         at.saved = None
         if not at_end:
-            better = self._better(value)
+            better = self._better(at.validation)
             if better:
                 progress.best, progress.best_step, progress.waited = value, progress.step, 0
             else:
@@ -281,15 +281,15 @@ class Trainer:
         log.write_line(f"step {progress.step}: {name} {value:.2f}, best {best:.2f} at step {best_step}")
         self._logged = time.monotonic()
 
-    def _better(self, value: float) -> bool:
-        """Whether a value of the headline metric is a new best."""
-        best, sign = self.standing.progress.best, 1.0 if self.objective.higher_is_better else -1.0
-        return best is None or sign * value > sign * best
+    def _better(self, found: Mapping[str, Any]) -> bool:
+        """Whether a validation is a new best."""
+        best, sign = self.standing.progress.best, 1.0 if found["higher_is_better"] else -1.0
+        return best is None or sign * found["value"] > sign * best
 
     def _best(self) -> tuple[float | None, int]:
         """The best value and its step, a validation at the end included."""
         at, progress = self.standing, self.standing.progress
-        if at.validation is not None and at.ended and self._better(at.validation["value"]):
+        if at.validation is not None and at.ended and self._better(at.validation):
             return at.validation["value"], progress.step
         return progress.best, progress.best_step
 

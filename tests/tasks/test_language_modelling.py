@@ -4,13 +4,10 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from tiny_runs import LANGUAGE_MODEL, settings, write_texts
 
-from seqsru import runs
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Words
 from seqsru.evaluation.perplexity import perplexity
-from seqsru.settings import SettingsError
 from seqsru.tasks.language_modelling import LanguageModelObjective
 
 
@@ -76,15 +73,3 @@ def test_mistakes_are_refused():
         make(validation_metric="bleu")
     with pytest.raises(ValueError, match=r"label_smoothing: expected .* from 0 to below 1, found -0\.1"):
         make(label_smoothing=-0.1)
-
-
-def test_more_rows_than_the_text_can_have_are_refused_at_once(tmp_path):
-    write_texts(tmp_path)
-    size = (tmp_path / "train.txt").stat().st_size
-    with pytest.raises(
-        SettingsError,
-        match="^command line: batches.batch_size: expected text of at least 1,000,000,000,000 tokens, one a "
-        f"row of the batch, found {size:,} bytes in {tmp_path}/train.txt; check the file, or lower the batch "
-        "size$",
-    ):
-        runs.rehearse(settings(tmp_path, LANGUAGE_MODEL, f"batches.batch_size={10**12}"))

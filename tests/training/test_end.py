@@ -5,7 +5,6 @@ import time
 
 import pytest
 import tiny
-import torch
 
 from seqsru.errors import Refused
 from seqsru.training import SCHEDULES, RunDirectory, checkpoints
@@ -229,4 +228,3 @@ def test_the_log_says_where_last_bits_may_differ(tmp_path, threads):
         "\ngoes on after step 5 with threads 2 instead of 1: from here on it may differ in its last bits "
         "from a run that was not stopped\n"
     ) in (tmp_path / "log").read_text()
-    torch.set_num_threads(1)
