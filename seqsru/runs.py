@@ -249,10 +249,10 @@ def _prepared(
     if earlier is not None:
         path, other = task.settings["start_from"]["run"], earlier.pipeline.model
         load_model(trainer.model, model_tensors(other), str(path))
-        kept["start"] = f"{path.name},{earlier.weights},{weights_hash(other)}"
+        digest = weights_hash(other)
+        kept["start"] = f"{path.name},{earlier.weights},{digest}"
         trainer.notes.append(
-            f"starts from the weights {earlier.weights} of {path} (sha256 {weights_hash(other)}), and with "
-            "its tokenizers"
+            f"starts from the weights {earlier.weights} of {path} (sha256 {digest}), and with its tokenizers"
         )
     elif not run.begun:
         task.initialise(trainer.model, tokenizers, tell)
