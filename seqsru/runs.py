@@ -6,7 +6,7 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 
 # Annotations are read at run time: `RunOptions` and `load` are settings and flags.
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,22 +17,15 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
-from seqsru.errors import NotFound, Refused, check_at_least, check_known, check_seed
+from seqsru.errors import Refused, check_at_least, check_known, check_seed
+from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
-from seqsru.settings import (
-    Choice,
-    Problem,
-    Section,
-    SettingsError,
-    Values,
-    from_signature,
-    joined,
-    registry,
-    shown,
-)
+from seqsru.settings import Choice, Section, SettingsError, Values, from_signature, joined, registry
 from seqsru.tasks import TASKS, Task
+from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Tokenizers, Trained
 from seqsru.training import (
     OPTIMIZERS,
@@ -43,7 +36,8 @@ from seqsru.training import (
     TrainingOptions,
     checkpoints,
 )
-from seqsru.training.weights import load_model, select_average
+from seqsru.training.resume import newest
+from seqsru.training.weights import load_model, model_tensors, select_average
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -103,6 +97,7 @@ def schema() -> Choice:
                 from_signature(RunOptions),
                 Section(
                     {
+                        "start_from": from_signature(Start, optional=True),
                         **task.sections(),
                         "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
                         "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
@@ -114,6 +109,28 @@ def schema() -> Choice:
         },
         key="task",
     )
+
+
+def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
+    """Read the settings of a run from its YAML file.
+
+    Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
+    begun, its own.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : iterable of str
+        ``key.path=value``.
+
+    Raises
+    ------
+    SettingsError
+        As `seqsru.settings.load`; also if the other run is needed and not there.
+    """
+    overrides, known = list(overrides), schema()
+    base = base_of(path, known, overrides)
+    return strict.load(path, known, overrides, base=base, inherited=INHERITED)
 
 
 def task_of(settings: Values) -> Task:
@@ -144,8 +161,24 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     rehearse(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with run.exclusive():
-        _keep(settings, task, run)
-        trainer = _prepared(task, run.path, run, tell)
+        found, earlier = newest(run), _earlier(run)
+        began = {} if found is None else found.record
+        sums = file_sums(settings)
+        if found is not None:
+            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
+        else:
+            if earlier is not None:  # it never came to train: nothing of it is worth keeping
+                run.forget(task_of(earlier).tokenizer_files().values())
+            _keep(settings, run)
+        # Sums that an older version did not keep are kept from now on.
+        kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
+        trainer = _prepared(task, run.path, run, tell, kept)
+        with settings["training"].blamed():
+            trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
+        if found is not None:  # nothing of a run that cannot go on so was touched
+            _keep(settings, run)
+        for note in trainer.notes:
+            tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
         outcome = trainer.fit()
         if outcome.best is not None:
@@ -153,6 +186,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
                 "weights": f"step-{outcome.best_step}",
+                "start": kept["start"],
                 "seed": settings["seed"],
                 **machine(trainer.device),
             }
@@ -172,8 +206,10 @@ def rehearse(settings: Values) -> None:
     """
     task, run = task_of(settings), RunDirectory(settings["output"])
     _start(settings)
-    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run)
+    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
     _check_files(settings)
+    if not run.begun:
+        _started_from(task)
 
 
 def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
@@ -194,16 +230,31 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
     rehearse(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with TemporaryDirectory() as folder:
-        there = all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
-        return _prepared(task, run.path if there else Path(folder), run, tell)
+        fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
+        there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
+        return _prepared(task, run.path if there else Path(folder), run, tell, {})
 
 
-def _prepared(task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None]) -> Trainer:
-    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there."""
+def _prepared(
+    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
+) -> Trainer:
+    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
+
+    In ``kept`` is noted what it started from, if that is another run.
+    """
+    earlier = None if run.begun else _started_from(task)
     texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder)
-    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run)
-    if not run.begun:
+    tokenizers = _tokenizers(task, texts, folder, earlier)
+    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
+    if earlier is not None:
+        path, other = task.settings["start_from"]["run"], earlier.pipeline.model
+        load_model(trainer.model, model_tensors(other), str(path))
+        digest = weights_hash(other)
+        kept["start"] = f"{path.name},{earlier.weights},{digest}"
+        trainer.notes.append(
+            f"starts from the weights {earlier.weights} of {path} (sha256 {digest}), and with its tokenizers"
+        )
+    elif not run.begun:
         task.initialise(trainer.model, tokenizers, tell)
     for line in task.omissions(trainer.objective):
         tell(line)
@@ -218,7 +269,12 @@ def _start(settings: Values) -> torch.device:
 
 
 def _trainer(
-    task: Task, texts: Any, tokenizers: Tokenizers, device: torch.device, run: RunDirectory
+    task: Task,
+    texts: Any,
+    tokenizers: Tokenizers,
+    device: torch.device,
+    run: RunDirectory,
+    kept: dict[str, Any],
 ) -> Trainer:
     """Everything between data and training loop."""
     settings = task.settings
@@ -227,43 +283,42 @@ def _trainer(
     optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options)
+    return Trainer(model, objective, optimizer, schedule, run, options, kept)
 
 
-def _tokenizers(task: Task, texts: Any, folder: Path) -> Tokenizers:
-    """The run's tokenizers, by role: loaded if they are there, else made and saved."""
+def _started_from(task: Task) -> Trained | None:
+    """The run that a new one starts from, which its settings fit; None where it starts by itself."""
+    start = task.settings["start_from"]
+    if start is None:
+        return None
+    with start.blamed("run"):
+        options: Start = start.make()
+        signature({"start": options.run.name})  # asked before the work
+        found = open_run(
+            options.run, checkpoint=str(options.checkpoint), average=options.average, device="cpu"
+        )
+    check_start(task, found)
+    return found
+
+
+def _tokenizers(task: Task, texts: Any, folder: Path, earlier: Trained | None) -> Tokenizers:
+    """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
+    if earlier is not None:
+        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
+            made.save(folder, task.tokenizer_files()[role])
     for file in dict.fromkeys(task.tokenizer_files().values()):
         if not RunDirectory(folder).tokenizer(file).is_file():
             task.new_tokenizer(texts, file).save(folder, file)
     return task.load_tokenizers(folder)
 
 
-def _keep(settings: Values, task: Task, run: RunDirectory) -> None:
-    """Write the resolved settings into the run directory, unless the run there began with others.
+def _earlier(run: RunDirectory) -> Values | None:
+    """The settings that the run in a directory has; None where there are none."""
+    return strict.load(run.config, schema()) if run.config.exists() else None
 
-    Raises
-    ------
-    SettingsError
-        If it did: each setting that differs, with both values.
-    """
-    if run.config.exists():
-        earlier = strict.load(run.config, schema())
-        before, now = earlier.lasting(), settings.lasting()
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if changed and run.begun:
-            raise SettingsError(
-                Problem(
-                    "",
-                    Refused(
-                        f"the settings that the run in {run.path} began with",
-                        f"{name} {shown(now.get(name))} instead of {shown(before.get(name))}",
-                        "choose another output, or put it back",
-                    ),
-                )
-                for name in changed
-            )
-        if changed:  # it never came to train: nothing of it is worth keeping
-            run.forget(task_of(earlier).tokenizer_files().values())
+
+def _keep(settings: Values, run: RunDirectory) -> None:
+    """Write the resolved settings into the run directory."""
     header = (
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"
@@ -354,11 +409,7 @@ def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, devi
     """Load a run, as `load` does, with what it was trained with."""
     directory = RunDirectory(Path(run))
     if not directory.config.is_file():
-        raise NotFound(
-            f"a run directory with a {directory.config.name} at {directory.path}",
-            "none",
-            "check the path, or make one with `seqsru train`",
-        )
+        raise no_run(directory)
     task = task_of(strict.load(directory.config, schema()))
     tokenizers = task.load_tokenizers(directory.path)
     chosen = checkpoints.select(directory.checkpoints, checkpoint)
@@ -372,4 +423,4 @@ def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, devi
         model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
     model = model.to(choose_device(device)).eval()
-    return Trained(task, task.pipeline(model, tokenizers), weights)
+    return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))

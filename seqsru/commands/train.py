@@ -24,6 +24,7 @@ Settings after the file override it. Mistakes in them are found before anything 
   seqsru train lm.yaml
   seqsru train lm.yaml output=runs/b model.stack.cell=lstm optimizer.lr=1e-3
   seqsru train runs/b                           # go on
+  seqsru train new.yaml start_from.run=runs/b   # begin with its weights and tokenizers, on other data
   seqsru train --check lm.yaml                  # find mistakes, print every setting, train nothing
 
 The run directory gets config.yaml (every setting; it alone repeats the run), the tokenizer, checkpoints,
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         path = RunDirectory(path).config
     if not path.is_file():
         raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
-    settings = strict.load(path, runs.schema(), overrides)
+    settings = runs.load_settings(path, overrides)
     if arguments.check:
         runs.rehearse(settings)
         print(strict.dump(settings.plain()), end="")

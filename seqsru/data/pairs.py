@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -164,7 +165,7 @@ class PairBatches:
         self._kept = kept[order]
         bucket = source_cost[order] * (1 << 32) + target_cost[order]
         self._bucket = numpy.cumsum(numpy.diff(bucket, prepend=-1) != 0)
-        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), tokens)[order]
+        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), min(tokens, sys.maxsize))[order]
         self._cuts = _cuts(cost.tolist(), tokens)
 
     def __len__(self) -> int:

@@ -3,8 +3,8 @@
 from seqsru.settings.help import describe
 from seqsru.settings.kinds import kind_text, shown
 from seqsru.settings.places import dump
-from seqsru.settings.problems import Problem, SettingsError
-from seqsru.settings.reading import check, load, resolve
+from seqsru.settings.problems import Problem, SettingsError, refuse
+from seqsru.settings.reading import check, given, load, resolve
 from seqsru.settings.schema import (
     REQUIRED,
     Choice,
@@ -33,10 +33,12 @@ __all__ = [
     "describe",
     "dump",
     "from_signature",
+    "given",
     "joined",
     "kind_text",
     "load",
     "paths",
+    "refuse",
     "registry",
     "resolve",
     "shown",

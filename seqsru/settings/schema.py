@@ -70,6 +70,8 @@ class Section:
         The callables whose parameters the entries are.
     formerly : str
         The name it had before.
+    may_change : bool
+        Whether all of it may differ when a run goes on.
     """
 
     entries: Mapping[str, Schema]
@@ -77,6 +79,7 @@ class Section:
     optional: bool = False
     makers: tuple[Maker, ...] = ()
     formerly: str = ""
+    may_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def from_signature(
     sections: Mapping[str, Schema] | None = None,
     optional: bool = False,
     formerly: Mapping[str, str] | None = None,
+    may_change: Iterable[str] = (),
 ) -> Section:
     """The section whose settings are the parameters of ``function``.
 
@@ -140,6 +144,8 @@ def from_signature(
         Whether the section may be absent.
     formerly : mapping of str to str, optional
         Earlier names of parameters.
+    may_change : names, optional
+        Parameters that may differ when a run goes on; each must exist.
 
     Raises
     ------
@@ -151,11 +157,12 @@ def from_signature(
     texts = _parameter_texts(doc)
     parameters = inspect.signature(function).parameters
     skip, sections, formerly = set(skip), dict(sections or {}), dict(formerly or {})
+    free = set(may_change)
     metadata: dict[str, Mapping[str, Any]] = {}
     if inspect.isclass(function) and dataclasses.is_dataclass(function):
         metadata = {field.name: field.metadata for field in dataclasses.fields(function)}
     named = f"{getattr(function, '__qualname__', function)}"
-    missing = sorted((skip | sections.keys() | formerly.keys()) - parameters.keys())
+    missing = sorted((skip | sections.keys() | formerly.keys() | free) - parameters.keys())
     if missing:
         raise TypeError(f"{named} has no parameter {missing[0]}")
     entries: dict[str, Schema] = {}
@@ -165,6 +172,7 @@ def from_signature(
             continue
         said = metadata.get(name, {})
         before = formerly.get(name) or said.get("formerly", "")
+        changes = name in free or said.get("may_change", False)
         if name in sections:
             given = replace(
                 sections[name],
@@ -173,6 +181,8 @@ def from_signature(
             )
             if isinstance(given, Choice) and given.default is REQUIRED:
                 given = replace(given, default=parameter.default)
+            if isinstance(given, Section):
+                given = replace(given, may_change=changes)
             entries[name] = given
             continue
         if name not in hints or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -181,9 +191,7 @@ def from_signature(
             kind_text(hints[name])
         except TypeError as error:
             raise TypeError(f"{named}: parameter {name}: {error}") from None
-        entries[name] = Setting(
-            hints[name], parameter.default, texts.get(name, ""), said.get("may_change", False), before
-        )
+        entries[name] = Setting(hints[name], parameter.default, texts.get(name, ""), changes, before)
     summary = " ".join(doc.split("\n\n")[0].split())
     return Section(entries, summary, optional, (Maker(function, tuple(entries)),))
 

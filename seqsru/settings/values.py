@@ -72,14 +72,14 @@ class Values(Mapping[str, Any]):
         """Those of `flat` that may not change when a run goes on."""
         return {path: value for path, value, may_change in self._leaves() if not may_change}
 
-    def _leaves(self) -> Iterator[tuple[str, Any, bool]]:
+    def _leaves(self, outer: bool = False) -> Iterator[tuple[str, Any, bool]]:
         for name, value in self.items():
             path = f"{self.path}.{name}".lstrip(".")
+            entry = self.section.entries.get(name)
+            may_change = outer or (isinstance(entry, (Setting, Section)) and entry.may_change)
             if isinstance(value, Values):
-                yield from value._leaves()
+                yield from value._leaves(may_change)
             else:
-                entry = self.section.entries.get(name)
-                may_change = isinstance(entry, Setting) and entry.may_change
                 yield path, list(value) if isinstance(value, tuple) else value, may_change
 
     # ---- making ------------------------------------------------------------------------------------

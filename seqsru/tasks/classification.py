@@ -92,7 +92,7 @@ class ClassificationObjective(Objective):
         self.higher_is_better = validation_metric != "loss"
         self._texts = [validation.tokens[i] for i in range(len(validation))]
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.examples)
 
     def batches(self, epoch: int, start: int) -> Iterator[ExampleBatch]:
@@ -210,7 +210,7 @@ class ClassificationTask(Task):
     def sections(cls) -> dict[str, Schema]:
         encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
         return {
-            "data": joined(from_signature(read_splits), from_signature(Pretrained)),
+            "data": joined(from_signature(read_splits, may_change=["test"]), from_signature(Pretrained)),
             "tokenizer": tokenizer_section(),
             "model": from_signature(
                 Classifier,
@@ -259,6 +259,9 @@ class ClassificationTask(Task):
         with data.blamed():
             check_splits(**{name: data[name] for name in names})
             check_encoding(data["encoding"])
+        if data["vectors"] is not None and self.settings["start_from"] is not None:
+            expected = "no vectors beside start_from, whose weights they would replace"
+            raise data.error(Refused(expected, str(data["vectors"]), "leave out one of them", "vectors"))
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 

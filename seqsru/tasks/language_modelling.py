@@ -45,7 +45,7 @@ class LanguageData:
 
     train: Path
     validation: Path = field(metadata={"formerly": "valid"})
-    test: Path | None = None
+    test: Path | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
 
 
@@ -98,7 +98,7 @@ class LanguageModelObjective(Objective):
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.windows)
 
     def batches(self, epoch: int, start: int) -> Iterator[Window]:

@@ -191,17 +191,25 @@ class Trained:
         What `Task.pipeline` made.
     weights : str
         Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
+    start : str or None
+        What their training started from, if not from weights that were drawn.
     """
 
     task: Task
     pipeline: Any
     weights: str
+    start: str | None = None
 
     def signed(self, fields: Mapping[str, object]) -> str:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
         model: nn.Module = self.pipeline.model
         device: torch.device = next(model.parameters()).device
-        rest = {"weights": self.weights, "seed": self.task.settings["seed"], **machine(device)}
+        rest = {
+            "weights": self.weights,
+            "start": self.start,
+            "seed": self.task.settings["seed"],
+            **machine(device),
+        }
         return signature(
             {
                 **self.task.fields(model),

@@ -93,7 +93,7 @@ class TranslationData:
 
     train: PairFiles
     validation: PairFiles = field(metadata={"formerly": "valid"})
-    test: PairFiles | None = None
+    test: PairFiles | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
 
 
@@ -155,7 +155,7 @@ class TranslationObjective(Objective):
         self.higher_is_better = validation_metric == "bleu"
         self._tokens = sum(len(target_tokenizer.encode(line)) + 1 for line in validation.target)
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.pairs)
 
     def batches(self, epoch: int, start: int) -> Iterator[PairBatch]:

@@ -1,8 +1,8 @@
 """Checkpoints: tensors, JSON and a manifest of checksums, written whole or not at all.
 
 ``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer,
-carried state, generators), ``state.json`` (counters, the validation at this step) and ``manifest.json``
-(sha256 of the others).
+carried state, generators), ``state.json`` (counters, the validation at this step, sums of the texts) and
+``manifest.json`` (sha256 of the others).
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def save(
     model, training : mapping of str to Tensor
         Each tensor once (see :func:`seqsru.training.weights.model_tensors`).
     record : mapping
-        JSON values; ``record["validation"]`` is null or holds ``metric``, ``value``, ``higher_is_better``.
+        JSON values; ``record["validation"]`` is null or holds ``metric``, ``value``, ``higher_is_better``,
+        and ``at_end`` where only the end of training asked for it.
 
     Returns
     -------
@@ -160,14 +161,19 @@ def best(folder: Path) -> Checkpoint | None:
 
 
 def ranking(folder: Path) -> list[Path]:
-    """Folders of the validated checkpoints, best first, the oldest of equals before, unverified."""
+    """Folders of the validated checkpoints, best first, the oldest of equals before, unverified.
+
+    A validation that only the end of training asked for counts as long as no checkpoint follows: a run that
+    went on from there is ranked as if it had not stopped.
+    """
     values = []
-    for path in paths(folder):
+    every = paths(folder)
+    for path in every:
         try:
             validation = _read_json(path / RECORD).get("validation")
         except CheckpointError:
             continue  # a damaged one has no rank; `verified` names it when it is asked for
-        if validation is not None:
+        if validation is not None and (path == every[-1] or not validation.get("at_end")):
             sign = -1.0 if validation["higher_is_better"] else 1.0
             values.append((sign * validation["value"], path))
     return [path for _, path in sorted(values, key=lambda pair: pair[0])]

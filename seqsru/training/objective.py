@@ -53,12 +53,15 @@ class Objective(ABC):
     fingerprints: Mapping[str, str]
 
     @abstractmethod
-    def epoch_length(self, epoch: int) -> int:
-        """Number of batches in an epoch (epochs count from 1)."""
+    def epoch_length(self) -> int:
+        """Number of batches in an epoch: the same in every one."""
 
     @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """Batches of an epoch from number ``start`` on; the same ones whenever they are asked for."""
+        """Batches of an epoch (counted from 1) from number ``start`` on; the same ones whenever asked for.
+
+        Any epoch is made without those before.
+        """
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, carried: Carried | None) -> BatchLoss:
