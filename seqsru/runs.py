@@ -205,7 +205,7 @@ def _prepared(task: Task, folder: Path, run: RunDirectory, tell: Callable[[str],
     trainer = _trainer(task, texts, tokenizers, _start(task.settings), run)
     if not run.begun:
         task.initialise(trainer.model, tokenizers, tell)
-    for line in task.omissions(trainer.objective):
+    for line in (*task.omissions(trainer.objective), *trainer.objective.notes):
         tell(line)
     return trainer
 

@@ -44,12 +44,19 @@ class Objective(ABC):
         The headline of ``validate``'s result.
     higher_is_better : bool
         Its direction.
+    tie_breaker : str or None
+        The measure of ``validate``'s result, the lower the better, that decides between equal values of
+        `metric`; after it, and without one, the earlier validation counts as the better.
+    notes : tuple of str
+        What a person should know of the validation; told before training begins, and in its log.
     fingerprints : mapping of str to str
         sha256 of the tokenizers, kept in every checkpoint.
     """
 
     metric: str
     higher_is_better: bool
+    tie_breaker: str | None = None
+    notes: tuple[str, ...] = ()
     fingerprints: Mapping[str, str]
 
     @abstractmethod

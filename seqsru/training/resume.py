@@ -29,7 +29,7 @@ class Standing:
     carried : tuple of Tensor or None
         What the next batch starts from.
     validation : dict or None
-        The validation of this very state, if there was one: ``metric``, ``value``, ``higher_is_better``.
+        The validation of this very state, if there was one, as `checkpoints.rank` takes it.
     saved : Path or None
         Its checkpoint, if it was written.
     """

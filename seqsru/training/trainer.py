@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from seqsru.errors import Refused
+from seqsru.training.checkpoints import rank
 from seqsru.training.interrupt import Interrupt
 from seqsru.training.objective import Objective
 from seqsru.training.progress import Outcome, Progress
@@ -86,6 +88,8 @@ class Trainer:
             with RunLog(
                 self.run, progress.records, progress.step, total, tensorboard=self.options.tensorboard
             ) as log:
+                for note in self.objective.notes:
+                    log.write_line(note, show=False)
                 reason = self._loop(total, interrupt, log)
                 if reason != "interrupted" and at.validation is None:
                     self._validate(log)
@@ -204,14 +208,19 @@ class Trainer:
                 str(value),
                 "lower the learning rate, and go on from the last checkpoint",
             )
-        sign = 1.0 if higher_is_better else -1.0
-        better = progress.best is None or sign * value > sign * progress.best
+        tie = values.get(self.objective.tie_breaker or "")
+        if tie is not None and not math.isfinite(tie):
+            tie = sys.float_info.max  # the worst, and a number that JSON has
+        found = {"metric": name, "value": value, "higher_is_better": higher_is_better, "tie_breaker": tie}
+        best = {**found, "value": progress.best, "tie_breaker": progress.best_tie}
+        better = progress.best is None or rank(found) < rank(best)
         if better:
-            progress.best, progress.best_step, progress.waited = value, progress.step, 0
+            progress.best, progress.best_tie = value, tie
+            progress.best_step, progress.waited = progress.step, 0
         else:
             progress.waited += 1
         self.schedule.observe(better)
-        at.validation = {"metric": name, "value": value, "higher_is_better": higher_is_better}
+        at.validation = found
         at.saved = None
         log.write_metrics(
             "valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values}
