@@ -109,6 +109,21 @@ def make_metrics(
     return {name: known[name]() for name in names}
 
 
+def metric_fields(metric: Any, references: int) -> dict[str, object]:
+    """Fields of a signature of ours that say what sacrebleu's of a metric does.
+
+    Parameters
+    ----------
+    metric : Metric
+        Of those that `make_metrics` gives.
+    references : int
+        References of each line.
+    """
+    metric.num_refs = references  # which it counts itself once it has read some
+    theirs = {name: value for name, value in metric.get_signature().info.items() if value is not None}
+    return {"sacrebleu": theirs.pop("version"), **theirs}
+
+
 def translation_scores(
     hypotheses: Sequence[str],
     references: Sequence[str],

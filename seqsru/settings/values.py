@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused
@@ -65,7 +66,7 @@ class Values(Mapping[str, Any]):
         return {name: value.plain() if isinstance(value, Values) else value for name, value in self.items()}
 
     def flat(self) -> dict[str, Any]:
-        """Values by dotted path, a list being one value."""
+        """Values by dotted path, a list being one value, but for a list of paths: each is one of its own."""
         return {path: value for path, value, _ in self._leaves()}
 
     def lasting(self) -> dict[str, Any]:
@@ -77,10 +78,14 @@ class Values(Mapping[str, Any]):
             path = f"{self.path}.{name}".lstrip(".")
             if isinstance(value, Values):
                 yield from value._leaves()
+                continue
+            entry = self.section.entries.get(name)
+            may_change = isinstance(entry, Setting) and entry.may_change
+            value = list(value) if isinstance(value, tuple) else value
+            if isinstance(value, list) and any(isinstance(item, Path) for item in value):
+                yield from ((f"{path}.{place}", item, may_change) for place, item in enumerate(value))
             else:
-                entry = self.section.entries.get(name)
-                may_change = isinstance(entry, Setting) and entry.may_change
-                yield path, list(value) if isinstance(value, tuple) else value, may_change
+                yield path, value, may_change
 
     # ---- making ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,15 +25,15 @@ def decoding_section(text: str) -> Section:
     return replace(from_signature(Decoding, sections={"rules": rules_section()}), text=text)
 
 
-def search_flags() -> Section:
-    """The flags of a search: the fields of `Decoding`, and ``--rule``."""
+def search_flags(skip: Iterable[str] = ()) -> Section:
+    """The flags of a search: the fields of `Decoding` but those of ``skip``, and ``--rule``."""
     rule = Setting(
         list[str],
         [],
         "NAME.OPTION=VALUE: a rule for the search besides the run's, such as no_repeat_ngram.size=3; of "
         f"{', '.join(RULES)}.",
     )
-    fields = from_signature(Decoding, skip=["rules"])
+    fields = from_signature(Decoding, skip=["rules", *skip])
     runs = {
         name: replace(setting, default=REQUIRED, text=f"{setting.text} Default: the run's.")
         for name, setting in fields.entries.items()

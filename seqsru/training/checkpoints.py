@@ -167,7 +167,7 @@ def rank(validation: Mapping[str, Any]) -> tuple[float, float]:
     ----------
     validation : mapping
         ``metric``, ``value`` and ``higher_is_better``; where something decides between equal values, that as
-        ``tie_breaker``, the lower the better. Without it, as before there was any, the earlier one stays best.
+        ``tie_breaker``, the lower the better. Without it, as before there was any, the earlier stays best.
     """
     value, tie = validation["value"], validation.get("tie_breaker")
     return -value if validation["higher_is_better"] else value, -math.inf if tie is None else tie
