@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from seqsru.decoding import RULES, Decoding, Rule
+from seqsru.errors import Refused
 from seqsru.settings import REQUIRED, Maker, Section, Setting, from_signature, resolve
 
 
@@ -45,5 +46,8 @@ def search_flags(skip: Iterable[str] = ()) -> Section:
 def searched(decoding: Decoding, flags: dict[str, Any]) -> Decoding:
     """A decoding with the flags that were given; rules are added to its own."""
     changes = dict(flags)
+    if "alpha" in changes and changes.get("penalty", decoding.penalty) == "none":
+        do = "leave it out, or take --penalty power or gnmt"
+        raise Refused("a length penalty with an exponent", "penalty none", do, "alpha")
     rules: tuple[Rule, ...] = resolve(rules_section(), changes.pop("rule", [])).make()
     return decoding.changed(**changes, rules=(*decoding.rules, *rules))
