@@ -146,8 +146,8 @@ def test_validation_warns_once_and_in_the_log(chinese, run, tmp_path):
     assert status == 0
     warning = (
         "warning: the references have almost no spaces, and the tokenizer 13a leaves them nearly whole, so "
-        "that BLEU tells little; set training.validation_tokenize to zh, char or another, or validation_metric to "
-        "chrf\n"
+        "that BLEU tells little; set training.validation_tokenize to zh, char or another, or "
+        "validation_metric to chrf\n"
     )
     assert err.count(warning) == 1 == (tmp_path / "run" / "log").read_text().count(warning)
     for change in ("validation_metric=chrf", "validation_metric=perplexity", "validation_tokenize=zh"):
