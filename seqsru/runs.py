@@ -153,7 +153,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
-                **trainer.objective.signed(),
+                **trainer.objective.signature_fields(),
                 "text": trainer.objective.text,
                 "weights": f"step-{outcome.best_step}",
                 "model": _best_weights(trainer, outcome, run),

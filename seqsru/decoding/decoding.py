@@ -117,7 +117,7 @@ class Decoding:
                 raise unknown(name, known, what="a setting of decoding")
         return replace(self, **changes)
 
-    def signed(self) -> dict[str, object]:
+    def signature_fields(self) -> dict[str, object]:
         """What a signature says of a search: each field that the best output depends on, by name."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NEUTRAL}
         return {**values, "rules": "+".join(map(str, self.rules)) or "none"}

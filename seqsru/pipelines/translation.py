@@ -242,7 +242,7 @@ class TranslationPipeline:
                 return self.translate([line], decoding)
             return self.translate([line], decoding, length_factor=0.0, length_offset=length)
 
-        eos, how = self.target_tokenizer.eos, decoding.signed()
+        eos, how = self.target_tokenizer.eos, decoding.signature_fields()
         return TimedDecoder(name, self.model, eos, f"beam {decoding.beam}", decode, how)
 
     def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:

@@ -115,7 +115,7 @@ class ClassificationObjective(Objective):
         loss = -float(log_probs[range(len(labels)), labels].mean())
         return {**percent(score), "loss": loss}
 
-    def signed(self) -> dict[str, object]:
+    def signature_fields(self) -> dict[str, object]:
         return {"lines": len(self.validation)}
 
 

@@ -118,7 +118,7 @@ class LanguageModelObjective(Objective):
         assert isinstance(model, LanguageModel)
         return perplexity(model, self.validation, carried=self.validation_state == "carried").values()
 
-    def signed(self) -> dict[str, object]:
+    def signature_fields(self) -> dict[str, object]:
         text = self.validation
         return {"tokens": len(text.tokens), "unknown": text.unknown, "state": self.validation_state}
 

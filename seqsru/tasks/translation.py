@@ -217,7 +217,7 @@ class TranslationObjective(Objective):
             values[self.metric] = self._scorer.corpus_score(translations, references).score
         return values
 
-    def signed(self) -> dict[str, object]:
+    def signature_fields(self) -> dict[str, object]:
         fields: dict[str, object] = {
             "lines": len(self.validation.target),
             "tokens": self._tokens,
@@ -225,7 +225,11 @@ class TranslationObjective(Objective):
         }
         if self._scorer is None:
             return fields
-        return {**fields, **self.decoding.signed(), **metric_fields(self._scorer, 1 + len(self.further))}
+        return {
+            **fields,
+            **self.decoding.signature_fields(),
+            **metric_fields(self._scorer, 1 + len(self.further)),
+        }
 
 
 # ---- answers to the commands -----------------------------------------------------------------------
@@ -293,7 +297,7 @@ def evaluate(
         {
             "data": source.name,
             "lines": len(pair.source),
-            **decoding.signed(),
+            **decoding.signature_fields(),
             "text": text_digest(pair.source, *read.references),
         }
     )

@@ -78,6 +78,6 @@ class Objective(ABC):
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the model, which is in evaluation mode, on held-out data."""
 
-    def signed(self) -> dict[str, object]:
+    def signature_fields(self) -> dict[str, object]:
         """What a signature says of how `validate` measures and on how much: what the numbers depend on."""
         return {}

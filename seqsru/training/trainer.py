@@ -88,7 +88,7 @@ class Trainer:
             with RunLog(
                 self.run, progress.records, progress.step, total, tensorboard=self.options.tensorboard
             ) as log:
-                for note in self.objective.notes:
+                for note in () if progress.step else self.objective.notes:
                     log.write_line(note, show=False)
                 reason = self._loop(total, interrupt, log)
                 if reason != "interrupted" and at.validation is None:

@@ -25,7 +25,7 @@ OTHER = {
 
 
 def line(**changes):
-    return signature(replace(Decoding(), **changes).signed())
+    return signature(replace(Decoding(), **changes).signature_fields())
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Decoding)])
