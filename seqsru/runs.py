@@ -20,7 +20,7 @@ from seqsru import settings as strict
 from seqsru.errors import Refused, check_at_least, check_known, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
-from seqsru.evaluation.signature import machine, parameters, signature
+from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
 from seqsru.settings import Choice, Section, SettingsError, Values, from_signature, joined, registry
 from seqsru.tasks import TASKS, Task
@@ -185,13 +185,27 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
+                **trainer.objective.signature_fields(),
+                "text": trainer.objective.text,
                 "weights": f"step-{outcome.best_step}",
                 "start": kept["start"],
+                "model": _best_weights(trainer, outcome, run),
+                "precision": trainer.options.precision,
                 "seed": settings["seed"],
                 **machine(trainer.device),
             }
             run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
     return outcome
+
+
+def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
+    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
+    if outcome.best_step != outcome.step:
+        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
+        if not path.exists():
+            return None
+        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
+    return weights_hash(trainer.model)[:DIGITS]
 
 
 def rehearse(settings: Values) -> None:
@@ -256,7 +270,7 @@ def _prepared(
         )
     elif not run.begun:
         task.initialise(trainer.model, tokenizers, tell)
-    for line in task.omissions(trainer.objective):
+    for line in (*task.omissions(trainer.objective), *trainer.objective.notes):
         tell(line)
     return trainer
 

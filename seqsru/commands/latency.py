@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqsru.commands.flags import add_answers, add_run, add_settings, ask, complete, open_run, write_json
 from seqsru.data import read_lines
+from seqsru.data.files import text_digest
 from seqsru.errors import Refused
 from seqsru.evaluation.latency import measure
 from seqsru.evaluation.latency_report import table
@@ -73,6 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "batch": 1,
                 "length": protocol["length"] or "natural",
                 "threads": protocol["threads"],
+                "repeats": protocol["repeats"],
+                "warmup": protocol["warmup_lines"],
+                "turns": protocol["turns"],
+                **decoder.settings,
+                "text": text_digest(lines),
             }
         )
         for run, decoder in zip(trained, decoders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 CHUNK = 1 << 20
@@ -18,6 +19,14 @@ def write_whole(path: Path, content: bytes) -> None:
     beside.write_bytes(content)
     flush(beside)
     os.replace(beside, path)
+
+
+def text_digest(*texts: Iterable[str]) -> str:
+    """First 12 hexadecimal digits of the sha256 of the lines of some texts, in order."""
+    digest = hashlib.sha256()
+    for lines in texts:
+        digest.update("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def flush(path: Path) -> None:

@@ -11,6 +11,7 @@ from seqsru.errors import Refused, check_known, unknown
 
 Stop = Literal["first", "exact", "all"]
 BatchBy = Literal["sentences", "tokens"]
+NEUTRAL = ("n_best", "batch_size", "batch_by")  # fields that leave the best output as it is
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Decoding:
             if name not in known:
                 raise unknown(name, known, what="a setting of decoding")
         return replace(self, **changes)
+
+    def signature_fields(self) -> dict[str, object]:
+        """What a signature says of a search: each field that the best output depends on, by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NEUTRAL}
+        return {**values, "rules": "+".join(map(str, self.rules)) or "none"}
 
     def longest(self, source_length: int) -> int:
         """Return the most tokens of an output for a source of `source_length`, both with ``</s>``."""

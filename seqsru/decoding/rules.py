@@ -31,6 +31,12 @@ class Rule(ABC):
             The token that ends a hypothesis.
         """
 
+    def __str__(self) -> str:
+        """Its name and settings as the flag ``--rule`` takes them: ``no_repeat_ngram.size=3``."""
+        name = next((name for name, rule in RULES.items() if rule is type(self)), type(self).__name__)
+        values = (f"{name}.{setting}={value}" for setting, value in vars(self).items())
+        return ",".join(values).replace(" ", "") or name
+
 
 class MinimumLength(Rule):
     """No end of sentence before `length` tokens, ``</s>`` included.

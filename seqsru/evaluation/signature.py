@@ -10,6 +10,8 @@ from torch import nn
 from seqsru import __version__
 from seqsru.errors import Refused
 
+DIGITS = 12  # hexadecimal ones of a digest
+
 
 def signature(fields: Mapping[str, object]) -> str:
     """``seqsru VERSION|name:value|…``, in the order given; a field that is None is left out.

@@ -242,7 +242,8 @@ class TranslationPipeline:
                 return self.translate([line], decoding)
             return self.translate([line], decoding, length_factor=0.0, length_offset=length)
 
-        return TimedDecoder(name, self.model, self.target_tokenizer.eos, f"beam {decoding.beam}", decode)
+        eos, how = self.target_tokenizer.eos, decoding.signature_fields()
+        return TimedDecoder(name, self.model, eos, f"beam {decoding.beam}", decode, how)
 
     def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
         """Return how to decode: as given or as the pipeline was made, with changes that are not None."""

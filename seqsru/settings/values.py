@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused
@@ -65,7 +66,7 @@ class Values(Mapping[str, Any]):
         return {name: value.plain() if isinstance(value, Values) else value for name, value in self.items()}
 
     def flat(self) -> dict[str, Any]:
-        """Values by dotted path, a list being one value."""
+        """Values by dotted path, a list being one value, but for a list of paths: each is one of its own."""
         return {path: value for path, value, _ in self._leaves()}
 
     def lasting(self) -> dict[str, Any]:
@@ -79,8 +80,12 @@ class Values(Mapping[str, Any]):
             may_change = outer or (isinstance(entry, (Setting, Section)) and entry.may_change)
             if isinstance(value, Values):
                 yield from value._leaves(may_change)
+                continue
+            value = list(value) if isinstance(value, tuple) else value
+            if isinstance(value, list) and any(isinstance(item, Path) for item in value):
+                yield from ((f"{path}.{place}", item, may_change) for place, item in enumerate(value))
             else:
-                yield path, list(value) if isinstance(value, tuple) else value, may_change
+                yield path, value, may_change
 
     # ---- making ------------------------------------------------------------------------------------
 

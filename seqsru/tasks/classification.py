@@ -11,6 +11,7 @@ from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
+from seqsru.data.files import text_digest
 from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
 from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
@@ -114,6 +115,9 @@ class ClassificationObjective(Objective):
         loss = -float(log_probs[range(len(labels)), labels].mean())
         return {**percent(score), "loss": loss}
 
+    def signature_fields(self) -> dict[str, object]:
+        return {"lines": len(self.validation)}
+
 
 def percent(score: ClassificationScore) -> dict[str, float]:
     """Accuracy and macro F1 in percent, as the other measures are."""
@@ -160,7 +164,8 @@ def evaluate(
         with open(predictions, "w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(label + "\n" for label in predicted)
     score = classification_score(gold, predicted, names)
-    signature = trained.signed({"data": data, "lines": score.total})
+    text = text_digest(lines.labels, lines.texts)
+    signature = trained.signed({"data": data, "lines": score.total, "text": text})
     if confusion is not None:
         plot_confusion(score, confusion)
     told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
@@ -321,6 +326,7 @@ class ClassificationTask(Task):
         fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         options = self.settings["training"].of(ClassificationObjective)
         made: ClassificationObjective = options.make(batches, validation, fingerprints)
+        made.text = text_digest(texts["validation"].labels, texts["validation"].texts)
         return made
 
     def omissions(self, objective: ClassificationObjective) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from seqsru.data import StreamBatches, TokenStream, Window, read_lines
+from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.clock import TimedDecoder
@@ -117,6 +118,10 @@ class LanguageModelObjective(Objective):
         assert isinstance(model, LanguageModel)
         return perplexity(model, self.validation, carried=self.validation_state == "carried").values()
 
+    def signature_fields(self) -> dict[str, object]:
+        text = self.validation
+        return {"tokens": len(text.tokens), "unknown": text.unknown, "state": self.validation_state}
+
 
 # ---- answers to the commands -----------------------------------------------------------------------
 
@@ -144,7 +149,13 @@ def evaluate(
     state = state or settings["training"]["validation_state"]
     found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
     signature = trained.signed(
-        {"data": file.name, "tokens": found.tokens, "unknown": found.unknown, "state": found.state}
+        {
+            "data": file.name,
+            "tokens": found.tokens,
+            "unknown": found.unknown,
+            "state": found.state,
+            "text": text_digest(text.lines),
+        }
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), "data": str(file), "signature": signature}
@@ -245,6 +256,7 @@ class LanguageModelling(Task):
         fingerprints = {"tokenizer": tokenizer.fingerprint}
         options = self.settings["training"].of(LanguageModelObjective)
         made: LanguageModelObjective = options.make(windows, validation, fingerprints)
+        made.text = text_digest(texts["validation"])
         return made
 
     def omissions(self, objective: LanguageModelObjective) -> list[str]:

@@ -18,7 +18,8 @@ from torch import nn
 from seqsru.data import Words, load_tokenizer
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.errors import Refused
-from seqsru.evaluation.signature import machine, signature
+from seqsru.evaluation.environment import weights_hash
+from seqsru.evaluation.signature import DIGITS, machine, signature
 from seqsru.settings import Schema, Section, Values
 from seqsru.tasks.sections import new_tokenizer
 from seqsru.training import Objective
@@ -62,6 +63,8 @@ class Task(ABC):
         What its model is called in sentences: ``a language model``.
     reads : tuple of str
         The files of a split, in order: ``("SOURCE", "REFERENCE")``.
+    further : str
+        What may follow them in any number, in words; empty for nothing.
     answers : mapping of str to Answer
         The commands that it answers, of those below.
 
@@ -82,6 +85,7 @@ class Task(ABC):
     text: ClassVar[str]
     noun: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
+    further: ClassVar[str] = ""
     answers: ClassVar[Mapping[str, Answer]]
 
     def __init__(self, settings: Values) -> None:
@@ -206,6 +210,7 @@ class Trained:
         device: torch.device = next(model.parameters()).device
         rest = {
             "weights": self.weights,
+            "model": weights_hash(model)[:DIGITS],
             "start": self.start,
             "seed": self.task.settings["seed"],
             **machine(device),

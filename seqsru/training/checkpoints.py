@@ -8,6 +8,7 @@ carried state, generators), ``state.json`` (counters, the validation at this ste
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -77,8 +78,8 @@ def save(
     model, training : mapping of str to Tensor
         Each tensor once (see :func:`seqsru.training.weights.model_tensors`).
     record : mapping
-        JSON values; ``record["validation"]`` is null or holds ``metric``, ``value``, ``higher_is_better``,
-        and ``at_end`` where only the end of training asked for it.
+        JSON values; ``record["validation"]`` is null or a validation as `rank` takes it, with ``at_end``
+        where only the end of training asked for it.
 
     Returns
     -------
@@ -160,6 +161,19 @@ def best(folder: Path) -> Checkpoint | None:
     return _first_good(ranked) if ranked else newest(folder)
 
 
+def rank(validation: Mapping[str, Any]) -> tuple[float, float]:
+    """What validations of one run are ordered by, the best first; of equals the earlier is the better.
+
+    Parameters
+    ----------
+    validation : mapping
+        ``metric``, ``value`` and ``higher_is_better``; where something decides between equal values, that as
+        ``tie_breaker``, the lower the better. Without it, as before there was any, the earlier stays best.
+    """
+    value, tie = validation["value"], validation.get("tie_breaker")
+    return -value if validation["higher_is_better"] else value, -math.inf if tie is None else tie
+
+
 def ranking(folder: Path) -> list[Path]:
     """Folders of the validated checkpoints, best first, the oldest of equals before, unverified.
 
@@ -174,8 +188,7 @@ def ranking(folder: Path) -> list[Path]:
         except CheckpointError:
             continue  # a damaged one has no rank; `verified` names it when it is asked for
         if validation is not None and (path == every[-1] or not validation.get("at_end")):
-            sign = -1.0 if validation["higher_is_better"] else 1.0
-            values.append((sign * validation["value"], path))
+            values.append((rank(validation), path))
     return [path for _, path in sorted(values, key=lambda pair: pair[0])]
 
 

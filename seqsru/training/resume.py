@@ -31,9 +31,9 @@ class Standing:
     carried : tuple of Tensor or None
         What the next batch starts from.
     validation : dict or None
-        The validation of this very state, if there was one: ``metric``, ``value``, ``higher_is_better``, and
-        ``at_end`` where only the end of training asked for it. Such a one is no part of `progress` or of what
-        the schedule observed, so that a run that goes on from there is the one that never stopped.
+        The validation of this very state, if there was one, as `checkpoints.rank` takes it, and ``at_end``
+        where only the end of training asked for it. Such a one is no part of `progress` or of what the
+        schedule observed, so that a run that goes on from there is the one that never stopped.
     saved : Path or None
         Its checkpoint, if it was written.
     """

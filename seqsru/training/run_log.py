@@ -75,9 +75,9 @@ class RunLog:
             for name, value in values.items():
                 self._events.add_scalar(f"{kind}/{name}", value, step)
 
-    def write_line(self, line: str) -> None:
-        """Write a line to the log, and above the bar where there is one."""
+    def write_line(self, line: str, *, show: bool = True) -> None:
+        """Write a line to the log, and above the bar where there is one and it is to be shown."""
         self._log.write(line + "\n")
         self._log.flush()
-        if not self._bar.disable:
+        if show and not self._bar.disable:
             self._bar.write(line, file=sys.stderr)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from seqsru.errors import Refused
-from seqsru.training.checkpoints import Checkpoint
+from seqsru.training.checkpoints import Checkpoint, rank
 from seqsru.training.interrupt import Interrupt
 from seqsru.training.objective import Objective
 from seqsru.training.progress import Outcome, Progress
@@ -139,6 +139,8 @@ class Trainer:
             with RunLog(self.run, records, progress.step, total, tensorboard=self.options.tensorboard) as log:
                 for note in self.notes:
                     log.write_line(note)
+                for note in () if progress.step else self.objective.notes:
+                    log.write_line(note, show=False)
                 reason = self._loop(total, interrupt, log)
                 if reason != "interrupted" and at.validation is None:
                     self._validate(log, at_end=True)
@@ -258,17 +260,22 @@ class Trainer:
                 str(value),
                 "lower the learning rate, and go on from the last checkpoint",
             )
+        tie = values.get(self.objective.tie_breaker or "")
+        if tie is not None and not math.isfinite(tie):
+            tie = sys.float_info.max  # the worst, and a number that JSON has
         at.validation = {
             "metric": name,
             "value": value,
             "higher_is_better": self.objective.higher_is_better,
+            "tie_breaker": tie,
             **({"at_end": True} if at_end else {}),
         }
         at.saved = None
         if not at_end:
             better = self._better(at.validation)
             if better:
-                progress.best, progress.best_step, progress.waited = value, progress.step, 0
+                progress.best, progress.best_tie = value, tie
+                progress.best_step, progress.waited = progress.step, 0
             else:
                 progress.waited += 1
             self.schedule.observe(better)
@@ -283,8 +290,9 @@ class Trainer:
 
     def _better(self, found: Mapping[str, Any]) -> bool:
         """Whether a validation is a new best."""
-        best, sign = self.standing.progress.best, 1.0 if found["higher_is_better"] else -1.0
-        return best is None or sign * found["value"] > sign * best
+        progress = self.standing.progress
+        best = {**found, "value": progress.best, "tie_breaker": progress.best_tie}
+        return progress.best is None or rank(found) < rank(best)
 
     def _best(self) -> tuple[float | None, int]:
         """The best value and its step, a validation at the end included."""

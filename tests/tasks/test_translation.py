@@ -127,5 +127,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path):
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match=r"label_smoothing: expected .* from 0 to below 1, found 1\.0"):
         make_objective(label_smoothing=1.0)
-    with pytest.raises(ValueError, match="validation_metric: expected one of bleu, perplexity, found 'ter'"):
+    with pytest.raises(
+        ValueError, match="validation_metric: expected one of bleu, chrf, perplexity, found 'ter'"
+    ):
         make_objective(validation_metric="ter")
