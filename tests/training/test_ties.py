@@ -53,9 +53,11 @@ def test_a_lower_one_is_a_new_best_to_patience(tmp_path):
 
 def test_a_run_that_goes_on_keeps_what_decides(tmp_path):
     whole = trained(tmp_path / "whole", [0] * 4, [9, 5, 7, 6])
-    make(tmp_path / "part", epochs=0, steps=4)  # nothing is written before fit
-    assert trained(tmp_path / "part", [0] * 2, [9, 5]).best_step == 2
-    trainer = make(tmp_path / "part", epochs=0, steps=4, validate_every=1, keep=100, keep_best=100)
+    make(tmp_path / "part", epochs=0, steps=4, schedule="constant")  # nothing is written before fit
+    assert trained(tmp_path / "part", [0] * 2, [9, 5], schedule="constant").best_step == 2
+    trainer = make(
+        tmp_path / "part", epochs=0, steps=4, validate_every=1, keep=100, keep_best=100, schedule="constant"
+    )
     objective, found = trainer.objective, iter([(0, 7), (0, 6)])
     objective.metric, objective.higher_is_better, objective.tie_breaker = "value", True, "tie"
     objective.validate = lambda model: dict(zip(("value", "tie"), next(found)))
@@ -64,7 +66,7 @@ def test_a_run_that_goes_on_keeps_what_decides(tmp_path):
 
 def test_a_run_from_before_there_was_one_keeps_its_best(tmp_path):
     """Its records say nothing of it: a later equal value is no better, in training and in the ranking."""
-    trained(tmp_path, [0, 0], [9, 5], tie_breaker=None)
+    trained(tmp_path, [0, 0], [9, 5], tie_breaker=None, schedule="constant")
     for path in checkpoints.paths(tmp_path / "checkpoints"):
         record = json.loads((path / "state.json").read_text())
         del record["validation"]["tie_breaker"], record["progress"]["best_tie"]
@@ -72,7 +74,9 @@ def test_a_run_from_before_there_was_one_keeps_its_best(tmp_path):
         manifest = json.loads((path / "manifest.json").read_text())
         manifest["state.json"] = checkpoints.sha256(path / "state.json")
         (path / "manifest.json").write_text(json.dumps(manifest))
-    trainer = make(tmp_path, epochs=0, steps=3, validate_every=1, keep=100, keep_best=100)
+    trainer = make(
+        tmp_path, epochs=0, steps=3, validate_every=1, keep=100, keep_best=100, schedule="constant"
+    )
     trainer.objective.metric, trainer.objective.higher_is_better = "value", True
     trainer.objective.tie_breaker = "tie"
     trainer.objective.validate = lambda model: {"value": 0, "tie": 1}
