@@ -60,7 +60,16 @@ def run(arguments: argparse.Namespace) -> int:
     if files:
         expect_files(files, [len(task.reads)], f"{task.noun} takes {' and '.join(task.reads)}")
     split = SPLITS[arguments.split or "test"]
-    found: Evaluation = ask(trained, "evaluate", arguments, list(files), split, tell)
+    found: Evaluation = ask(
+        trained,
+        "evaluate",
+        arguments,
+        list(files),
+        split,
+        tell,
+        reads=files,
+        writes={"--json": arguments.json},
+    )
     for line in found.lines:
         print(line)
     write_json(arguments.json, found.values)

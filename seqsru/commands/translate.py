@@ -66,7 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Translate."""
     use_threads(arguments)
     attention = arguments.attention or arguments.plot is not None
-    translator: LineTranslator = ask(open_run(arguments), "translate", arguments, attention)
+    translator: LineTranslator = ask(
+        open_run(arguments),
+        "translate",
+        arguments,
+        attention,
+        reads=[arguments.file],
+        writes={"--output": arguments.output},
+    )
     if translator.outputs > 1 and not (arguments.json or arguments.moses):
         do = "plain text has one line for each line in"
         raise Refused("--json or --moses with more than one output a line", "neither", do)

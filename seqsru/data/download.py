@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -105,7 +106,8 @@ def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:
         start = have if resumed else 0
         length = response.headers.get("Content-Length")
         expected = None if length is None else start + int(length)
-        bar = tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=part.stem, disable=None)
+        silent = True if sys.stderr is None else None
+        bar = tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=part.stem, disable=silent)
         with open(part, "ab" if resumed else "wb") as out, bar:
             while chunk := response.read(CHUNK):
                 out.write(chunk)

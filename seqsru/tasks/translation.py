@@ -21,6 +21,7 @@ from seqsru.data import (
     read_parallel,
 )
 from seqsru.data.lines import OnBadLine
+from seqsru.data.outputs import write_output
 from seqsru.decoding import Decoding
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
@@ -240,8 +241,7 @@ def evaluate(
         for translation in pipeline.translate(pair.source[first : first + AT_ONCE], decoding)
     ]
     if translations is not None:
-        with open(translations, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(text + "\n" for text in texts)
+        write_output(translations, "".join(text + "\n" for text in texts).encode())
     scores = translation_scores(texts, pair.target, names)
     signature = trained.signed(
         {
@@ -308,6 +308,7 @@ class TranslationTask(Task):
             joined(
                 from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]), search_flags()
             ),
+            writes=("translations",),
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),

@@ -94,7 +94,15 @@ def resume(
                 "only damaged ones",
                 "restore one from a copy, or delete the folder to begin anew",
             )
+        if renamed := checkpoints.misnamed(run.checkpoints):
+            raise CheckpointError(
+                f"a checkpoint to go on from in {run.checkpoints}",
+                f"only {', '.join(renamed)}, which is not a name of one",
+                f"{checkpoints.RENAME}, or move it away to begin anew",
+            )
+        checkpoints.check_free(run.checkpoints, -1)
         return Standing(Progress())
+    checkpoints.check_free(run.checkpoints, found.step)
     checkpoints.check_fingerprints(found, fingerprints)
     load_model(model, found.model(), str(found.path))
     carried = _restore(found.training(), optimizer, next(model.parameters()).device)
