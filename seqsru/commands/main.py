@@ -172,7 +172,7 @@ def sentence(error: Refused | OSError) -> str:
     if not isinstance(error, Refused):
         if error.errno in NO_ROOM:
             where = "standard output" if error.filename is None else error.filename
-            return f"seqsru: expected room to write {where}, found {error.strerror!r}; free some, then go on"
+            return f"seqsru: expected room to write {where}, found {error.strerror}; free some, then go on"
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         return f"seqsru: {what}; check the path and the permissions"
     from seqsru.settings import SettingsError

@@ -70,8 +70,8 @@ def descriptor(path: str | PathLike[str]) -> int | None:
 
 
 def readable_once(path: str | PathLike[str]) -> bool:
-    """Whether reading a source again would not give the same: standard input, pipes, terminals."""
-    if fspath(path) == STANDARD:
+    """Whether reading a source again may not give the same: a pipe, a terminal, a file that is open already."""
+    if fspath(path) == STANDARD or descriptor(path) is not None:
         return True
     found = status(path)
     return found is not None and not (stat.S_ISREG(found.st_mode) or _is_null(found))
@@ -91,7 +91,7 @@ def check_sources(*paths: str | PathLike[str]) -> None:
         if found is None and path != STANDARD or found is not None and _is_null(found):
             continue
         key = (found.st_dev, found.st_ino) if found is not None else path
-        if key in seen and (readable_once(path) or readable_once(seen[key])):
+        if key in seen and readable_once(path) and readable_once(seen[key]):
             raise Refused(
                 "a source of its own for each text",
                 f"{seen[key]} and {path}, one stream that can be read only once",

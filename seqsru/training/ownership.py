@@ -57,10 +57,12 @@ def is_tensorboard(path: Path) -> bool:
 
 
 def is_checkpoints(path: Path) -> bool:
-    """Whether a folder is empty, or a checkpoint is among what is in it."""
+    """Whether a folder is empty, or a checkpoint is among what is in it, under whatever name."""
     if not path.is_dir():
         return False
-    return bool(checkpoints.paths(path)) or all(map(checkpoints.is_unfinished, path.iterdir()))
+    return bool(checkpoints.paths(path) or checkpoints.misnamed(path)) or all(
+        map(checkpoints.is_unfinished, path.iterdir())
+    )
 
 
 def is_tokenizer(path: Path) -> bool:
