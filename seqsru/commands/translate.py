@@ -30,7 +30,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.description = """Translate text: one line out for each line in, in order; empty lines stay empty.
 
 Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
-thousand are worked on together; a translation does not depend on the others.
+thousand are worked on together; a translation does not depend on the others. With --output, Ctrl-C leaves
+the lines that were done in FILE.part, and FILE as it was.
 
   seqsru translate runs/en-de < in.txt > out.txt
   echo half past seven | seqsru translate runs/quickstart

@@ -46,6 +46,7 @@ def download(
     Refused
         The sum is wrong; ``path.part`` is removed.
     """
+    path = Path(os.path.realpath(path))  # a link stays a link
     part = path.with_name(path.name + ".part")
     failures = 0
     while True:
@@ -123,6 +124,7 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
     Refused
         The copy has another sum than `digest`.
     """
+    path = Path(os.path.realpath(path))
     part = path.with_name(path.name + ".part")
     shutil.copyfile(source, part)
     found = None if digest is None else file_digest(part, digest.partition(":")[0])

@@ -70,7 +70,7 @@ def descriptor(path: str | PathLike[str]) -> int | None:
 
 
 def readable_once(path: str | PathLike[str]) -> bool:
-    """Whether reading a source again may not give the same: a pipe, a terminal, a file that is open already."""
+    """Whether reading a source again may not give the same: a pipe, a terminal, a file that is open."""
     if fspath(path) == STANDARD or descriptor(path) is not None:
         return True
     found = status(path)

@@ -223,9 +223,9 @@ def test_a_run_goes_on_in_its_own_folder(texts, run, refused, tmp_path):
     folder, other = tmp_path / "a run", tmp_path / "other"
     assert run("train", write_config(texts, LANGUAGE_MODEL), f"output={folder}", "training.epochs=1")[0] == 0
     assert refused("train", folder, f"output={other}") == (
-        f"seqsru: expected the run in {folder} to go on in its own folder, found output={other}; copy it "
-        f"first (cp -r '{folder}' {other}; seqsru train {other}), or begin anew with its settings (seqsru train "
-        f"'{folder}/config.yaml' output={other})"
+        f"seqsru: expected the run in {folder} to go on in its own folder, found output={other}; "
+        f"copy it first (cp -r '{folder}' {other}; seqsru train {other}), or begin anew with its settings "
+        f"(seqsru train '{folder}/config.yaml' output={other})"
     )
     assert not other.exists()
     (tmp_path / "link").symlink_to(folder)
@@ -251,6 +251,6 @@ def test_copies_among_checkpoints_end_no_command(texts, run, refused, language_r
     shutil.copytree(language_run / "checkpoints" / newest.name, newest.parent / "step-00000009 (1)")
     status, out, err = run("train", folder)
     assert (status, out) == (2, "") and err.endswith(
-        "found only step-00000009 (1), which is not a name of one; give one back the name that it had, such as "
-        "step-00000010, or move it away to begin anew\n"
+        "found only step-00000009 (1), which is not a name of one; give one back the name that it had, such "
+        "as step-00000010, or move it away to begin anew\n"
     )

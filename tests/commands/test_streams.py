@@ -18,7 +18,10 @@ from seqsru.training import Trainer
 from seqsru.training.interrupt import Interrupt
 
 ROOT = Path(seqsru.__file__).parent.parent
-CLOSED = "seqsru: expected standard output to write to, found that it is closed; send it to a file or to /dev/null\n"
+CLOSED = (
+    "seqsru: expected standard output to write to, found that it is closed; send it to a file or to "
+    "/dev/null\n"
+)
 
 
 def shell(*arguments, streams=""):
@@ -46,7 +49,8 @@ def shell(*arguments, streams=""):
         (
             ">/dev/full",
             2,
-            "seqsru: expected room to write standard output, found No space left on device; free some, then go on\n",
+            "seqsru: expected room to write standard output, found No space left on device; free some, "
+            "then go on\n",
         ),
         (">/dev/full 2>/dev/full", 2, ""),
     ],
