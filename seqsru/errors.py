@@ -7,8 +7,11 @@ or the setting that is to blame, so that whoever knows where it was given can sa
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 from collections.abc import Iterable
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where nothing more can be written
 
 
 class Refused(ValueError):

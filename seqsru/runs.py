@@ -17,6 +17,7 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
+from seqsru.data.inputs import STANDARD, descriptor
 from seqsru.errors import Refused, check_at_least, check_known, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
@@ -159,6 +160,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
         Data that cannot be used.
     """
     rehearse(settings)
+    check_output(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with run.exclusive():
         found, earlier = newest(run), _earlier(run)
@@ -224,6 +226,18 @@ def rehearse(settings: Values) -> None:
     _check_files(settings)
     if not run.begun:
         _started_from(task)
+
+
+def check_output(settings: Values) -> None:
+    """Refuse to train into a folder that holds something of somebody's under one of a run's names.
+
+    Raises
+    ------
+    SettingsError
+        It does: each such name.
+    """
+    with settings.blamed("output"):
+        RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
 
 
 def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
@@ -341,14 +355,27 @@ def _keep(settings: Values, run: RunDirectory) -> None:
 
 
 def _check_files(settings: Values) -> None:
-    """Raise a SettingsError naming the line of each data file that is not there."""
-    missing = [
-        settings.error(Refused(f"a file at {path}", "none", "check the path", name)).problems[0]
+    """Raise a SettingsError naming the line of each data file that is not there, or is none."""
+    problems = [
+        settings.error(Refused(f"a file at {path}", *wrong, name)).problems[0]
         for name, path in settings["data"].flat().items()
-        if isinstance(path, Path) and not path.is_file()
+        if isinstance(path, Path) and (wrong := _no_file(path)) is not None
     ]
-    if missing:
-        raise SettingsError(missing)
+    if problems:
+        raise SettingsError(problems)
+
+
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """What a path is that does not name the same file at every start of a run, and what to do."""
+    if str(path) == STANDARD or descriptor(path) is not None:
+        return "a stream of this process alone", "save it to a file, a run reads it at every start"
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "a folder", "name a file in it"
+    if path.exists():
+        return "a pipe or a device", "save it to a file, a run reads it at every start"
+    return "none", "check the path"
 
 
 # ---- a trained run ---------------------------------------------------------------------------------

@@ -42,7 +42,13 @@ FILE, without labels; a line's label does not depend on the others.
 def run(arguments: argparse.Namespace) -> int:
     """Classify."""
     use_threads(arguments)
-    classify = ask(open_run(arguments), "classify", arguments)
+    classify = ask(
+        open_run(arguments),
+        "classify",
+        arguments,
+        reads=[arguments.file],
+        writes={"--output": arguments.output},
+    )
     number = 0
     with output(arguments.output) as stream, progress(arguments.output) as bar:
         for lines in chunks(arguments.file):

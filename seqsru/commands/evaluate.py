@@ -67,7 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
                 f"at least {len(task.reads)} files", str(len(files)), f"{takes}, and {task.further}"
             )
     split = SPLITS[arguments.split or "test"]
-    found: Evaluation = ask(trained, "evaluate", arguments, list(files), split, tell)
+    found: Evaluation = ask(
+        trained,
+        "evaluate",
+        arguments,
+        list(files),
+        split,
+        tell,
+        reads=files,
+        writes={"--json": arguments.json},
+    )
     for line in found.lines:
         print(line)
     write_json(arguments.json, found.values)

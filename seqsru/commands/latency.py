@@ -62,7 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         data, lines = trained[0].task.sample()
     lines = [line for line in lines if line.strip()][: arguments.first]
-    decoders = [ask(run, "latency", arguments, name) for name, run in zip(names, trained)]
+    reads = [arguments.file] if arguments.file is not None else []
+    writes = {"--json": arguments.json, "--plot": arguments.plot}
+    decoders = [
+        ask(run, "latency", arguments, name, reads=reads, writes=writes) for name, run in zip(names, trained)
+    ]
     report = measure(decoders, lines, **complete(arguments, MEASURING))
     protocol = report["protocol"]
     signatures = [

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score."""
     use_threads(arguments)
     trained = open_run(arguments)
-    scorer: Scorer = ask(trained, "score", arguments)
+    scorer: Scorer = ask(trained, "score", arguments, reads=arguments.files)
     files, takes = arguments.files, f"{trained.task.noun} takes {' and '.join(scorer.reads)}"
     if len(scorer.reads) == 1:
         expect_files(files, (0, 1), f"{takes}, or stdin")

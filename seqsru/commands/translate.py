@@ -30,7 +30,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.description = """Translate text: one line out for each line in, in order; empty lines stay empty.
 
 Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
-thousand are worked on together; a translation does not depend on the others.
+thousand are worked on together; a translation does not depend on the others. With --output, Ctrl-C leaves
+the lines that were done in FILE.part, and FILE as it was.
 
   seqsru translate runs/en-de < in.txt > out.txt
   echo half past seven | seqsru translate runs/quickstart
@@ -66,7 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Translate."""
     use_threads(arguments)
     attention = arguments.attention or arguments.plot is not None
-    translator: LineTranslator = ask(open_run(arguments), "translate", arguments, attention)
+    translator: LineTranslator = ask(
+        open_run(arguments),
+        "translate",
+        arguments,
+        attention,
+        reads=[arguments.file],
+        writes={"--output": arguments.output},
+    )
     if translator.outputs > 1 and not (arguments.json or arguments.moses):
         do = "plain text has one line for each line in"
         raise Refused("--json or --moses with more than one output a line", "neither", do)

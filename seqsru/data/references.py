@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 
+from seqsru.data.inputs import check_sources
 from seqsru.data.lines import LineReport, OnBadLine, ParallelLines, read_lines, read_parallel
 from seqsru.errors import Refused
 
@@ -60,6 +61,7 @@ def read_references(
     Refused
         The files differ in their number of lines, or hold a bad line.
     """
+    check_sources(source, *references)
     pair = read_parallel(source, references[0], on_bad_line=on_bad_line)
     if len(references) == 1:
         return ReferencedLines(pair, [], [pair.report])

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seqsru.data.files import write_whole
+from seqsru.data.files import sha256, write_whole
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
 from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_known
 
@@ -177,8 +177,22 @@ class Pieces:
 
     def save(self, folder: str | PathLike[str], name: str) -> None:
         """Write ``folder/name.model``, which sentencepiece's own tools read, and ``folder/name.json``."""
-        write_whole(Path(folder) / f"{name}.model", self.model)
+        path = Path(folder) / f"{name}.model"
+        if path.exists() and not self._may_replace(path):
+            found = "a file that no tokenizer was saved with"
+            raise Refused(f"nothing else at {path}", found, "move it elsewhere, or choose another folder")
+        write_whole(path, self.model)
         write_record(Path(folder) / f"{name}.json", {"kind": self.kind, "fingerprint": self.fingerprint})
+
+    def _may_replace(self, path: Path) -> bool:
+        """Whether a model file is this one, or belongs to the record of a tokenizer beside it."""
+        found = sha256(path)
+        if found == self.fingerprint:
+            return True
+        try:
+            return bool(read_record(path.with_suffix(".json"))["fingerprint"] == found)
+        except Refused:
+            return False
 
     @classmethod
     def load(cls, folder: str | PathLike[str], name: str) -> Pieces:

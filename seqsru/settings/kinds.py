@@ -97,7 +97,8 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
                 if isinstance(value, list):
                     return [checked(item, element(member)) for item in value]
         elif member is Path and isinstance(value, str) and value:
-            return Path(os.path.abspath(os.path.expanduser(value)))
+            # - is standard input or output, not a name in this folder
+            return Path(value if value == "-" else os.path.abspath(os.path.expanduser(value)))
         elif type(value) is member:
             return value
     if type(value) is int and float in alternatives(kind):

@@ -13,6 +13,7 @@ from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
 from seqsru.data.files import text_digest
 from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
+from seqsru.data.outputs import write_output
 from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
@@ -161,8 +162,7 @@ def evaluate(
     gold = [names[number] for number in pipeline.labels.encode(lines)]
     predicted = [found.label for found in pipeline.classify(lines.texts)]
     if predictions is not None:
-        with open(predictions, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(label + "\n" for label in predicted)
+        write_output(predictions, "".join(label + "\n" for label in predicted).encode())
     score = classification_score(gold, predicted, names)
     text = text_digest(lines.labels, lines.texts)
     signature = trained.signed({"data": data, "lines": score.total, "text": text})
@@ -206,7 +206,11 @@ class ClassificationTask(Task):
     noun = "a classifier"
     reads = ("LABELLED",)
     answers = {
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
+        "evaluate": Answer(
+            evaluate,
+            from_signature(evaluate, skip=["trained", "files", "split", "tell"]),
+            writes=("confusion", "predictions"),
+        ),
         "classify": Answer(classify),
         "latency": Answer(latency),
     }

@@ -41,10 +41,13 @@ class Answer:
     flags : Section
         The flags that the command has for this task: settings only. Where one is not given, what the function
         does without it holds.
+    writes : tuple of str
+        Those of the flags that name files to write; other paths among them are read.
     """
 
     function: Callable[..., Any]
     flags: Section = field(default_factory=lambda: Section({}))
+    writes: tuple[str, ...] = ()
 
 
 class Task(ABC):

@@ -22,6 +22,7 @@ from seqsru.data import (
 )
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
+from seqsru.data.outputs import write_output
 from seqsru.data.references import ReferencedLines, read_references
 from seqsru.decoding import Decoding
 from seqsru.errors import Refused, check_known, check_probability
@@ -307,8 +308,7 @@ def evaluate(
         for translation in pipeline.translate(pair.source[first : first + AT_ONCE], decoding)
     ]
     if translations is not None:
-        with open(translations, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(text + "\n" for text in texts)
+        write_output(translations, "".join(text + "\n" for text in texts).encode())
     scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
     lines = [*(one.line for one in scores), signature]
     values: dict[str, Any] = {name: one.value for name, one in zip(names, scores)}
@@ -368,6 +368,7 @@ class TranslationTask(Task):
                 from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]),
                 search_flags(skip=["n_best"]),  # the best alone is scored
             ),
+            writes=("translations",),
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),

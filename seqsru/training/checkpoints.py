@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ from seqsru.data.files import flush, flush_folder, sha256, write_whole
 from seqsru.errors import Refused
 
 MODEL, TRAINING, RECORD, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
+FILES = (MODEL, TRAINING, RECORD, MANIFEST)
+RENAME = "give one back the name that it had, such as step-00000010"
 ADVICE = "the checkpoint is damaged: delete it or restore it from a copy"
 
 
@@ -59,6 +62,18 @@ class Checkpoint:
 def name_of(step: int) -> str:
     """Folder name of the checkpoint after a number of updates."""
     return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """The number of updates in a name that `name_of` gives; None for every other name, such as of a copy."""
+    found = re.fullmatch("step-([0-9]{8,18})", name)
+    return int(found[1]) if found and name_of(int(found[1])) == name else None
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a name is one that a killed process may leave."""
+    mark, _, name = path.name[1:].partition("-")
+    return path.name[:1] == "." and mark in ("partial", "replaced", "gone") and step_of(name) is not None
 
 
 def save(
@@ -100,31 +115,84 @@ def save(
         final.rename(replaced)
     partial.rename(final)
     flush_folder(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    if replaced.is_dir():
+        _discard(replaced, final)
     return final
 
 
 def tidy(folder: Path) -> None:
     """Finish what a killed process left half done: call it once the run directory is held."""
-    for left in folder.glob(".replaced-step-*"):
-        final = folder / left.name.removeprefix(".replaced-")
-        if not final.exists():
-            left.rename(final)
-    for pattern in (".partial-step-*", ".replaced-step-*", ".gone-step-*"):
-        for left in folder.glob(pattern):
+    for left in filter(is_unfinished, list(folder.glob(".*"))):
+        mark, _, name = left.name[1:].partition("-")
+        if mark == "partial":
             shutil.rmtree(left)
+        elif mark == "replaced" and not (folder / name).exists():
+            left.rename(folder / name)
+        else:
+            _discard(left, folder / name)
 
 
 def remove(path: Path) -> None:
-    """Delete a checkpoint so that no half of it is ever seen under its name."""
+    """Delete a checkpoint so that no half of it is ever seen under its name.
+
+    What somebody else put into its folder stays there, and a link to a folder stays whole.
+    """
+    if path.is_symlink():
+        return
     gone = path.with_name(f".gone-{path.name}")
     path.rename(gone)
-    shutil.rmtree(gone)
+    _discard(gone, path)
+
+
+def _discard(left: Path, home: Path) -> None:
+    """Delete what a checkpoint has in a folder; what else is there goes to the folder `home`."""
+    if left.is_symlink():
+        left.unlink()
+        return
+    for file in FILES:
+        (left / file).unlink(missing_ok=True)
+    for other in list(left.iterdir()):
+        home.mkdir(exist_ok=True)
+        other.rename(home / other.name)
+    left.rmdir()
 
 
 def paths(folder: Path) -> list[Path]:
-    """Folders of all checkpoints of a run, oldest first, unverified."""
-    return sorted(folder.glob("step-*"), key=lambda p: (len(p.name), p.name))
+    """Folders of all checkpoints of a run, oldest first, unverified.
+
+    A folder is one by its exact name and a file of a checkpoint in it: copies, renamed ones and whatever else
+    lies there are not.
+    """
+    if not folder.is_dir():
+        return []
+    named = [path for path in folder.iterdir() if step_of(path.name) is not None]
+    return sorted(filter(_has_files, named), key=lambda path: step_of(path.name) or 0)
+
+
+def misnamed(folder: Path) -> list[str]:
+    """Names of copies and renamed checkpoints that lie among a run's."""
+    return sorted(
+        path.name for path in folder.glob("step-*") if step_of(path.name) is None and _has_files(path)
+    )
+
+
+def check_free(folder: Path, after: int) -> None:
+    """Refuse a folder in which a checkpoint of more updates could not get its name.
+
+    Raises
+    ------
+    CheckpointError
+        Something that is no folder has it.
+    """
+    for path in folder.glob("step-*"):
+        if (step_of(path.name) or 0) > after and not path.is_dir():
+            raise CheckpointError(
+                f"the names of later checkpoints free in {folder}", f"the file {path.name}", "move it away"
+            )
+
+
+def _has_files(path: Path) -> bool:
+    return any((path / file).is_file() for file in FILES)
 
 
 def verified(path: Path) -> Checkpoint:
@@ -144,7 +212,7 @@ def verified(path: Path) -> Checkpoint:
         found, expected = sha256(path / file), manifest.get(file)
         if found != expected:
             raise CheckpointError(f"{path / file} with sha256 {expected}", found, ADVICE)
-    return Checkpoint(path, int(path.name.removeprefix("step-")), _read_json(path / RECORD))
+    return Checkpoint(path, step_of(path.name) or 0, _read_json(path / RECORD))
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -213,8 +281,10 @@ def select(folder: Path, checkpoint: str = "best") -> Checkpoint:
         raise CheckpointError("best, last or a step number", repr(checkpoint), "choose one", "checkpoint")
     found = best(folder) if checkpoint == "best" else newest(folder)
     if found is None:
+        renamed, do = misnamed(folder), "train first, or check the folder"
+        there = f"none but {', '.join(renamed)}, which is not a name of one" if renamed else "none"
         raise CheckpointError(
-            f"a good checkpoint in {folder}", "none", "train first, or check the folder", "checkpoint"
+            f"a good checkpoint in {folder}", there, RENAME if renamed else do, "checkpoint"
         )
     return found
 

@@ -93,7 +93,7 @@ def newest(run: RunDirectory) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        Only damaged checkpoints are there.
+        Only damaged or renamed checkpoints are there, or something has the name of a later one.
     """
     found = checkpoints.newest(run.checkpoints)
     if found is None and run.begun:
@@ -102,6 +102,13 @@ def newest(run: RunDirectory) -> Checkpoint | None:
             "only damaged ones",
             "restore one from a copy, or delete the folder to begin anew",
         )
+    if found is None and (renamed := checkpoints.misnamed(run.checkpoints)):
+        raise CheckpointError(
+            f"a checkpoint to go on from in {run.checkpoints}",
+            f"only {', '.join(renamed)}, which is not a name of one",
+            f"{checkpoints.RENAME}, or move it away to begin anew",
+        )
+    checkpoints.check_free(run.checkpoints, -1 if found is None else found.step)
     return found
 
 

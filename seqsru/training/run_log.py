@@ -34,7 +34,9 @@ class RunLog:
         self._metrics.seek(0)
         self._metrics.truncate(sum(len(self._metrics.readline()) for _ in range(records)))
         self._log = open(run.log, "a", encoding="utf-8")
-        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, file=sys.stderr)
+        # Without standard error, as in a program without a console, nobody watches.
+        silent = True if sys.stderr is None else None
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=silent, file=sys.stderr)
         self._events = None
         if tensorboard and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
