@@ -115,6 +115,13 @@ def check_at_least(least: float, **given: float) -> None:
             raise Refused(f"at least {least}", str(value), "raise it", setting)
 
 
+def check_at_most(most: float, **given: float) -> None:
+    """Refuse a number above a bound, named by its keyword."""
+    for setting, value in given.items():
+        if value > most:
+            raise Refused(f"at most {most:,}", str(value), "lower it", setting)
+
+
 def check_share(**given: float) -> None:
     """Refuse a number outside 0 to 1, both included, named by its keyword."""
     for setting, value in given.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ from seqsru import runs
 from seqsru import settings as strict
 from seqsru.data import LineReport, iter_lines, read_lines
 from seqsru.data.files import write_whole
-from seqsru.data.lines import standard_input
+from seqsru.data.lines import opened, standard_input
 from seqsru.errors import Refused
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
@@ -29,6 +29,7 @@ from seqsru.tasks import TASKS
 from seqsru.tasks.task import Trained
 
 LOADING = from_signature(runs.load, skip=["run", "kind"])
+READING = from_signature(read_lines, skip=["path"])
 CHUNK = 1024  # lines that are worked on together
 
 
@@ -157,22 +158,40 @@ def use_threads(arguments: argparse.Namespace) -> None:
 # ---- text in and text out --------------------------------------------------------------------------
 
 
-def chunks(path: Path | None) -> Iterator[list[str]]:
-    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one."""
-    if path is not None and str(path) != "-":
-        lines = read_lines(path).lines
-        yield from (lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK))
-        return
-    stream = standard_input()
-    size = 1 if sys.stdin.isatty() else CHUNK
-    lines = []
-    for _, line in iter_lines(stream, LineReport("<stdin>")):
-        lines.append(line)
-        if len(lines) == size:
-            yield lines
-            lines = []
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how lines are read."""
+    add_settings(parser, "text", READING)
+
+
+def chunks(
+    path: Path | None, arguments: argparse.Namespace, report: LineReport
+) -> Iterator[list[str | None]]:
+    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one.
+
+    None stands for a line that is left out, so that what comes of the lines stays in step with them.
+    """
+    reading = complete(arguments, READING)
+    is_file = path is not None and str(path) != "-"
+    size = 1 if not is_file and standard_input() and sys.stdin.isatty() else CHUNK
+    lines: list[str | None] = []
+    with opened(path if path is not None else "-") as stream:
+        for number, line in numbered(iter_lines(stream, report, **reading), report):
+            lines.append(line)
+            if len(lines) == size:
+                yield lines
+                lines = []
     if lines:
         yield lines
+
+
+def numbered(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[tuple[int, str | None]]:
+    """Lines with their numbers, None for each that is missing among them or after them."""
+    done = 0
+    for number, line in lines:
+        yield from ((missing, None) for missing in range(done + 1, number))
+        yield number, line
+        done = number
+    yield from ((missing, None) for missing in range(done + 1, report.total + 1))
 
 
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:

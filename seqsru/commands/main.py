@@ -13,6 +13,7 @@ from typing import TextIO
 
 from seqsru import __version__
 from seqsru.commands import COMMANDS
+from seqsru.commands.parser import Parser
 from seqsru.errors import Refused, did_you_mean
 
 ABOUT = """Train recurrent models of text: language models, translation, classification; use and measure them.
@@ -72,15 +73,17 @@ def _run(arguments: list[str]) -> int:
         raise Refused(f"a command ({', '.join(COMMANDS)})", repr(chosen), do)
     if chosen in COMMANDS:
         command = importlib.import_module(f"seqsru.commands.{chosen}")
-        parser = argparse.ArgumentParser(f"seqsru {chosen}", formatter_class=_help)
+        parser = Parser(f"seqsru {chosen}", formatter_class=_help)
         command.declare(parser)
+        parser.check_flags(arguments[1:])
         status: int = command.run(parser.parse_intermixed_args(arguments[1:]))
         return status
-    parser = argparse.ArgumentParser("seqsru", description=ABOUT, epilog=NOTES, formatter_class=_help)
+    parser = Parser("seqsru", description=ABOUT, epilog=NOTES, formatter_class=_help)
     parser.add_argument("--version", action="version", version=f"seqsru {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
+    parser.check_flags(arguments)
     parser.parse_args(arguments)  # prints help or the version, or says what is wrong, and exits
     return 2
 

@@ -1,5 +1,6 @@
 """Settings: what may be set, read from signatures; strict files; and `Values`, which make what they set."""
 
+from seqsru.settings.arguments import checked_arguments
 from seqsru.settings.help import describe
 from seqsru.settings.kinds import kind_text, shown
 from seqsru.settings.places import dump
@@ -30,6 +31,7 @@ __all__ = [
     "SettingsError",
     "Values",
     "check",
+    "checked_arguments",
     "describe",
     "dump",
     "from_signature",

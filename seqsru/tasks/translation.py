@@ -22,7 +22,8 @@ from seqsru.data import (
 )
 from seqsru.data.lines import OnBadLine
 from seqsru.decoding import Decoding
-from seqsru.errors import Refused, check_known, check_probability
+from seqsru.decoding.decoding import MOST_BEAM
+from seqsru.errors import Refused, check_at_most, check_known, check_probability
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.signature import parameters
@@ -146,6 +147,8 @@ class TranslationObjective(Objective):
         check_known(get_args(ValidationMetric), validation_metric=validation_metric)
         if validation_beam is not None and validation_beam < 1:
             raise Refused("at least 1", str(validation_beam), "1 is the fastest", "validation_beam")
+        if validation_beam is not None:
+            check_at_most(MOST_BEAM, validation_beam=validation_beam)
         self.pairs, self.validation = pairs, validation
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         beam = decoding.beam if validation_beam is None else validation_beam
@@ -198,6 +201,7 @@ def evaluate(
     metrics: str = "bleu,chrf",
     translations: Path | None = None,
     baseline: Path | None = None,
+    on_bad_line: OnBadLine | None = None,
     **search: object,
 ) -> Evaluation:
     """BLEU and its relatives, by sacrebleu on detokenised text.
@@ -215,6 +219,8 @@ def evaluate(
         Write the translations to this file.
     baseline : Path or None
         Translations to compare with.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     **search : object
         As `search_flags` has them.
     """
@@ -223,7 +229,8 @@ def evaluate(
     decoding = replace(searched(pipeline.decoding, search), n_best=1)
     names = metrics.split(",")
     translation_scores(["x"], ["x"], names)  # are these metrics? asked before the work
-    pair = read_parallel(source, reference, on_bad_line=trained.task.settings["data"]["on_bad_line"])
+    on_bad_line = on_bad_line or trained.task.settings["data"]["on_bad_line"]
+    pair = read_parallel(source, reference, on_bad_line=on_bad_line)
     if pair.report:
         tell(str(pair.report))
     other = None if baseline is None else read_lines(baseline).lines
@@ -317,7 +324,7 @@ class TranslationTask(Task):
     @classmethod
     def sections(cls) -> dict[str, Schema]:
         pair = from_signature(PairFiles)
-        tokenizer = tokenizer_section()
+        tokenizer = tokenizer_section(skip=[])
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
         decoder = from_signature(
             Decoder,
