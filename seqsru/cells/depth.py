@@ -9,7 +9,6 @@ from seqsru.cells.cell import Cell, State
 from seqsru.cells.registry import CELLS
 from seqsru.errors import Refused, check_known, unknown
 
-
 MOST_LAYERS = 10_000  # more would take hours to make, not to train
 
 

@@ -80,6 +80,17 @@ def given(arguments: argparse.Namespace, section: Section) -> Values:
     return complete(arguments, Section(asked))
 
 
+@contextmanager
+def placed(flags: Values) -> Iterator[None]:
+    """Say of a refused flag that it was given on the command line."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.setting in flags:
+            raise flags.error(refusal) from refusal
+        raise
+
+
 # ---- the run and its task --------------------------------------------------------------------------
 
 
@@ -91,7 +102,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Trained:
     """Load the run that a command names, or another one in the same way."""
-    return runs.open_run(directory or arguments.run_directory, **complete(arguments, LOADING))
+    flags = complete(arguments, LOADING)
+    with placed(flags):
+        return runs.open_run(directory or arguments.run_directory, **flags)
 
 
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
@@ -128,12 +141,8 @@ def ask(trained: Trained, command: str, arguments: argparse.Namespace, *given_to
             if named[name] is not None and name not in answer.flags.entries:
                 raise Refused(f"{flag(name)} with {task.noun}", trained.task.noun, "leave it out")
     flags = given(arguments, answer.flags)
-    try:
+    with placed(flags):
         return answer.function(trained, *given_to_it, **flags)
-    except Refused as refusal:
-        if refusal.setting in flags:
-            raise flags.error(refusal) from refusal
-        raise
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -171,27 +180,30 @@ def chunks(
     None stands for a line that is left out, so that what comes of the lines stays in step with them.
     """
     reading = complete(arguments, READING)
-    is_file = path is not None and str(path) != "-"
-    size = 1 if not is_file and standard_input() and sys.stdin.isatty() else CHUNK
-    lines: list[str | None] = []
-    with opened(path if path is not None else "-") as stream:
-        for number, line in numbered(iter_lines(stream, report, **reading), report):
+    source = path if path is not None else Path("-")
+    size = 1 if str(source) == "-" and standard_input() and sys.stdin.isatty() else CHUNK
+    with opened(source) as stream:
+        read: Iterable[str | None] = in_step(iter_lines(stream, report, **reading), report)
+        if str(source) != "-":  # a file is known to be good before its first line is worked on
+            read = list(read)
+        lines: list[str | None] = []
+        for line in read:
             lines.append(line)
             if len(lines) == size:
                 yield lines
                 lines = []
-    if lines:
-        yield lines
+        if lines:
+            yield lines
 
 
-def numbered(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[tuple[int, str | None]]:
-    """Lines with their numbers, None for each that is missing among them or after them."""
+def in_step(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[str | None]:
+    """Numbered lines, and None for each that is missing among them or after them."""
     done = 0
     for number, line in lines:
-        yield from ((missing, None) for missing in range(done + 1, number))
-        yield number, line
+        yield from [None] * (number - done - 1)
+        yield line
         done = number
-    yield from ((missing, None) for missing in range(done + 1, report.total + 1))
+    yield from [None] * (report.total - done)
 
 
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from seqsru.data.files import write_whole
 from seqsru.data.lines import LineReport, iter_text_lines
+from seqsru.data.subword_process import train as train_in_process
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
 from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_at_most, check_known
 
@@ -20,10 +19,12 @@ Algorithm = Literal["unigram", "bpe"]
 Normalization = Literal["nmt_nfkc", "nfkc", "identity"]
 # The sums of the training depend on how many threads share them, so the number is not that of the machine.
 THREADS = 4
-# A run of characters without a space is one word to sentencepiece, whose unigram training takes time in the square
-# of its length; no word of a language is as long, and few sentences of one without spaces are.
+# A run of characters without a space is one word to sentencepiece, whose unigram training takes time in the
+# square of its length; no word of a language is as long, and few sentences of one without spaces are.
 LONGEST_WORD = 1000
-_LONG = re.compile(rf"([^ ]{{{LONGEST_WORD}}})[^ ]+")
+_LONG = re.compile(rf"(\S{{{LONGEST_WORD}}})\S+")
+# The same holds of a line that repeats itself; broken at spaces it has the same words.
+_PART = re.compile(r".{1,4000}(?:\s|\Z)", re.DOTALL)
 # What sentencepiece itself leaves out: its own sign for what is unknown.
 _RESERVED = "\u2585"
 
@@ -115,33 +116,29 @@ class Pieces:
         if not 0.98 <= character_coverage <= 1:  # the others are those of sentencepiece
             do = "1.0 covers every character"
             raise Refused("from 0.98 to 1", str(character_coverage), do, "character_coverage")
-        train = _sentencepiece().SentencePieceTrainer.train
+        _sentencepiece()  # is it there?
         text = [line for line in _usable(lines, report) if line.strip()]
         if not text:
             raise Refused("training text for sentencepiece", "none", "check the training file")
         if len(text) > sample:
             text = [text[i * len(text) // sample] for i in range(sample)]
-        model = io.BytesIO()
+        options = {
+            "vocab_size": vocabulary_size,
+            "model_type": algorithm,
+            "normalization_rule_name": normalization,
+            "remove_extra_whitespaces": normalization != "identity",
+            "character_coverage": character_coverage,
+            "byte_fallback": byte_fallback,
+            "unk_id": 0,
+            "eos_id": 1,
+            "bos_id": -1,
+            "pad_id": -1,
+            "max_sentence_length": 1 << 30,  # the default leaves longer lines out without a word
+            "num_threads": THREADS,
+            "minloglevel": 2,
+        }
         try:
-            _interruptible(
-                lambda: train(
-                    sentence_iterator=iter(text),
-                    model_writer=model,
-                    vocab_size=vocabulary_size,
-                    model_type=algorithm,
-                    normalization_rule_name=normalization,
-                    remove_extra_whitespaces=normalization != "identity",
-                    character_coverage=character_coverage,
-                    byte_fallback=byte_fallback,
-                    unk_id=0,
-                    eos_id=1,
-                    bos_id=-1,
-                    pad_id=-1,
-                    max_sentence_length=1 << 30,  # the default leaves longer lines out without a word
-                    num_threads=THREADS,
-                    minloglevel=2,
-                )
-            )
+            return cls(train_in_process(text, options))
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
             raise Refused(
@@ -150,7 +147,6 @@ class Pieces:
                 "change their number",
                 "vocabulary_size",
             ) from None
-        return cls(model.getvalue())
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Pieces:
@@ -217,28 +213,7 @@ def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:
             report.add(f"with more than {LONGEST_WORD:,} characters between two spaces, cut there", number)
         if report is not None and _RESERVED in short:
             report.add("with U+2585, left out by sentencepiece", number)
-        yield short
-
-
-def _interruptible(work: Callable[[], object]) -> None:
-    """Do work that never looks for signals, such as a library's, so that Ctrl-C ends the waiting for it.
-
-    The work is then left alone in a thread that does not keep the process from ending.
-    """
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)  # without a limit, Python would not see the signal either
-    if failure:
-        raise failure[0]
+        yield from _PART.findall(short)
 
 
 def _sentencepiece() -> Any:

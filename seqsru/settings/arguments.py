@@ -19,9 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def checked_arguments(function: F) -> F:
     """Refuse arguments of another type than the annotations say, named as a setting would be.
 
-    A number or text is held to its annotation as `seqsru.settings.kinds.checked` does: 2.0 stands for the whole
-    number 2, a whole number for a number, and NumPy's numbers for Python's. An object is held to its class.
-    Annotations that are neither, and lists, are left to the function.
+    A number or text is held to its annotation as `seqsru.settings.kinds.checked` does: 2.0 stands for the
+    whole number 2, a whole number for a number, and NumPy's numbers for Python's. An object is held to its
+    class. Annotations that are neither, and lists, are left to the function.
 
     Parameters
     ----------

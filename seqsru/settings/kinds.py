@@ -90,8 +90,7 @@ def kind_text(kind: object) -> str:
 
 
 def checked(value: object, kind: object, setting: str | None = None) -> object:
-    """``value`` as ``kind`` has it: a whole number may stand for a number, and a number without a fraction
-    for a whole one (1e3); text for a path (made absolute).
+    """``value`` as ``kind`` has it: 1 may stand for 1.0, 1e3 for 1000, text for a path (made absolute).
 
     Raises
     ------

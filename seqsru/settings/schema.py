@@ -186,7 +186,7 @@ def from_signature(
             except TypeError as error:
                 raise TypeError(f"{named}: parameter {name}: {error}") from None
         entries[name] = Setting(
-            typing.Union[members],
+            typing.Union[members],  # noqa: UP007 -- of as many as there are
             parameter.default,
             texts.get(name, ""),
             said.get("may_change", False),
