@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from seqsru.errors import Refused, check_known
-from seqsru.settings.kinds import alternatives, checked, choices, kind_text, spellable
+from seqsru.settings.kinds import alternatives, checked, choices, element, kind_text, spellable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,8 @@ def checked_arguments(function: F) -> F:
 def argument(value: object, kind: object, name: str) -> object:
     """A value as its annotation has it; one that the annotation does not tell about is given back."""
     members = alternatives(kind)
+    if any(spellable(member) and element(member) is not None for member in members):
+        return value
     simple = tuple(member for member in members if spellable(member))
     classes: list[type] = []
     for member in members:
