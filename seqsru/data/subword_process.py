@@ -1,7 +1,8 @@
 """The process that trains a sentencepiece model, so that Ctrl-C can end it: the library looks for no signal.
 
 `train` starts this file as a program, which imports nothing of the package and so is there at once. Its
-standard input is the text, its argument the options and the process to end with, its standard output the model.
+standard input is the text, its argument the options and the process to end with, its standard output the
+model.
 """
 
 from __future__ import annotations

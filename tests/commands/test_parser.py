@@ -61,8 +61,8 @@ def test_lines_that_cannot_be_read(
 ):
     bad = b"one two\n\xff\xfe three\nfour\nfive\0 six\n"
     assert refused("translate", translation_run, stdin=bad) == (
-        "seqsru: expected UTF-8 text in <stdin>:2, found byte 0xFF at byte offset 0 of the line (8 of the file); "
-        "convert the file to UTF-8, or set on_bad_line to skip or replace"
+        "seqsru: expected UTF-8 text in <stdin>:2, found byte 0xFF at byte offset 0 of the line (8 of the "
+        "file); convert the file to UTF-8, or set on_bad_line to skip or replace"
     )
     file = tmp_path / "bad"
     file.write_bytes(bad)

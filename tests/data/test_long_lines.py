@@ -1,4 +1,4 @@
-"""Very long lines in a tokenizer's training, what sentencepiece leaves out, Ctrl-C, and models of one's own."""
+"""Very long lines in a tokenizer's training, what is left out of it, Ctrl-C, and models of one's own."""
 
 import random
 import signal
@@ -100,8 +100,11 @@ def test_a_model_a_side(tmp_path):
         chosen = settings(tmp_path, TRANSLATION, own(*options), f"output={tmp_path}/run", "training.steps=1")
         runs.train(chosen, lambda line: None)
 
-    joint = r"^command line: tokenizer.target_model: expected one model with joint true, found another, .*/b.model; "
-    with pytest.raises(SettingsError, match=joint + "set joint to false, or leave it out$"):
+    joint = (
+        r"^command line: tokenizer\.target_model: expected one model with joint true, found another, "
+        r".*/b\.model; set joint to false, or leave it out$"
+    )
+    with pytest.raises(SettingsError, match=joint):
         train(f"model: {first}", f"target_model: {second}")
     train(f"model: {first}", f"target_model: {second}", "joint: false")
     for side, model in (("source", first), ("target", second)):
@@ -123,11 +126,11 @@ def test_a_model_a_side(tmp_path):
         (["model: {0}"], "model: expected a sentencepiece model at .*, found no such file; check the path"),
         (
             ["model: {0}/no-end.model"],
-            "model: expected a sentencepiece model with an end of sentence, found eos_id = -1; train it with eos",
+            "model: expected a sentencepiece model with an end of sentence, found eos_id = -1; train it",
         ),
         (
             ["model: {0}/good.model", "vocabulary_size: 7"],
-            r"vocabulary_size: expected the \d+ pieces of .*good.model, found 7; change it to \d+, or leave it out",
+            r"vocabulary_size: expected the \d+ pieces of .*good.model, found 7; change it to \d+, or leave",
         ),
         ([], "model: expected a path, found nothing; set it"),
     ],
