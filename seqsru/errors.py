@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class Refused(ValueError):
@@ -88,6 +89,17 @@ def unknown(name: object, known: Iterable[object], setting: str | None = None, w
     known = list(known)
     expected = f"{what} ({', '.join(map(str, known))})" if what else one_of(known)
     return Refused(expected, repr(name), did_you_mean(name, known) or "choose one of these", setting)
+
+
+@contextmanager
+def within(outer: str) -> Iterator[None]:
+    """Name what is refused inside as a part of ``outer``, which may have arguments of the same names."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.setting is not None:
+            refusal.setting = f"{outer}.{refusal.setting}"
+        raise
 
 
 def check_known(known: Iterable[object], **given: object) -> None:
