@@ -6,11 +6,12 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 
 # Annotations are read at run time: `RunOptions` and `load` are settings and flags.
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import nn
@@ -18,12 +19,21 @@ from torch import nn
 from seqsru import __version__
 from seqsru import settings as strict
 from seqsru.data.inputs import STANDARD, descriptor
-from seqsru.errors import Refused, check_at_least, check_known, check_seed
+from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
-from seqsru.settings import Choice, Section, SettingsError, Values, from_signature, joined, registry
+from seqsru.settings import (
+    Choice,
+    Section,
+    SettingsError,
+    Values,
+    checked_arguments,
+    from_signature,
+    joined,
+    registry,
+)
 from seqsru.tasks import TASKS, Task
 from seqsru.tasks.going_on import check_unchanged, file_sums
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
@@ -40,7 +50,7 @@ from seqsru.training import (
 from seqsru.training.resume import newest
 from seqsru.training.weights import load_model, model_tensors, select_average
 
-Device = Literal["auto", "cpu", "cuda"]
+Which = Literal["best", "last"] | int  # checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,13 @@ class RunOptions:
         The run directory; made if needed, and a run that is there goes on.
     seed : int
         Of the weights, the order of the data and every mask; not negative.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute; auto is a CUDA GPU where there is one, else the CPU.
+    device : str
+        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
     """
 
     output: Path = field(metadata={"may_change": True})
     seed: int = 1
-    device: Device = field(default="auto", metadata={"may_change": True})
+    device: str = field(default="auto", metadata={"may_change": True})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
@@ -74,19 +84,29 @@ class RunOptions:
         return choose_device(self.device)
 
 
-def choose_device(device: Device) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
 
     Raises
     ------
     Refused
-        If it is ``cuda`` and torch can use none.
+        If it is none of these, or a GPU that torch cannot use.
     """
-    check_known(get_args(Device), device=device)
-    if device == "cuda" and not torch.cuda.is_available():
+    name = str(device)
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
+        do = "write cuda for a GPU, cuda:1 for the second one"
+        raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
+    there = torch.cuda.is_available()
+    if name.startswith("cpu") or (name == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
         do = "set device to cpu, or see what `seqsru doctor` says"
-        raise Refused("a CUDA GPU for device cuda", "none that torch can use", do, "device")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        raise Refused(f"a CUDA GPU for device {name}", "none that torch can use", do, "device")
+    number = name.partition(":")[2]
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        do = "count from 0, and see what `seqsru doctor` says"
+        raise Refused(f"one of the {count} CUDA GPUs that torch can use", repr(name), do, "device")
+    return torch.device("cuda" if name == "auto" else name)
 
 
 def schema() -> Choice:
@@ -130,8 +150,9 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
         As `seqsru.settings.load`; also if the other run is needed and not there.
     """
     overrides, known = list(overrides), schema()
-    base = base_of(path, known, overrides)
-    return strict.load(path, known, overrides, base=base, inherited=INHERITED)
+    file = strict.File(path)
+    base = base_of(file, known, overrides)
+    return strict.load(file, known, overrides, base=base, inherited=INHERITED)
 
 
 def task_of(settings: Values) -> Task:
@@ -222,6 +243,11 @@ def rehearse(settings: Values) -> None:
     """
     task, run = task_of(settings), RunDirectory(settings["output"])
     _start(settings)
+    if task.settings["start_from"] is None:
+        for file in dict.fromkeys(task.tokenizer_files().values()):
+            if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
+                task.check_tokenizer(file)
+    _check_size(task)
     _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
     _check_files(settings)
     if not run.begun:
@@ -238,6 +264,34 @@ def check_output(settings: Values) -> None:
     """
     with settings.blamed("output"):
         RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
+
+
+def _check_size(task: Task) -> None:
+    """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
+    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
+    if "SC_PHYS_PAGES" not in names:
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with torch.device("meta"):  # shapes only
+            model = task.model(task.stand_in_tokenizers())
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+    except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
+        if "overflow" not in str(error).lower():
+            raise
+        size = 2**63
+    if size > memory:
+        section = task.settings["model"]
+        sizes = {path: value for path, value in section.flat().items() if type(value) is int}
+        largest = max(sizes, key=sizes.__getitem__)
+        raise section.error(
+            Refused(
+                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
+                f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
+                "lower it",
+                largest.removeprefix(f"{section.path}."),
+            )
+        )
 
 
 def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
@@ -272,7 +326,7 @@ def _prepared(
     """
     earlier = None if run.begun else _started_from(task)
     texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder, earlier)
+    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
     trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
     if earlier is not None:
         path, other = task.settings["start_from"]["run"], earlier.pipeline.model
@@ -329,14 +383,16 @@ def _started_from(task: Task) -> Trained | None:
     return found
 
 
-def _tokenizers(task: Task, texts: Any, folder: Path, earlier: Trained | None) -> Tokenizers:
+def _tokenizers(
+    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
+) -> Tokenizers:
     """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
     if earlier is not None:
         for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
             made.save(folder, task.tokenizer_files()[role])
     for file in dict.fromkeys(task.tokenizer_files().values()):
         if not RunDirectory(folder).tokenizer(file).is_file():
-            task.new_tokenizer(texts, file).save(folder, file)
+            task.new_tokenizer(texts, file, tell).save(folder, file)
     return task.load_tokenizers(folder)
 
 
@@ -386,7 +442,11 @@ P = TypeVar("P")
 
 @overload
 def load(
-    run: str | os.PathLike[str], *, checkpoint: str = "best", average: int = 1, device: Device = "cpu"
+    run: str | os.PathLike[str],
+    *,
+    checkpoint: Which = "best",
+    average: int = 1,
+    device: str | torch.device = "cpu",
 ) -> AnyPipeline: ...
 
 
@@ -395,9 +455,9 @@ def load(
     run: str | os.PathLike[str],
     kind: type[P],
     *,
-    checkpoint: str = "best",
+    checkpoint: Which = "best",
     average: int = 1,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
 ) -> P: ...
 
 
@@ -405,9 +465,9 @@ def load(
     run: str | os.PathLike[str],
     kind: type[Any] | None = None,
     *,
-    checkpoint: str = "best",
+    checkpoint: Which = "best",
     average: int = 1,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Any:
     """Load a trained model with its tokenizer.
 
@@ -418,12 +478,12 @@ def load(
     kind : type, optional
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
-    checkpoint : str
-        ``best``, ``last`` or a step number.
+    checkpoint : {"best", "last"} or int
+        The one with the best validation, the newest, or the one after so many updates.
     average : int
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute.
+    device : str or torch.device
+        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
 
     Returns
     -------
@@ -439,6 +499,8 @@ def load(
         A damaged checkpoint or tokenizer, ones that do not belong together, settings that cannot be used, or
         a run of another kind.
     """
+    if not (kind is None or isinstance(kind, type)):
+        raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
     trained = open_run(run, checkpoint=checkpoint, average=average, device=device)
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
@@ -446,22 +508,27 @@ def load(
     return trained.pipeline
 
 
-def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, device: Device) -> Trained:
+@checked_arguments
+def open_run(
+    run: str | os.PathLike[str], *, checkpoint: Which | str, average: int, device: str | torch.device
+) -> Trained:
     """Load a run, as `load` does, with what it was trained with."""
-    directory = RunDirectory(Path(run))
+    where = choose_device(device)  # before anything is read
+    check_at_least(1, average=average)
+    directory, which = RunDirectory(Path(run)), str(checkpoint)
     if not directory.config.is_file():
         raise no_run(directory)
     task = task_of(strict.load(directory.config, schema()))
     tokenizers = task.load_tokenizers(directory.path)
-    chosen = checkpoints.select(directory.checkpoints, checkpoint)
+    chosen = checkpoints.select(directory.checkpoints, which)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:
-        tensors = select_average(directory.checkpoints, checkpoint, average)
-        weights = f"mean-of-{average}-{checkpoint}"
+        tensors = select_average(directory.checkpoints, which, average)
+        weights = f"mean-of-{average}-{which}"
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
         model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
-    model = model.to(choose_device(device)).eval()
+    model = model.to(where).eval()
     return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))

@@ -206,12 +206,11 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
 )
 def test_an_impossible_value_has_its_place(texts, monkeypatch, override, problem):
     monkeypatch.chdir(texts)
-    chosen = settings(texts, LANGUAGE_MODEL, override)
     monkeypatch.setattr(
         "seqsru.tasks.language_modelling.read_lines", lambda *a, **k: pytest.fail("something was read")
     )
     with pytest.raises(SettingsError, match=problem) as caught:
-        runs.train(chosen, silent)
+        runs.train(settings(texts, LANGUAGE_MODEL, override), silent)
     assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
     assert not (texts / "run").exists()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from seqsru import runs
 from seqsru import settings as strict
 from seqsru.data import LineReport, iter_lines, read_lines
-from seqsru.data.inputs import STANDARD, check_sources, standard_input
+from seqsru.data.inputs import STANDARD, check_sources, opened, standard_input
 from seqsru.data.outputs import check_outputs, write_output, written
 from seqsru.errors import Refused
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
@@ -30,6 +30,7 @@ from seqsru.tasks.task import Trained
 from seqsru.training import RunDirectory
 
 LOADING = from_signature(runs.load, skip=["run", "kind"])
+READING = from_signature(read_lines, skip=["path"])
 CHUNK = 1024  # lines that are worked on together
 
 
@@ -81,6 +82,17 @@ def given(arguments: argparse.Namespace, section: Section) -> Values:
     return complete(arguments, Section(asked))
 
 
+@contextmanager
+def placed(flags: Values) -> Iterator[None]:
+    """Say of a refused flag that it was given on the command line."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.setting in flags:
+            raise flags.error(refusal) from refusal
+        raise
+
+
 # ---- the run and its task --------------------------------------------------------------------------
 
 
@@ -92,7 +104,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Trained:
     """Load the run that a command names, or another one in the same way."""
-    return runs.open_run(directory or arguments.run_directory, **complete(arguments, LOADING))
+    flags = complete(arguments, LOADING)
+    with placed(flags):
+        return runs.open_run(directory or arguments.run_directory, **flags)
 
 
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
@@ -157,12 +171,8 @@ def ask(
         {name: path for name, path in writes.items() if path is not None}
         | {flag(name): path for name, path in _paths(flags) if name in answer.writes},
     )
-    try:
+    with placed(flags):
         return answer.function(trained, *given_to_it, **flags)
-    except Refused as refusal:
-        if refusal.setting in flags:
-            raise flags.error(refusal) from refusal
-        raise
 
 
 def _paths(flags: Mapping[str, Any]) -> list[tuple[str, Path]]:
@@ -206,22 +216,44 @@ def use_threads(arguments: argparse.Namespace) -> None:
 # ---- text in and text out --------------------------------------------------------------------------
 
 
-def chunks(path: Path | None) -> Iterator[list[str]]:
-    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one."""
-    if path is not None and str(path) != STANDARD:
-        lines = read_lines(path).lines
-        yield from (lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK))
-        return
-    stream = standard_input()
-    size = 1 if sys.stdin.isatty() else CHUNK
-    lines = []
-    for _, line in iter_lines(stream, LineReport("<stdin>")):
-        lines.append(line)
-        if len(lines) == size:
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how lines are read."""
+    add_settings(parser, "text", READING)
+
+
+def chunks(
+    path: Path | None, arguments: argparse.Namespace, report: LineReport
+) -> Iterator[list[str | None]]:
+    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one.
+
+    None stands for a line that is left out, so that what comes of the lines stays in step with them.
+    """
+    reading = complete(arguments, READING)
+    source = path if path is not None else Path(STANDARD)
+    standard = str(source) == STANDARD
+    size = 1 if standard and standard_input() and sys.stdin.isatty() else CHUNK
+    with opened(source) as stream:
+        read: Iterable[str | None] = in_step(iter_lines(stream, report, **reading), report)
+        if not standard:  # a file is known to be good before its first line is worked on
+            read = list(read)
+        lines: list[str | None] = []
+        for line in read:
+            lines.append(line)
+            if len(lines) == size:
+                yield lines
+                lines = []
+        if lines:
             yield lines
-            lines = []
-    if lines:
-        yield lines
+
+
+def in_step(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[str | None]:
+    """Numbered lines, and None for each that is missing among them or after them."""
+    done = 0
+    for number, line in lines:
+        yield from [None] * (number - done - 1)
+        yield line
+        done = number
+    yield from [None] * (report.total - done)
 
 
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:

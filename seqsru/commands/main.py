@@ -17,6 +17,7 @@ from typing import TextIO
 
 from seqsru import __version__
 from seqsru.commands import COMMANDS
+from seqsru.commands.parser import Parser
 from seqsru.errors import NO_ROOM, Refused, did_you_mean
 
 ABOUT = """Train recurrent models of text: language models, translation, classification; use and measure them.
@@ -146,19 +147,21 @@ def _run(arguments: list[str]) -> int:
         raise closed
     if chosen in COMMANDS:
         command = importlib.import_module(f"seqsru.commands.{chosen}")
-        parser = argparse.ArgumentParser(f"seqsru {chosen}", formatter_class=_help)
+        parser = Parser(f"seqsru {chosen}", formatter_class=_help)
         command.declare(parser)
+        parser.check_flags(arguments[1:])
         given = parser.parse_intermixed_args(arguments[1:])
         elsewhere = vars(given).get("output") is not None or vars(given).get("keeps_result", False)
         if sys.stdout is None and not elsewhere:
             raise closed
         status: int = command.run(given)
         return status
-    parser = argparse.ArgumentParser("seqsru", description=ABOUT, epilog=NOTES, formatter_class=_help)
+    parser = Parser("seqsru", description=ABOUT, epilog=NOTES, formatter_class=_help)
     parser.add_argument("--version", action="version", version=f"seqsru {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
+    parser.check_flags(arguments)
     parser.parse_args(arguments)  # prints help or the version, or says what is wrong, and exits
     return 2
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from seqsru.commands.flags import (
     add_answers,
+    add_reading,
     add_run,
     add_threads,
     ask,
@@ -59,6 +60,7 @@ the lines that were done in FILE.part, and FILE as it was.
     parser.add_argument(
         "--plot", metavar="FOLDER", type=Path, help="draw the attention of each line to FOLDER/line-N.png"
     )
+    add_reading(parser)
     add_answers(parser, "translate")
     add_threads(parser)
 
@@ -86,10 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.plot.mkdir(parents=True, exist_ok=True)
     cut, number = LineReport(str(arguments.file or "<stdin>")), 0
     with output(arguments.output) as stream, progress(arguments.output) as bar:
-        for lines in chunks(arguments.file):
-            for translation in translator.translate(lines):
+        for lines in chunks(arguments.file, arguments, cut):
+            for translation in translator.translate([line or "" for line in lines]):
                 _write(translation, number, arguments, stream)
-                cut.total = number = number + 1
+                number += 1
                 if translation.cut:
                     cut.add("longer than max_source, cut", number)
                 if arguments.plot is not None and translation.attention is not None:

@@ -8,7 +8,7 @@ later line of a pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from os import PathLike, fspath
@@ -220,6 +220,58 @@ def _count(stream: BinaryIO) -> int:
         count += chunk.count(b"\n")
         last = chunk[-1:]
     return count + (last != b"\n")
+
+
+def text_lines(lines: Iterable[str], setting: str = "lines") -> list[str]:
+    """Lines of text as a list, whatever gives them one after the other.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        In an order of their own; each without line ends.
+    setting : str
+        Name of the argument.
+
+    Raises
+    ------
+    Refused
+        One text instead of lines of it, what has no order, or something in it that is no line of text.
+    """
+    return list(iter_text_lines(lines, setting))
+
+
+def iter_text_lines(lines: Iterable[str], setting: str = "lines") -> Iterator[str]:
+    """The same one by one, for text that is not to be held in memory."""
+    if isinstance(lines, (str, bytes)):
+        raise Refused("lines of text", f"one text, {lines[:40]!r}", "put it into a list", setting)
+    if isinstance(lines, (Mapping, Set)) or not isinstance(lines, Iterable):
+        raise Refused("lines of text", f"a {type(lines).__name__}", "give a list of lines", setting)
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str):
+            raise Refused(f"text in line {number}", repr(line)[:60], "give text for each line", setting)
+        if "\n" in line:
+            do = "give each line by itself, without its end"
+            raise Refused(f"one line in line {number}", f"a line end in {line[:40]!r}", do, setting)
+        if not line.isascii():
+            _check_unicode(line, number, setting)
+        yield line
+
+
+def one_line(text: str, setting: str) -> str:
+    """One line of text, held to what `text_lines` asks of each."""
+    if not isinstance(text, str):
+        raise Refused("one line of text", repr(text)[:60], "give a text", setting)
+    (line,) = text_lines([text], setting)
+    return line
+
+
+def _check_unicode(line: str, number: int, setting: str) -> None:
+    """Refuse half of a surrogate pair, which no tokenizer could write as UTF-8."""
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        found, do = f"half a character, {line[error.start]!r}", "read the text as UTF-8"
+        raise Refused(f"whole characters in line {number}", found, do, setting) from None
 
 
 class _Decoder:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqsru.errors import Refused
+from seqsru.errors import Refused, check_at_least
 
 
 class Rule(ABC):
@@ -73,12 +73,14 @@ class ForbiddenTokens(Rule):
     def __init__(self, tokens: list[int]) -> None:
         if not tokens:
             raise Refused("at least one token number", "none", "leave the rule forbid out", "tokens")
+        for token in tokens:
+            check_at_least(0, tokens=token)
         self.tokens = sorted(set(tokens))
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
         """Forbid the tokens."""
         vocabulary = log_probs.shape[1]
-        if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
+        if self.tokens[-1] >= vocabulary:
             raise Refused(
                 f"token numbers from 0 to {vocabulary - 1}",
                 self.tokens,

@@ -21,7 +21,7 @@ from seqsru.settings.values import Values
 
 
 def load(
-    path: Path | str,
+    path: Path | str | File,
     schema: Schema,
     overrides: Iterable[str] = (),
     *,
@@ -56,7 +56,7 @@ def load(
     return _filled(schema, root)
 
 
-def given(path: Path | str, schema: Schema, overrides: Iterable[str], name: str) -> Node | None:
+def given(path: Path | str | File, schema: Schema, overrides: Iterable[str], name: str) -> Node | None:
     """What a file or an override says for a dotted name, not checked yet; None where neither says anything.
 
     Parameters, errors : those of `load`.
@@ -67,9 +67,17 @@ def given(path: Path | str, schema: Schema, overrides: Iterable[str], name: str)
     return node
 
 
-def _read(path: Path | str) -> Node:
+class File:
+    """A file of settings as it is read: once, since it may be a pipe."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path, self.data = path, Path(path).read_bytes()
+
+
+def _read(file: Path | str | File) -> Node:
     """The tree of a file."""
-    data = Path(path).read_bytes()
+    file = file if isinstance(file, File) else File(file)
+    path, data = file.path, file.data
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
-from seqsru.settings.kinds import kind_text
+from seqsru.settings.kinds import alternatives, kind_text, spellable
 
 REQUIRED = inspect.Parameter.empty  # the default of what has none
 
@@ -187,11 +188,20 @@ def from_signature(
             continue
         if name not in hints or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise TypeError(f"{named}: parameter {name} is not one named, annotated setting")
-        try:
-            kind_text(hints[name])
-        except TypeError as error:
-            raise TypeError(f"{named}: parameter {name}: {error}") from None
-        entries[name] = Setting(hints[name], parameter.default, texts.get(name, ""), changes, before)
+        # What only Python can give, such as a torch.device beside its name, is no setting.
+        members = tuple(filter(spellable, alternatives(hints[name])))
+        if set(members) <= {types.NoneType}:
+            try:
+                kind_text(hints[name])
+            except TypeError as error:
+                raise TypeError(f"{named}: parameter {name}: {error}") from None
+        entries[name] = Setting(
+            typing.Union[members],  # noqa: UP007 -- of as many as there are
+            parameter.default,
+            texts.get(name, ""),
+            changes,
+            before,
+        )
     summary = " ".join(doc.split("\n\n")[0].split())
     return Section(entries, summary, optional, (Maker(function, tuple(entries)),))
 

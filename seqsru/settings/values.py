@@ -149,15 +149,18 @@ class Values(Mapping[str, Any]):
 
     def error(self, refusal: Refused, setting: str | None = None) -> SettingsError:
         """The error of one refusal, with the place of the setting that it names."""
-        path = self._find(refusal.setting) if refusal.setting else None
+        expected, named = refusal.expected, refusal.setting
+        path = self._find(named) if named else None
         if path is None and setting is not None:
             path = f"{self.path}.{setting}".lstrip(".")
-        if path is None:
-            path = ".".join(filter(None, [self.path, refusal.setting]))
+        elif path is None:
+            path = self.path
+            if named:  # an argument that no setting gives: it is named, but not as one
+                expected = f"{expected} for {named}"
         at = path
         while at not in self.places:
             at = at.rpartition(".")[0]
-        told = Refused(refusal.expected, refusal.found, refusal.do, path or None)
+        told = Refused(expected, refusal.found, refusal.do, path or None)
         return SettingsError([Problem(self.places[at], told)])
 
     def _find(self, name: str) -> str | None:

@@ -12,7 +12,7 @@ from torch import nn
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
 from seqsru.data.files import text_digest
-from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
+from seqsru.data.labelled import LabelledLines, OnBadLabelledLine, check_encoding, read_labelled
 from seqsru.data.outputs import write_output
 from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
@@ -136,6 +136,7 @@ def evaluate(
     *,
     confusion: Path | None = None,
     predictions: Path | None = None,
+    on_bad_line: OnBadLabelledLine | None = None,
 ) -> Evaluation:
     """Accuracy, macro F1 and the confusion matrix.
 
@@ -150,12 +151,14 @@ def evaluate(
         Draw the confusion matrix to this file: .png, .svg or .pdf.
     predictions : Path or None
         Write the predicted labels to this file, a line each.
+    on_bad_line : {"error", "skip"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     """
     if confusion is not None:
         new_figure(confusion, width=1.0, height=1.0, setting="confusion")  # can it be drawn?
     task, pipeline = trained.task, trained.pipeline
     assert isinstance(task, ClassificationTask)
-    lines, data = task.labelled(files, split)
+    lines, data = task.labelled(files, split, on_bad_line)
     if lines.report:
         tell(str(lines.report))
     names = pipeline.labels.names
@@ -244,13 +247,17 @@ class ClassificationTask(Task):
         part = f"fold-{data['fold']}-of-{data['folds']}" if split == "test" else "held-out"
         return f"{data['train'].name},{part}"
 
-    def labelled(self, files: list[Path], split: Split) -> tuple[LabelledLines, str]:
+    def labelled(
+        self, files: list[Path], split: Split, on_bad_line: OnBadLabelledLine | None = None
+    ) -> tuple[LabelledLines, str]:
         """The lines of a file, or of a split where none is given, and what a signature calls them."""
         data = self.settings["data"]
         if files:
-            reading = ("separator", "encoding", "on_bad_line", "lowercase")
-            return read_labelled(files[0], **{name: data[name] for name in reading}), files[0].name
-        splits = data.of(read_splits).make()
+            reading = {name: data[name] for name in ("separator", "encoding", "lowercase")}
+            bad = on_bad_line or data["on_bad_line"]
+            return read_labelled(files[0], on_bad_line=bad, **reading), files[0].name
+        changed = {} if on_bad_line is None else {"on_bad_line": on_bad_line}
+        splits = data.of(read_splits).make(**changed)
         if split not in splits:
             do = "name LABELLED, or take --split validation"
             raise Refused("data.test or data.folds in the configuration", "neither", do)
@@ -285,8 +292,12 @@ class ClassificationTask(Task):
     def tokenizer_lines(self, texts: dict[str, LabelledLines], file: str) -> Iterable[str]:
         return texts["train"].texts
 
-    def new_tokenizer(self, texts: dict[str, LabelledLines], file: str) -> Any:
-        return Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(texts, file)
+    def new_tokenizer(self, texts: dict[str, LabelledLines], file: str, tell: Tell) -> Any:
+        return Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(texts, file, tell)
+
+    def check_tokenizer(self, file: str) -> None:
+        if file != "labels":
+            super().check_tokenizer(file)
 
     def load_tokenizers(self, folder: Path) -> dict[str, Any]:
         return {"tokenizer": load_tokenizer(folder, "tokenizer"), "labels": Labels.load(folder, "labels")}

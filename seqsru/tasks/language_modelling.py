@@ -11,6 +11,7 @@ from torch import nn
 from seqsru.data import StreamBatches, TokenStream, Window, read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
+from seqsru.data.stream import MOST_ROWS
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import perplexity
@@ -127,7 +128,13 @@ class LanguageModelObjective(Objective):
 
 
 def evaluate(
-    trained: Trained, files: list[Path], split: Split, tell: Tell, *, state: TextState | None = None
+    trained: Trained,
+    files: list[Path],
+    split: Split,
+    tell: Tell,
+    *,
+    state: TextState | None = None,
+    on_bad_line: OnBadLine | None = None,
 ) -> Evaluation:
     """Perplexity and its relatives.
 
@@ -140,10 +147,12 @@ def evaluate(
     tell : callable
     state : {"carried", "separate"} or None
         Carried from line to line, or each line alone; the run's training.validation_state where not given.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     """
     (file,) = chosen_files(trained.task, files, split)
     settings = trained.task.settings
-    text = read_lines(file, on_bad_line=settings["data"]["on_bad_line"])
+    text = read_lines(file, on_bad_line=on_bad_line or settings["data"]["on_bad_line"])
     if text.report:
         tell(str(text.report))
     state = state or settings["training"]["validation_state"]
@@ -225,7 +234,8 @@ class LanguageModelling(Task):
         return texts
 
     def stand_in(self) -> dict[str, list[str]]:
-        return {"train": [""] * self.settings["batches"]["batch_size"], "validation": [""]}
+        rows = min(self.settings["batches"]["batch_size"], MOST_ROWS)  # more are refused before they are read
+        return {"train": [""] * rows, "validation": [""]}
 
     def sample(self) -> tuple[str, list[str]]:
         (file,) = self.files("test") or self.files("validation")

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqsru.data import TOKENIZERS
+from seqsru.data import TOKENIZERS, LineReport
 from seqsru.errors import NotFound, Refused
-from seqsru.settings import Choice, Problem, SettingsError, Values, given, refuse, shown
+from seqsru.settings import Choice, File, Problem, SettingsError, Values, given, refuse, shown
 from seqsru.settings.kinds import checked
 from seqsru.settings.places import Node
 from seqsru.tasks.sections import new_tokenizer
@@ -42,14 +42,14 @@ class Start:
     average: int = 1
 
 
-def base_of(path: Path, schema: Choice, overrides: Sequence[str]) -> Path | None:
+def base_of(path: Path | File, schema: Choice, overrides: Sequence[str]) -> Path | None:
     """The file that has the `INHERITED` sections for a config that starts from another run.
 
     It is that run's config; once the run of this config has begun, its own, so that it needs no other.
 
     Parameters
     ----------
-    path : Path
+    path : Path or File
         The config.
     schema : Choice
         Every setting of every task.
@@ -158,7 +158,8 @@ def _same_tokenizers(task: Task, earlier: Trained) -> bool:
     if task.tokenizer_files() != files:
         return False
     return all(
-        new_tokenizer(task.settings["tokenizer"], (), file).fingerprint == theirs[role].fingerprint
+        new_tokenizer(task.settings["tokenizer"], (), file, LineReport(file)).fingerprint
+        == theirs[role].fingerprint
         for role, file in files.items()
         if theirs[role].kind in TOKENIZERS
     )

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from seqsru.data import Words, load_tokenizer
+from seqsru.data import LineReport, Words, load_tokenizer
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.errors import Refused
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.signature import DIGITS, machine, signature
 from seqsru.settings import Schema, Section, Values
-from seqsru.tasks.sections import new_tokenizer
+from seqsru.tasks.sections import check_tokenizer, new_tokenizer
 from seqsru.training import Objective
 
 Split = Literal["train", "validation", "test"]
@@ -138,9 +138,20 @@ class Task(ABC):
     def tokenizer_lines(self, texts: Any, file: str) -> Iterable[str]:
         """The text that the tokenizer in a file is trained on."""
 
-    def new_tokenizer(self, texts: Any, file: str) -> Any:
+    def new_tokenizer(self, texts: Any, file: str, tell: Tell) -> Any:
         """What is to be saved in a file: the tokenizer that the settings ask for."""
-        return new_tokenizer(self.settings["tokenizer"], self.tokenizer_lines(texts, file), file)
+        report = LineReport(f"text of the {file}")
+        settings = self.settings["tokenizer"]
+        made = new_tokenizer(settings, self.tokenizer_lines(texts, file), file, report)
+        if report:
+            tell(str(report))
+        if settings.chosen == "sentencepiece_model":
+            tell(f"{file}: {made.size:,} pieces")
+        return made
+
+    def check_tokenizer(self, file: str) -> None:
+        """Refuse settings of the tokenizer in a file before any text is read."""
+        check_tokenizer(self.settings["tokenizer"], file)
 
     def load_tokenizers(self, folder: Path) -> dict[str, Any]:
         """The tokenizers of a run, by role; each file is read once."""

@@ -25,7 +25,8 @@ from seqsru.data.lines import OnBadLine
 from seqsru.data.outputs import write_output
 from seqsru.data.references import ReferencedLines, read_references
 from seqsru.decoding import Decoding
-from seqsru.errors import Refused, check_known, check_probability
+from seqsru.decoding.decoding import MOST_BEAM
+from seqsru.errors import Refused, check_at_most, check_known, check_probability
 from seqsru.evaluation.bleu import make_metrics, metric_fields, paired_bootstrap, translation_scores
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
@@ -169,6 +170,8 @@ class TranslationObjective(Objective):
         check_known(get_args(ValidationMetric), validation_metric=validation_metric)
         if validation_beam is not None and validation_beam < 1:
             raise Refused("at least 1", str(validation_beam), "1 is the fastest", "validation_beam")
+        if validation_beam is not None:
+            check_at_most(MOST_BEAM, validation_beam=validation_beam)
         self.pairs, self.validation = pairs, validation
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         beam = decoding.beam if validation_beam is None else validation_beam
@@ -248,6 +251,7 @@ def evaluate(
     tokenize: BleuTokenizer | None = None,
     translations: Path | None = None,
     baseline: Path | None = None,
+    on_bad_line: OnBadLine | None = None,
     **search: object,
 ) -> Evaluation:
     """BLEU and its relatives, by sacrebleu on detokenised text.
@@ -268,6 +272,8 @@ def evaluate(
         Write the translations to this file.
     baseline : Path or None
         Translations to compare with.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     **search : object
         As `search_flags` has them.
     """
@@ -279,7 +285,8 @@ def evaluate(
         raise Refused("bleu among the metrics, which alone is tokenized", metrics, "leave it out", "tokenize")
     tokenize = tokenize or trained.task.settings["training"]["validation_tokenize"]
     made = make_metrics(names, tokenize)  # are these metrics? asked before the work
-    read = read_references(source, references, on_bad_line=trained.task.settings["data"]["on_bad_line"])
+    on_bad_line = on_bad_line or trained.task.settings["data"]["on_bad_line"]
+    read = read_references(source, references, on_bad_line=on_bad_line)
     for report in filter(None, read.reports):
         tell(str(report))
     pair = read.pair
@@ -378,7 +385,7 @@ class TranslationTask(Task):
     @classmethod
     def sections(cls) -> dict[str, Schema]:
         pair, held_out = from_signature(PairFiles, skip=["references"]), from_signature(PairFiles)
-        tokenizer = tokenizer_section()
+        tokenizer = tokenizer_section(skip=[])
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
         decoder = from_signature(
             Decoder,

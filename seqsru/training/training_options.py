@@ -4,7 +4,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from seqsru.errors import Refused, check_at_least, check_known
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known
+from seqsru.settings import checked_arguments
 
 Normalize = Literal["tokens", "batch"]
 Precision = Literal["float32", "bfloat16"]
@@ -14,6 +15,7 @@ Precision = Literal["float32", "bfloat16"]
 MAY_CHANGE = {"may_change": True}
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class TrainingOptions:
     """How long and how to train. One of `epochs` and `steps` is given.
@@ -93,6 +95,7 @@ class TrainingOptions:
             keep_best=self.keep_best,
             threads=self.threads,
         )
+        check_at_most(1_000_000_000, accumulate=self.accumulate)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
                 "either epochs or steps",
