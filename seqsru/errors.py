@@ -7,8 +7,12 @@ or the setting that is to blame, so that whoever knows where it was given can sa
 from __future__ import annotations
 
 import difflib
+import errno
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where nothing more can be written
 
 
 class Refused(ValueError):
@@ -90,6 +94,17 @@ def unknown(name: object, known: Iterable[object], setting: str | None = None, w
     return Refused(expected, repr(name), did_you_mean(name, known) or "choose one of these", setting)
 
 
+@contextmanager
+def within(outer: str) -> Iterator[None]:
+    """Name what is refused inside as a part of ``outer``, which may have arguments of the same names."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.setting is not None:
+            refusal.setting = f"{outer}.{refusal.setting}"
+        raise
+
+
 def check_known(known: Iterable[object], **given: object) -> None:
     """Refuse a value that is not among the known ones, named by its keyword.
 
@@ -113,6 +128,13 @@ def check_at_least(least: float, **given: float) -> None:
             raise Refused(f"a finite number of at least {least}", str(value), "give such a number", setting)
         if value < least:
             raise Refused(f"at least {least}", str(value), "raise it", setting)
+
+
+def check_at_most(most: float, **given: float) -> None:
+    """Refuse a number above a bound, named by its keyword."""
+    for setting, value in given.items():
+        if value > most:
+            raise Refused(f"at most {most:,}", str(value), "lower it", setting)
 
 
 def check_share(**given: float) -> None:

@@ -6,33 +6,37 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 
 # Annotations are read at run time: `RunOptions` and `load` are settings and flags.
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
-from seqsru.errors import NotFound, Refused, check_at_least, check_known, check_seed
+from seqsru.data.inputs import STANDARD, descriptor
+from seqsru.errors import Refused, check_at_least, check_seed
+from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
-from seqsru.evaluation.signature import machine, parameters, signature
+from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
 from seqsru.settings import (
     Choice,
-    Problem,
     Section,
     SettingsError,
     Values,
+    checked_arguments,
     from_signature,
     joined,
     registry,
-    shown,
 )
 from seqsru.tasks import TASKS, Task
+from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Tokenizers, Trained
 from seqsru.training import (
     OPTIMIZERS,
@@ -43,9 +47,10 @@ from seqsru.training import (
     TrainingOptions,
     checkpoints,
 )
-from seqsru.training.weights import load_model, select_average
+from seqsru.training.resume import newest
+from seqsru.training.weights import load_model, model_tensors, select_average
 
-Device = Literal["auto", "cpu", "cuda"]
+Which = Literal["best", "last"] | int  # checkpoint
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,13 @@ class RunOptions:
         The run directory; made if needed, and a run that is there goes on.
     seed : int
         Of the weights, the order of the data and every mask; not negative.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute; auto is a CUDA GPU where there is one, else the CPU.
+    device : str
+        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
     """
 
     output: Path = field(metadata={"may_change": True})
     seed: int = 1
-    device: Device = field(default="auto", metadata={"may_change": True})
+    device: str = field(default="auto", metadata={"may_change": True})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
@@ -79,19 +84,29 @@ class RunOptions:
         return choose_device(self.device)
 
 
-def choose_device(device: Device) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
 
     Raises
     ------
     Refused
-        If it is ``cuda`` and torch can use none.
+        If it is none of these, or a GPU that torch cannot use.
     """
-    check_known(get_args(Device), device=device)
-    if device == "cuda" and not torch.cuda.is_available():
+    name = str(device)
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
+        do = "write cuda for a GPU, cuda:1 for the second one"
+        raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
+    there = torch.cuda.is_available()
+    if name.startswith("cpu") or (name == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
         do = "set device to cpu, or see what `seqsru doctor` says"
-        raise Refused("a CUDA GPU for device cuda", "none that torch can use", do, "device")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        raise Refused(f"a CUDA GPU for device {name}", "none that torch can use", do, "device")
+    number = name.partition(":")[2]
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        do = "count from 0, and see what `seqsru doctor` says"
+        raise Refused(f"one of the {count} CUDA GPUs that torch can use", repr(name), do, "device")
+    return torch.device("cuda" if name == "auto" else name)
 
 
 def schema() -> Choice:
@@ -103,6 +118,7 @@ def schema() -> Choice:
                 from_signature(RunOptions),
                 Section(
                     {
+                        "start_from": from_signature(Start, optional=True),
                         **task.sections(),
                         "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
                         "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
@@ -114,6 +130,29 @@ def schema() -> Choice:
         },
         key="task",
     )
+
+
+def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
+    """Read the settings of a run from its YAML file.
+
+    Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
+    begun, its own.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : iterable of str
+        ``key.path=value``.
+
+    Raises
+    ------
+    SettingsError
+        As `seqsru.settings.load`; also if the other run is needed and not there.
+    """
+    overrides, known = list(overrides), schema()
+    file = strict.File(path)
+    base = base_of(file, known, overrides)
+    return strict.load(file, known, overrides, base=base, inherited=INHERITED)
 
 
 def task_of(settings: Values) -> Task:
@@ -142,22 +181,54 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
         Data that cannot be used.
     """
     rehearse(settings)
+    check_output(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with run.exclusive():
-        _keep(settings, task, run)
-        trainer = _prepared(task, run.path, run, tell)
+        found, earlier = newest(run), _earlier(run)
+        began = {} if found is None else found.record
+        sums = file_sums(settings)
+        if found is not None:
+            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
+        else:
+            if earlier is not None:  # it never came to train: nothing of it is worth keeping
+                run.forget(task_of(earlier).tokenizer_files().values())
+            _keep(settings, run)
+        # Sums that an older version did not keep are kept from now on.
+        kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
+        trainer = _prepared(task, run.path, run, tell, kept)
+        with settings["training"].blamed():
+            trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
+        if found is not None:  # nothing of a run that cannot go on so was touched
+            _keep(settings, run)
+        for note in trainer.notes:
+            tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
         outcome = trainer.fit()
         if outcome.best is not None:
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
+                **trainer.objective.signature_fields(),
+                "text": trainer.objective.text,
                 "weights": f"step-{outcome.best_step}",
+                "start": kept["start"],
+                "model": _best_weights(trainer, outcome, run),
+                "precision": trainer.options.precision,
                 "seed": settings["seed"],
                 **machine(trainer.device),
             }
             run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
     return outcome
+
+
+def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
+    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
+    if outcome.best_step != outcome.step:
+        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
+        if not path.exists():
+            return None
+        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
+    return weights_hash(trainer.model)[:DIGITS]
 
 
 def rehearse(settings: Values) -> None:
@@ -172,8 +243,55 @@ def rehearse(settings: Values) -> None:
     """
     task, run = task_of(settings), RunDirectory(settings["output"])
     _start(settings)
-    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run)
+    if task.settings["start_from"] is None:
+        for file in dict.fromkeys(task.tokenizer_files().values()):
+            if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
+                task.check_tokenizer(file)
+    _check_size(task)
+    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
     _check_files(settings)
+    if not run.begun:
+        _started_from(task)
+
+
+def check_output(settings: Values) -> None:
+    """Refuse to train into a folder that holds something of somebody's under one of a run's names.
+
+    Raises
+    ------
+    SettingsError
+        It does: each such name.
+    """
+    with settings.blamed("output"):
+        RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
+
+
+def _check_size(task: Task) -> None:
+    """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
+    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
+    if "SC_PHYS_PAGES" not in names:
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with torch.device("meta"):  # shapes only
+            model = task.model(task.stand_in_tokenizers())
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+    except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
+        if "overflow" not in str(error).lower():
+            raise
+        size = 2**63
+    if size > memory:
+        section = task.settings["model"]
+        sizes = {path: value for path, value in section.flat().items() if type(value) is int}
+        largest = max(sizes, key=sizes.__getitem__)
+        raise section.error(
+            Refused(
+                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
+                f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
+                "lower it",
+                largest.removeprefix(f"{section.path}."),
+            )
+        )
 
 
 def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
@@ -194,18 +312,33 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
     rehearse(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with TemporaryDirectory() as folder:
-        there = all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
-        return _prepared(task, run.path if there else Path(folder), run, tell)
+        fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
+        there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
+        return _prepared(task, run.path if there else Path(folder), run, tell, {})
 
 
-def _prepared(task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None]) -> Trainer:
-    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there."""
+def _prepared(
+    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
+) -> Trainer:
+    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
+
+    In ``kept`` is noted what it started from, if that is another run.
+    """
+    earlier = None if run.begun else _started_from(task)
     texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder)
-    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run)
-    if not run.begun:
+    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
+    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
+    if earlier is not None:
+        path, other = task.settings["start_from"]["run"], earlier.pipeline.model
+        load_model(trainer.model, model_tensors(other), str(path))
+        digest = weights_hash(other)
+        kept["start"] = f"{path.name},{earlier.weights},{digest}"
+        trainer.notes.append(
+            f"starts from the weights {earlier.weights} of {path} (sha256 {digest}), and with its tokenizers"
+        )
+    elif not run.begun:
         task.initialise(trainer.model, tokenizers, tell)
-    for line in task.omissions(trainer.objective):
+    for line in (*task.omissions(trainer.objective), *trainer.objective.notes):
         tell(line)
     return trainer
 
@@ -218,7 +351,12 @@ def _start(settings: Values) -> torch.device:
 
 
 def _trainer(
-    task: Task, texts: Any, tokenizers: Tokenizers, device: torch.device, run: RunDirectory
+    task: Task,
+    texts: Any,
+    tokenizers: Tokenizers,
+    device: torch.device,
+    run: RunDirectory,
+    kept: dict[str, Any],
 ) -> Trainer:
     """Everything between data and training loop."""
     settings = task.settings
@@ -227,43 +365,44 @@ def _trainer(
     optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options)
+    return Trainer(model, objective, optimizer, schedule, run, options, kept)
 
 
-def _tokenizers(task: Task, texts: Any, folder: Path) -> Tokenizers:
-    """The run's tokenizers, by role: loaded if they are there, else made and saved."""
+def _started_from(task: Task) -> Trained | None:
+    """The run that a new one starts from, which its settings fit; None where it starts by itself."""
+    start = task.settings["start_from"]
+    if start is None:
+        return None
+    with start.blamed("run"):
+        options: Start = start.make()
+        signature({"start": options.run.name})  # asked before the work
+        found = open_run(
+            options.run, checkpoint=str(options.checkpoint), average=options.average, device="cpu"
+        )
+    check_start(task, found)
+    return found
+
+
+def _tokenizers(
+    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
+) -> Tokenizers:
+    """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
+    if earlier is not None:
+        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
+            made.save(folder, task.tokenizer_files()[role])
     for file in dict.fromkeys(task.tokenizer_files().values()):
         if not RunDirectory(folder).tokenizer(file).is_file():
-            task.new_tokenizer(texts, file).save(folder, file)
+            task.new_tokenizer(texts, file, tell).save(folder, file)
     return task.load_tokenizers(folder)
 
 
-def _keep(settings: Values, task: Task, run: RunDirectory) -> None:
-    """Write the resolved settings into the run directory, unless the run there began with others.
+def _earlier(run: RunDirectory) -> Values | None:
+    """The settings that the run in a directory has; None where there are none."""
+    return strict.load(run.config, schema()) if run.config.exists() else None
 
-    Raises
-    ------
-    SettingsError
-        If it did: each setting that differs, with both values.
-    """
-    if run.config.exists():
-        earlier = strict.load(run.config, schema())
-        before, now = earlier.lasting(), settings.lasting()
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if changed and run.begun:
-            raise SettingsError(
-                Problem(
-                    "",
-                    Refused(
-                        f"the settings that the run in {run.path} began with",
-                        f"{name} {shown(now.get(name))} instead of {shown(before.get(name))}",
-                        "choose another output, or put it back",
-                    ),
-                )
-                for name in changed
-            )
-        if changed:  # it never came to train: nothing of it is worth keeping
-            run.forget(task_of(earlier).tokenizer_files().values())
+
+def _keep(settings: Values, run: RunDirectory) -> None:
+    """Write the resolved settings into the run directory."""
     header = (
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"
@@ -272,14 +411,27 @@ def _keep(settings: Values, task: Task, run: RunDirectory) -> None:
 
 
 def _check_files(settings: Values) -> None:
-    """Raise a SettingsError naming the line of each data file that is not there."""
-    missing = [
-        settings.error(Refused(f"a file at {path}", "none", "check the path", name)).problems[0]
+    """Raise a SettingsError naming the line of each data file that is not there, or is none."""
+    problems = [
+        settings.error(Refused(f"a file at {path}", *wrong, name)).problems[0]
         for name, path in settings["data"].flat().items()
-        if isinstance(path, Path) and not path.is_file()
+        if isinstance(path, Path) and (wrong := _no_file(path)) is not None
     ]
-    if missing:
-        raise SettingsError(missing)
+    if problems:
+        raise SettingsError(problems)
+
+
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """What a path is that does not name the same file at every start of a run, and what to do."""
+    if str(path) == STANDARD or descriptor(path) is not None:
+        return "a stream of this process alone", "save it to a file, a run reads it at every start"
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "a folder", "name a file in it"
+    if path.exists():
+        return "a pipe or a device", "save it to a file, a run reads it at every start"
+    return "none", "check the path"
 
 
 # ---- a trained run ---------------------------------------------------------------------------------
@@ -290,7 +442,11 @@ P = TypeVar("P")
 
 @overload
 def load(
-    run: str | os.PathLike[str], *, checkpoint: str = "best", average: int = 1, device: Device = "cpu"
+    run: str | os.PathLike[str],
+    *,
+    checkpoint: Which = "best",
+    average: int = 1,
+    device: str | torch.device = "cpu",
 ) -> AnyPipeline: ...
 
 
@@ -299,9 +455,9 @@ def load(
     run: str | os.PathLike[str],
     kind: type[P],
     *,
-    checkpoint: str = "best",
+    checkpoint: Which = "best",
     average: int = 1,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
 ) -> P: ...
 
 
@@ -309,9 +465,9 @@ def load(
     run: str | os.PathLike[str],
     kind: type[Any] | None = None,
     *,
-    checkpoint: str = "best",
+    checkpoint: Which = "best",
     average: int = 1,
-    device: Device = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Any:
     """Load a trained model with its tokenizer.
 
@@ -322,12 +478,12 @@ def load(
     kind : type, optional
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
-    checkpoint : str
-        ``best``, ``last`` or a step number.
+    checkpoint : {"best", "last"} or int
+        The one with the best validation, the newest, or the one after so many updates.
     average : int
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute.
+    device : str or torch.device
+        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
 
     Returns
     -------
@@ -343,6 +499,8 @@ def load(
         A damaged checkpoint or tokenizer, ones that do not belong together, settings that cannot be used, or
         a run of another kind.
     """
+    if not (kind is None or isinstance(kind, type)):
+        raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
     trained = open_run(run, checkpoint=checkpoint, average=average, device=device)
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
@@ -350,26 +508,27 @@ def load(
     return trained.pipeline
 
 
-def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, device: Device) -> Trained:
+@checked_arguments
+def open_run(
+    run: str | os.PathLike[str], *, checkpoint: Which | str, average: int, device: str | torch.device
+) -> Trained:
     """Load a run, as `load` does, with what it was trained with."""
-    directory = RunDirectory(Path(run))
+    where = choose_device(device)  # before anything is read
+    check_at_least(1, average=average)
+    directory, which = RunDirectory(Path(run)), str(checkpoint)
     if not directory.config.is_file():
-        raise NotFound(
-            f"a run directory with a {directory.config.name} at {directory.path}",
-            "none",
-            "check the path, or make one with `seqsru train`",
-        )
+        raise no_run(directory)
     task = task_of(strict.load(directory.config, schema()))
     tokenizers = task.load_tokenizers(directory.path)
-    chosen = checkpoints.select(directory.checkpoints, checkpoint)
+    chosen = checkpoints.select(directory.checkpoints, which)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:
-        tensors = select_average(directory.checkpoints, checkpoint, average)
-        weights = f"mean-of-{average}-{checkpoint}"
+        tensors = select_average(directory.checkpoints, which, average)
+        weights = f"mean-of-{average}-{which}"
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
         model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
-    model = model.to(choose_device(device)).eval()
-    return Trained(task, task.pipeline(model, tokenizers), weights)
+    model = model.to(where).eval()
+    return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))

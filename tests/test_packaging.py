@@ -134,6 +134,19 @@ def test_dev_brings_what_the_test_command_runs():
     assert {str(requirement) for requirement in listed("plot", SETUP_EXTRAS)} <= set(map(str, dev.values()))
 
 
+@pytest.mark.parametrize("extra", ["ja", "ko"])
+def test_what_sacrebleus_tokenizers_need_comes_with_the_extras(extra):
+    asked = [Requirement(text) for text in importlib.metadata.requires("sacrebleu")]
+    asked = [
+        requirement
+        for requirement in asked
+        if requirement.marker and requirement.marker.evaluate({"extra": extra})
+    ]
+    ours = {requirement.name for requirement in listed(extra, SETUP_EXTRAS)}
+    assert {requirement.name for requirement in asked} == ours and unmet(asked) == []
+    assert ours <= {requirement.name for requirement in listed("dev", SETUP_EXTRAS)}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel of this checkout, built with the setuptools that is there."""

@@ -206,12 +206,11 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
 )
 def test_an_impossible_value_has_its_place(texts, monkeypatch, override, problem):
     monkeypatch.chdir(texts)
-    chosen = settings(texts, LANGUAGE_MODEL, override)
     monkeypatch.setattr(
         "seqsru.tasks.language_modelling.read_lines", lambda *a, **k: pytest.fail("something was read")
     )
     with pytest.raises(SettingsError, match=problem) as caught:
-        runs.train(chosen, silent)
+        runs.train(settings(texts, LANGUAGE_MODEL, override), silent)
     assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
     assert not (texts / "run").exists()
 
@@ -243,7 +242,8 @@ def test_the_run_directory(language_run):
     assert outcome.finished and outcome.best < 20
     assert re.fullmatch(
         rf"perplexity {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\|layers:2\|params:\S+\|"
-        rf"data:valid.txt\|weights:step-{outcome.best_step}\|seed:1\|torch:[^|]+\|"
+        r"data:valid.txt\|tokens:\d+\|unknown:0\|state:carried\|text:\w{12}\|"
+        rf"weights:step-{outcome.best_step}\|model:\w{{12}}\|precision:float32\|seed:1\|torch:[^|]+\|"
         r"device:cpu\|threads:\d+\n",
         (run / "signature.txt").read_text(),
     )
@@ -453,7 +453,10 @@ def test_a_translation_run(translation_run):
     assert {path.name for path in run.iterdir()} >= {"source.json", "target.json", "signature.txt"}
     assert re.fullmatch(
         rf"bleu {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\+gru\|layers:1\+1\|"
-        r"attention:dot\|params:\S+\|data:valid.src\|weights:step-4\|seed:1\|torch:[^|]+\|"
+        r"attention:dot\|params:\S+\|data:valid.src\|lines:12\|tokens:\d+\|unknown:0\|"
+        r"beam:2\|penalty:power\|alpha:1.0\|coverage:0.0\|stop:first\|length_factor:2.0\|length_offset:10\|"
+        r"max_source:1024\|rules:none\|sacrebleu:[\d.]+\|nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|"
+        r"text:\w{12}\|weights:step-4\|model:\w{12}\|precision:float32\|seed:1\|torch:[^|]+\|"
         r"device:cpu\|threads:\d+\n",
         (run / "signature.txt").read_text(),
     )

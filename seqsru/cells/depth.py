@@ -9,6 +9,8 @@ from seqsru.cells.cell import Cell, State
 from seqsru.cells.registry import CELLS
 from seqsru.errors import Refused, check_known, unknown
 
+MOST_LAYERS = 10_000  # more would take hours to make, not to train
+
 
 class CellKind:
     """A cell's name and options, from which the cell of every place is made.

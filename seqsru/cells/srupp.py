@@ -10,7 +10,7 @@ from seqsru.cells.cell import Cell, State
 from seqsru.cells.highway import HighwayCell
 from seqsru.cells.masks import zero_invalid
 from seqsru.cells.self_attention import Normalize, SelfAttention, Sight
-from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_probability
 from seqsru.ops import Backend, linear
 
 
@@ -136,6 +136,7 @@ class SRUppCell(HighwayCell):
             backend=backend,
         )
         check_at_least(1, num_heads=num_heads, memory=memory, attention_every=attention_every)
+        check_at_most(1_000_000, memory=memory)
         check_probability(projection_dropout=projection_dropout, attention_dropout=attention_dropout)
         check_known(get_args(Sight), attention=attention)
         check_known(get_args(Normalize), normalize=normalize)

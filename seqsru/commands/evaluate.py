@@ -33,6 +33,7 @@ matrix, and precision, recall and F1 of each label. Each number with its signatu
   seqsru evaluate runs/lm                       # data.test of its configuration
   seqsru evaluate runs/lm --split validation --state separate
   seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
+  seqsru evaluate runs/en-zh newstest.en newstest.zh other.zh --tokenize zh
   seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
   seqsru evaluate runs/trec --confusion confusion.png --json trec.json
 """
@@ -42,7 +43,7 @@ matrix, and precision, recall and F1 of each label. Each number with its signatu
         metavar="FILE",
         type=Path,
         nargs="*",
-        help="a text, SOURCE and REFERENCE, or labelled lines (default: --split of the configuration)",
+        help="a text, SOURCE and one or several REFERENCE, or labelled lines (default: those of --split)",
     )
     parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")
@@ -58,9 +59,24 @@ def run(arguments: argparse.Namespace) -> int:
     if files and arguments.split:
         raise Refused("files or --split", "both", "leave one out")
     if files:
-        expect_files(files, [len(task.reads)], f"{task.noun} takes {' and '.join(task.reads)}")
+        takes = f"{task.noun} takes {' and '.join(task.reads)}"
+        if not task.further:
+            expect_files(files, [len(task.reads)], takes)
+        elif len(files) < len(task.reads):
+            raise Refused(
+                f"at least {len(task.reads)} files", str(len(files)), f"{takes}, and {task.further}"
+            )
     split = SPLITS[arguments.split or "test"]
-    found: Evaluation = ask(trained, "evaluate", arguments, list(files), split, tell)
+    found: Evaluation = ask(
+        trained,
+        "evaluate",
+        arguments,
+        list(files),
+        split,
+        tell,
+        reads=files,
+        writes={"--json": arguments.json},
+    )
     for line in found.lines:
         print(line)
     write_json(arguments.json, found.values)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,21 +20,24 @@ from tqdm import tqdm
 from seqsru import runs
 from seqsru import settings as strict
 from seqsru.data import LineReport, iter_lines, read_lines
-from seqsru.data.files import write_whole
-from seqsru.data.lines import standard_input
+from seqsru.data.inputs import STANDARD, check_sources, opened, standard_input
+from seqsru.data.outputs import check_outputs, write_output, written
 from seqsru.errors import Refused
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks import TASKS
 from seqsru.tasks.task import Trained
+from seqsru.training import RunDirectory
 
 LOADING = from_signature(runs.load, skip=["run", "kind"])
+READING = from_signature(read_lines, skip=["path"])
 CHUNK = 1024  # lines that are worked on together
 
 
 def tell(line: str) -> None:
     """Tell the person at the terminal something that is no result."""
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # whoever listened has gone, and the work goes on
+        print(line, file=sys.stderr, flush=True)
 
 
 # ---- flags -----------------------------------------------------------------------------------------
@@ -79,6 +82,17 @@ def given(arguments: argparse.Namespace, section: Section) -> Values:
     return complete(arguments, Section(asked))
 
 
+@contextmanager
+def placed(flags: Values) -> Iterator[None]:
+    """Say of a refused flag that it was given on the command line."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.setting in flags:
+            raise flags.error(refusal) from refusal
+        raise
+
+
 # ---- the run and its task --------------------------------------------------------------------------
 
 
@@ -90,7 +104,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Trained:
     """Load the run that a command names, or another one in the same way."""
-    return runs.open_run(directory or arguments.run_directory, **complete(arguments, LOADING))
+    flags = complete(arguments, LOADING)
+    with placed(flags):
+        return runs.open_run(directory or arguments.run_directory, **flags)
 
 
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
@@ -106,13 +122,33 @@ def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
             add_settings(parser, task.noun.partition(" ")[2] + "s", Section(new))
 
 
-def ask(trained: Trained, command: str, arguments: argparse.Namespace, *given_to_it: object) -> Any:
+def ask(
+    trained: Trained,
+    command: str,
+    arguments: argparse.Namespace,
+    *given_to_it: object,
+    reads: Sequence[Path | None] = (),
+    writes: Mapping[str, Path | None] = {},
+) -> Any:
     """Ask a run's task for what a command needs, with the flags that were given.
+
+    Parameters
+    ----------
+    trained : Trained
+    command : str
+    arguments : argparse.Namespace
+    *given_to_it : object
+        What the answer takes before the flags.
+    reads : sequence of Path or None
+        What the command reads itself, None being standard input.
+    writes : mapping of str to Path or None
+        What it writes itself, by flag; None where it is not given.
 
     Raises
     ------
     Refused
-        The task does not answer the command, or a flag that was given belongs to another task.
+        The task does not answer the command, a flag that was given belongs to another task, or files cannot
+        be read or written as asked.
     """
     able, named = [task for task in TASKS.values() if command in task.answers], vars(arguments)
     if command not in trained.task.answers:
@@ -127,12 +163,35 @@ def ask(trained: Trained, command: str, arguments: argparse.Namespace, *given_to
             if named[name] is not None and name not in answer.flags.entries:
                 raise Refused(f"{flag(name)} with {task.noun}", trained.task.noun, "leave it out")
     flags = given(arguments, answer.flags)
-    try:
+    _check_files(
+        trained,
+        arguments,
+        [path or Path(STANDARD) for path in reads]
+        + [path for name, path in _paths(flags) if name not in answer.writes],
+        {name: path for name, path in writes.items() if path is not None}
+        | {flag(name): path for name, path in _paths(flags) if name in answer.writes},
+    )
+    with placed(flags):
         return answer.function(trained, *given_to_it, **flags)
-    except Refused as refusal:
-        if refusal.setting in flags:
-            raise flags.error(refusal) from refusal
-        raise
+
+
+def _paths(flags: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    """Flags that are paths, one or several."""
+    several = ((name, value if isinstance(value, list) else [value]) for name, value in flags.items())
+    return [(name, one) for name, values in several for one in values if isinstance(one, Path)]
+
+
+def _check_files(
+    trained: Trained, arguments: argparse.Namespace, reads: Sequence[Path], writes: Mapping[str, Path]
+) -> None:
+    """Refuse one stream for two texts, and outputs that would destroy an input, the run or its texts."""
+    check_sources(*reads)
+    task = trained.task
+    folders = [arguments.run_directory, vars(arguments).get("against")]
+    directories = [RunDirectory(folder) for folder in folders if folder is not None]
+    own = [path for run in directories for path in run.files(task.tokenizer_files().values())]
+    texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
+    check_outputs(writes, [*reads, *own, *texts])
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -157,22 +216,44 @@ def use_threads(arguments: argparse.Namespace) -> None:
 # ---- text in and text out --------------------------------------------------------------------------
 
 
-def chunks(path: Path | None) -> Iterator[list[str]]:
-    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one."""
-    if path is not None and str(path) != "-":
-        lines = read_lines(path).lines
-        yield from (lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK))
-        return
-    stream = standard_input()
-    size = 1 if sys.stdin.isatty() else CHUNK
-    lines = []
-    for _, line in iter_lines(stream, LineReport("<stdin>")):
-        lines.append(line)
-        if len(lines) == size:
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how lines are read."""
+    add_settings(parser, "text", READING)
+
+
+def chunks(
+    path: Path | None, arguments: argparse.Namespace, report: LineReport
+) -> Iterator[list[str | None]]:
+    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one.
+
+    None stands for a line that is left out, so that what comes of the lines stays in step with them.
+    """
+    reading = complete(arguments, READING)
+    source = path if path is not None else Path(STANDARD)
+    standard = str(source) == STANDARD
+    size = 1 if standard and standard_input() and sys.stdin.isatty() else CHUNK
+    with opened(source) as stream:
+        read: Iterable[str | None] = in_step(iter_lines(stream, report, **reading), report)
+        if not standard:  # a file is known to be good before its first line is worked on
+            read = list(read)
+        lines: list[str | None] = []
+        for line in read:
+            lines.append(line)
+            if len(lines) == size:
+                yield lines
+                lines = []
+        if lines:
             yield lines
-            lines = []
-    if lines:
-        yield lines
+
+
+def in_step(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[str | None]:
+    """Numbered lines, and None for each that is missing among them or after them."""
+    done = 0
+    for number, line in lines:
+        yield from [None] * (number - done - 1)
+        yield line
+        done = number
+    yield from [None] * (report.total - done)
 
 
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:
@@ -189,15 +270,15 @@ def progress(path: Path | None) -> tqdm[Any]:
 
 @contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """A file to write to, or standard output."""
+    """A file to write lines to, or standard output."""
     if path is None:
         yield sys.stdout
     else:
-        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        with written(path, keep_done=True) as stream:
             yield stream
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write a result where ``--json`` says, if it was given."""
     if path is not None:
-        write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_output(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

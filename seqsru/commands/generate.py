@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from seqsru.commands.flags import add_answers, add_run, add_threads, ask, chunks, open_run, use_threads
+from seqsru.commands.flags import (
+    add_answers,
+    add_reading,
+    add_run,
+    add_threads,
+    ask,
+    chunks,
+    open_run,
+    tell,
+    use_threads,
+)
+from seqsru.data import LineReport
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +29,7 @@ Each line of stdin is the beginning of a line; --prompt gives one instead. Drawn
 """
     add_run(parser)
     parser.add_argument("--prompt", metavar="TEXT", help="beginning of a line (default: the lines of stdin)")
+    add_reading(parser)
     add_answers(parser, "generate")
     add_threads(parser)
 
@@ -26,8 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate."""
     use_threads(arguments)
     continued = ask(open_run(arguments), "generate", arguments)
-    for lines in chunks(None) if arguments.prompt is None else [[arguments.prompt]]:
+    report = LineReport("<stdin>")
+    for lines in chunks(None, arguments, report) if arguments.prompt is None else [[arguments.prompt]]:
         for line in lines:
-            for text in continued(line):
+            for text in continued(line) if line is not None else ():
                 print(text, flush=True)
+    if report:
+        tell(str(report))
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqsru.commands.flags import add_answers, add_run, add_settings, ask, complete, open_run, write_json
 from seqsru.data import read_lines
+from seqsru.data.files import text_digest
 from seqsru.errors import Refused
 from seqsru.evaluation.latency import measure
 from seqsru.evaluation.latency_report import table
@@ -61,7 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         data, lines = trained[0].task.sample()
     lines = [line for line in lines if line.strip()][: arguments.first]
-    decoders = [ask(run, "latency", arguments, name) for name, run in zip(names, trained)]
+    reads = [arguments.file] if arguments.file is not None else []
+    writes = {"--json": arguments.json, "--plot": arguments.plot}
+    decoders = [
+        ask(run, "latency", arguments, name, reads=reads, writes=writes) for name, run in zip(names, trained)
+    ]
     report = measure(decoders, lines, **complete(arguments, MEASURING))
     protocol = report["protocol"]
     signatures = [
@@ -73,6 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "batch": 1,
                 "length": protocol["length"] or "natural",
                 "threads": protocol["threads"],
+                "repeats": protocol["repeats"],
+                "warmup": protocol["warmup_lines"],
+                "turns": protocol["turns"],
+                **decoder.settings,
+                "text": text_digest(lines),
             }
         )
         for run, decoder in zip(trained, decoders)

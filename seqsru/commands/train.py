@@ -10,7 +10,7 @@ from pathlib import Path
 from seqsru import runs
 from seqsru import settings as strict
 from seqsru.commands.flags import tell
-from seqsru.errors import NotFound
+from seqsru.errors import NotFound, Refused
 from seqsru.training import RunDirectory
 
 
@@ -24,6 +24,7 @@ Settings after the file override it. Mistakes in them are found before anything 
   seqsru train lm.yaml
   seqsru train lm.yaml output=runs/b model.stack.cell=lstm optimizer.lr=1e-3
   seqsru train runs/b                           # go on
+  seqsru train new.yaml start_from.run=runs/b   # begin with its weights and tokenizers, on other data
   seqsru train --check lm.yaml                  # find mistakes, print every setting, train nothing
 
 The run directory gets config.yaml (every setting; it alone repeats the run), the tokenizer, checkpoints,
@@ -32,6 +33,7 @@ metrics.jsonl, a log and signature.txt. The best validation and its signature go
     parser.epilog = f"settings (name, default, type, meaning):\n\n{strict.describe(runs.schema())}"
     parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file, or a run to go on with")
     parser.add_argument("settings", metavar="key=value", nargs="*", help="override a setting: key.path=value")
+    parser.set_defaults(keeps_result=True)  # in the run directory, so standard output may be closed
     parser.add_argument("--check", action="store_true", help="print the resolved settings and stop")
 
 
@@ -42,11 +44,20 @@ def run(arguments: argparse.Namespace) -> int:
         if not any(override.startswith("output=") for override in overrides):
             overrides.append(f"output={json.dumps(str(path))}")  # it may have been moved since
         path = RunDirectory(path).config
-    if not path.is_file():
+    if not path.exists():
         raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
-    settings = strict.load(path, runs.schema(), overrides)
+    settings = runs.load_settings(path, overrides)
+    if arguments.config.is_dir() and not _same(settings["output"], arguments.config):
+        here, there = shlex.quote(str(arguments.config)), shlex.quote(str(settings["output"]))
+        raise Refused(
+            f"the run in {arguments.config} to go on in its own folder",
+            f"output={settings['output']}",
+            f"copy it first (cp -r {here} {there}; seqsru train {there}), or begin anew with its settings "
+            f"(seqsru train {shlex.quote(str(path))} output={there})",
+        )
     if arguments.check:
         runs.rehearse(settings)
+        runs.check_output(settings)
         print(strict.dump(settings.plain()), end="")
         return 0
     outcome = runs.train(settings, tell)
@@ -59,3 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     print(directory.signature.read_text(encoding="utf-8"), end="")
     return 0
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from seqsru.commands.flags import (
     add_answers,
+    add_reading,
     add_run,
     add_threads,
     ask,
@@ -30,7 +31,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.description = """Translate text: one line out for each line in, in order; empty lines stay empty.
 
 Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
-thousand are worked on together; a translation does not depend on the others.
+thousand are worked on together; a translation does not depend on the others. With --output, Ctrl-C leaves
+the lines that were done in FILE.part, and FILE as it was.
 
   seqsru translate runs/en-de < in.txt > out.txt
   echo half past seven | seqsru translate runs/quickstart
@@ -58,6 +60,7 @@ thousand are worked on together; a translation does not depend on the others.
     parser.add_argument(
         "--plot", metavar="FOLDER", type=Path, help="draw the attention of each line to FOLDER/line-N.png"
     )
+    add_reading(parser)
     add_answers(parser, "translate")
     add_threads(parser)
 
@@ -66,7 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Translate."""
     use_threads(arguments)
     attention = arguments.attention or arguments.plot is not None
-    translator: LineTranslator = ask(open_run(arguments), "translate", arguments, attention)
+    translator: LineTranslator = ask(
+        open_run(arguments),
+        "translate",
+        arguments,
+        attention,
+        reads=[arguments.file],
+        writes={"--output": arguments.output},
+    )
     if translator.outputs > 1 and not (arguments.json or arguments.moses):
         do = "plain text has one line for each line in"
         raise Refused("--json or --moses with more than one output a line", "neither", do)
@@ -78,10 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.plot.mkdir(parents=True, exist_ok=True)
     cut, number = LineReport(str(arguments.file or "<stdin>")), 0
     with output(arguments.output) as stream, progress(arguments.output) as bar:
-        for lines in chunks(arguments.file):
-            for translation in translator.translate(lines):
+        for lines in chunks(arguments.file, arguments, cut):
+            for translation in translator.translate([line or "" for line in lines]):
                 _write(translation, number, arguments, stream)
-                cut.total = number = number + 1
+                number += 1
                 if translation.cut:
                     cut.add("longer than max_source, cut", number)
                 if arguments.plot is not None and translation.attention is not None:

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -45,6 +46,7 @@ def download(
     Refused
         The sum is wrong; ``path.part`` is removed.
     """
+    path = Path(os.path.realpath(path))  # a link stays a link
     part = path.with_name(path.name + ".part")
     failures = 0
     while True:
@@ -105,7 +107,8 @@ def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:
         start = have if resumed else 0
         length = response.headers.get("Content-Length")
         expected = None if length is None else start + int(length)
-        bar = tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=part.stem, disable=None)
+        silent = True if sys.stderr is None else None
+        bar = tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=part.stem, disable=silent)
         with open(part, "ab" if resumed else "wb") as out, bar:
             while chunk := response.read(CHUNK):
                 out.write(chunk)
@@ -121,6 +124,7 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
     Refused
         The copy has another sum than `digest`.
     """
+    path = Path(os.path.realpath(path))
     part = path.with_name(path.name + ".part")
     shutil.copyfile(source, part)
     found = None if digest is None else file_digest(part, digest.partition(":")[0])

@@ -48,8 +48,12 @@ class Labels:
     kind = "labels"
 
     def __init__(self, names: Sequence[str]) -> None:
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise Refused("at least two labels, each once", repr(list(names)), "check the training file")
+        if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
+            raise Refused(
+                "at least two labels, each once",
+                repr(names if isinstance(names, str) else list(names)),
+                "check the training file",
+            )
         self.names = tuple(names)
         self.size = len(names)
         self.fingerprint = hashlib.sha256(json.dumps([self.kind, *names]).encode()).hexdigest()

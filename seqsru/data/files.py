@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 CHUNK = 1 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, flush it to disk, and rename it once.
+    """Write `content` beside `path`, flush it to disk, and rename it once; a link stays a link.
 
-    A reader never sees half a file, and a killed writer leaves the old one.
+    A reader never sees half a file, and a killed writer leaves the old one. What a user names is written with
+    :func:`seqsru.data.outputs.written`.
     """
-    beside = path.with_name(path.name + ".tmp")
+    path = Path(os.path.realpath(path))
+    beside = unfinished(path)
     beside.write_bytes(content)
     flush(beside)
     os.replace(beside, path)
+
+
+def text_digest(*texts: Iterable[str]) -> str:
+    """First 12 hexadecimal digits of the sha256 of the lines of some texts, in order."""
+    digest = hashlib.sha256()
+    for lines in texts:
+        digest.update("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def unfinished(path: Path) -> Path:
+    """Where `write_whole` keeps what is not yet whole."""
+    return path.with_name(f".{path.name}.seqsru-unfinished")
 
 
 def flush(path: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Literal, get_args
 
-from seqsru.data.lines import BOM, LineReport, opened
+from seqsru.data.inputs import opened
+from seqsru.data.lines import BOM, LineReport
 from seqsru.errors import Refused, check_known
 
 Separator = Literal["whitespace", "tab"]

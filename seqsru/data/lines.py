@@ -8,16 +8,14 @@ later line of a pair.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from os import PathLike, fspath
-from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
-from seqsru.errors import NotFound, Refused, check_known
+from seqsru.data.inputs import check_sources, opened, rewindable
+from seqsru.errors import Refused, check_known
 
 BOM = b"\xef\xbb\xbf"
 OnBadLine = Literal["error", "skip", "replace"]
@@ -159,7 +157,8 @@ def read_parallel(
 ) -> ParallelLines:
     """Read two files whose lines translate each other.
 
-    The lines are counted first. A bad line on either side, when skipped, takes its pair with it.
+    The lines are counted first; a side that can be read only once, such as a pipe, is held in memory. A bad
+    line on either side, when skipped, takes its pair with it.
 
     Parameters
     ----------
@@ -173,20 +172,23 @@ def read_parallel(
     NotFound
         One of the files is not there.
     Refused
-        The files differ in their number of lines, hold a bad line, or are pipes, which cannot be read twice.
+        The files differ in their number of lines, hold a bad line, or are one pipe.
     """
-    counts = [count_lines(path) for path in (source, target)]
-    if counts[0] != counts[1]:
-        raise Refused(
-            f"as many lines in {fspath(source)} as in {fspath(target)}",
-            f"{counts[0]:,} and {counts[1]:,}",
-            "align the files line by line, nothing is cut to the shorter one",
-        )
-    report = LineReport(f"{fspath(source)} + {fspath(target)}", counts[0])
+    check_sources(source, target)
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
     sides: tuple[list[str], list[str]] = ([], [])
     numbers: list[int] = []
-    with opened(source) as first, opened(target) as second:
+    with rewindable(source) as first, rewindable(target) as second:
+        counts = [_count(stream) for stream in (first, second)]
+        if counts[0] != counts[1]:
+            raise Refused(
+                f"as many lines in {fspath(source)} as in {fspath(target)}",
+                f"{counts[0]:,} and {counts[1]:,}",
+                "align the files line by line, nothing is cut to the shorter one",
+            )
+        report = LineReport(f"{fspath(source)} + {fspath(target)}", counts[0])
+        for stream in (first, second):
+            stream.seek(0)
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
             texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
@@ -200,7 +202,7 @@ def read_parallel(
         raise Refused(
             f"{report.total:,} lines again on reading {report.name}",
             f"{number:,}",
-            "the files are counted first, so give files that do not change, not pipes",
+            "the files are counted first, so give files that do not change",
         )
     whole = len(numbers) == report.total
     return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
@@ -208,12 +210,68 @@ def read_parallel(
 
 def count_lines(path: str | PathLike[str]) -> int:
     r"""Return the number of lines of a file as `read_lines` sees it: a last line needs no ``\n``."""
-    count, last = 0, b"\n"
     with opened(path) as stream:
-        while chunk := stream.read(1 << 20):
-            count += chunk.count(b"\n")
-            last = chunk[-1:]
+        return _count(stream)
+
+
+def _count(stream: BinaryIO) -> int:
+    count, last = 0, b"\n"
+    while chunk := stream.read(1 << 20):
+        count += chunk.count(b"\n")
+        last = chunk[-1:]
     return count + (last != b"\n")
+
+
+def text_lines(lines: Iterable[str], setting: str = "lines") -> list[str]:
+    """Lines of text as a list, whatever gives them one after the other.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        In an order of their own; each without line ends.
+    setting : str
+        Name of the argument.
+
+    Raises
+    ------
+    Refused
+        One text instead of lines of it, what has no order, or something in it that is no line of text.
+    """
+    return list(iter_text_lines(lines, setting))
+
+
+def iter_text_lines(lines: Iterable[str], setting: str = "lines") -> Iterator[str]:
+    """The same one by one, for text that is not to be held in memory."""
+    if isinstance(lines, (str, bytes)):
+        raise Refused("lines of text", f"one text, {lines[:40]!r}", "put it into a list", setting)
+    if isinstance(lines, (Mapping, Set)) or not isinstance(lines, Iterable):
+        raise Refused("lines of text", f"a {type(lines).__name__}", "give a list of lines", setting)
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str):
+            raise Refused(f"text in line {number}", repr(line)[:60], "give text for each line", setting)
+        if "\n" in line:
+            do = "give each line by itself, without its end"
+            raise Refused(f"one line in line {number}", f"a line end in {line[:40]!r}", do, setting)
+        if not line.isascii():
+            _check_unicode(line, number, setting)
+        yield line
+
+
+def one_line(text: str, setting: str) -> str:
+    """One line of text, held to what `text_lines` asks of each."""
+    if not isinstance(text, str):
+        raise Refused("one line of text", repr(text)[:60], "give a text", setting)
+    (line,) = text_lines([text], setting)
+    return line
+
+
+def _check_unicode(line: str, number: int, setting: str) -> None:
+    """Refuse half of a surrogate pair, which no tokenizer could write as UTF-8."""
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        found, do = f"half a character, {line[error.start]!r}", "read the text as UTF-8"
+        raise Refused(f"whole characters in line {number}", found, do, setting) from None
 
 
 class _Decoder:
@@ -251,28 +309,3 @@ class _Decoder:
             f"{found} at byte offset {column} of the line ({at + column:,} of the file)",
             "convert the file to UTF-8, or set on_bad_line to skip or replace",
         )
-
-
-def standard_input() -> BinaryIO:
-    """The bytes of standard input; refuse one that was closed before Python started."""
-    if sys.stdin is None:
-        raise Refused("text on standard input", "that it is closed", "give it a file, or /dev/null")
-    return sys.stdin.buffer
-
-
-@contextmanager
-def opened(path: str | PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file of text, ``-`` for standard input, for reading its bytes; refuse what is none."""
-    if fspath(path) == "-":
-        yield standard_input()  # not ours to close
-        return
-    if not Path(path).exists():
-        raise NotFound(
-            f"a text file at {fspath(path)}",
-            "nothing",
-            f"check the path, which is relative to {Path.cwd()}",
-        )
-    if Path(path).is_dir():
-        raise NotFound(f"a text file at {fspath(path)}", "a folder", "name a file in it")
-    with open(path, "rb") as stream:
-        yield stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from seqsru.data.lines import LineReport, ParallelLines
 from seqsru.data.padding import SOURCE_MULTIPLE, GrowingRagged, Ragged, pad, padded_length
 from seqsru.data.shuffling import draw_from, shuffled
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.errors import Refused, check_at_least
+from seqsru.errors import Refused, check_at_least, check_at_most
 
 TARGET_BUCKET = 4  # targets side by side differ in length by less, but where two buckets meet
 
@@ -133,6 +134,7 @@ class PairBatches:
 
     def __init__(self, pairs: Pairs, tokens: int, *, seed: int, max_length: int | None = None) -> None:
         check_at_least(SOURCE_MULTIPLE, tokens=tokens)
+        check_at_most(1_000_000_000, tokens=tokens)
         check_at_least(0, seed=seed)
         self.pairs, self.tokens, self.seed = pairs, tokens, seed
         self.report = pairs.report.copy()
@@ -164,7 +166,7 @@ class PairBatches:
         self._kept = kept[order]
         bucket = source_cost[order] * (1 << 32) + target_cost[order]
         self._bucket = numpy.cumsum(numpy.diff(bucket, prepend=-1) != 0)
-        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), tokens)[order]
+        cost = numpy.minimum(numpy.maximum(source_cost, target_cost), min(tokens, sys.maxsize))[order]
         self._cuts = _cuts(cost.tolist(), tokens)
 
     def __len__(self) -> int:

@@ -89,6 +89,7 @@ def read_splits(
                 f"lines for {name} in {part.name}",
                 f"none ({len(lines)} in {lines.name})",
                 "check the file and the splits",
+                "folds" if folds and name == "test" else None,
             )
     if len(set(kept.labels)) < 2:
         raise Refused(

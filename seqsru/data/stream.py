@@ -10,9 +10,12 @@ import numpy
 import torch
 from torch import Tensor
 
+from seqsru.data.lines import iter_text_lines
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.data.vocabulary import split_words
-from seqsru.errors import Refused, check_at_least
+from seqsru.errors import Refused, check_at_least, check_at_most
+
+MOST_ROWS = 1_000_000  # of a batch
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class TokenStream:
         """
         ids = array("i")
         line_count = word_count = byte_count = 0
-        for line in lines:
+        for line in iter_text_lines(lines):
             ids.extend(tokenizer.encode(line))
             ids.append(tokenizer.eos)
             line_count += 1
@@ -113,6 +116,8 @@ class StreamBatches:
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, eos: int) -> None:
         check_at_least(1, batch_size=batch_size, window=window)
+        check_at_most(MOST_ROWS, batch_size=batch_size)
+        check_at_most(1_000_000_000, window=window)
         if len(tokens) < batch_size:
             raise Refused(
                 f"text of at least {batch_size:,} tokens, one a row of the batch",

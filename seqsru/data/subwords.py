@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seqsru.data.files import write_whole
+from seqsru.data.files import sha256, write_whole
+from seqsru.data.lines import LineReport, iter_text_lines
+from seqsru.data.subword_process import train as train_in_process
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
-from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_known
+from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_at_most, check_known
 
 Algorithm = Literal["unigram", "bpe"]
 Normalization = Literal["nmt_nfkc", "nfkc", "identity"]
 # The sums of the training depend on how many threads share them, so the number is not that of the machine.
 THREADS = 4
+# A run of characters without a space is one word to sentencepiece, whose unigram training takes time in the
+# square of its length; no word of a language is as long, and few sentences of one without spaces are.
+LONGEST_WORD = 1000
+_LONG = re.compile(rf"(\S{{{LONGEST_WORD}}})\S+")
+# The same holds of a line that repeats itself; broken at spaces it has the same words.
+_PART = re.compile(r".{1,4000}(?:\s|\Z)", re.DOTALL)
+# What sentencepiece itself leaves out: its own sign for what is unknown.
+_RESERVED = "\u2585"
 
 
 class Pieces:
@@ -65,8 +75,11 @@ class Pieces:
         character_coverage: float = 1.0,
         byte_fallback: bool = False,
         sample: int = 1_000_000,
+        report: LineReport | None = None,
     ) -> Pieces:
         """Train a model; the same lines and options give the same bytes.
+
+        Ctrl-C ends the training at once.
 
         Parameters
         ----------
@@ -79,12 +92,16 @@ class Pieces:
         normalization : {"nmt_nfkc", "nfkc", "identity"}
             What is done to text before it is cut; see the class.
         character_coverage : float
-            Share of the characters of the text that must have a piece, in (0, 1]; the rarest of the others
-            are unknown.
+            Share of the characters of the text that must have a piece, from 0.98 to 1; the rarest of the
+            others are unknown.
         byte_fallback : bool
             Write unknown characters as bytes, 256 pieces of the vocabulary.
         sample : int
             Train on so many lines at most, spread evenly over the text.
+        report : LineReport, optional
+            Takes note of each line that is not used whole: where more than 1,000 characters have no space
+            between them, only the first 1,000 of these are used, and sentencepiece leaves out a line that
+            holds its own sign U+2585.
 
         Raises
         ------
@@ -93,39 +110,35 @@ class Pieces:
         """
         check_known(get_args(Algorithm), algorithm=algorithm)
         check_known(get_args(Normalization), normalization=normalization)
-        check_at_least(3, vocabulary_size=vocabulary_size)
+        check_at_least(259 if byte_fallback else 3, vocabulary_size=vocabulary_size)
+        check_at_most(2**31 - 1, vocabulary_size=vocabulary_size)
         check_at_least(1, sample=sample)
-        if not 0 < character_coverage <= 1:
-            raise Refused(
-                "above 0 and at most 1",
-                character_coverage,
-                "1.0 covers every character",
-                "character_coverage",
-            )
-        text = [line for line in lines if line.strip()]
+        if not 0.98 <= character_coverage <= 1:  # the others are those of sentencepiece
+            do = "1.0 covers every character"
+            raise Refused("from 0.98 to 1", str(character_coverage), do, "character_coverage")
+        _sentencepiece()  # is it there?
+        text = [line for line in _usable(lines, report) if line.strip()]
         if not text:
             raise Refused("training text for sentencepiece", "none", "check the training file")
         if len(text) > sample:
             text = [text[i * len(text) // sample] for i in range(sample)]
-        model = io.BytesIO()
+        options = {
+            "vocab_size": vocabulary_size,
+            "model_type": algorithm,
+            "normalization_rule_name": normalization,
+            "remove_extra_whitespaces": normalization != "identity",
+            "character_coverage": character_coverage,
+            "byte_fallback": byte_fallback,
+            "unk_id": 0,
+            "eos_id": 1,
+            "bos_id": -1,
+            "pad_id": -1,
+            "max_sentence_length": 1 << 30,  # the default leaves longer lines out without a word
+            "num_threads": THREADS,
+            "minloglevel": 2,
+        }
         try:
-            _sentencepiece().SentencePieceTrainer.train(
-                sentence_iterator=iter(text),
-                model_writer=model,
-                vocab_size=vocabulary_size,
-                model_type=algorithm,
-                normalization_rule_name=normalization,
-                remove_extra_whitespaces=normalization != "identity",
-                character_coverage=character_coverage,
-                byte_fallback=byte_fallback,
-                unk_id=0,
-                eos_id=1,
-                bos_id=-1,
-                pad_id=-1,
-                max_sentence_length=1 << 30,  # the default leaves longer lines out without a word
-                num_threads=THREADS,
-                minloglevel=2,
-            )
+            return cls(train_in_process(text, options))
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
             raise Refused(
@@ -134,7 +147,6 @@ class Pieces:
                 "change their number",
                 "vocabulary_size",
             ) from None
-        return cls(model.getvalue())
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Pieces:
@@ -158,9 +170,8 @@ class Pieces:
         try:
             return cls(path.read_bytes())
         except RuntimeError:
-            raise Refused(
-                f"a sentencepiece model in {path}", "something else", "name a .model file of spm_train"
-            ) from None
+            do = "name a .model file of spm_train"
+            raise Refused(f"a sentencepiece model in {path}", "something else", do) from None
 
     def encode(self, line: str) -> list[int]:
         """Return the ids of the pieces of a line, without ``</s>``."""
@@ -177,8 +188,22 @@ class Pieces:
 
     def save(self, folder: str | PathLike[str], name: str) -> None:
         """Write ``folder/name.model``, which sentencepiece's own tools read, and ``folder/name.json``."""
-        write_whole(Path(folder) / f"{name}.model", self.model)
+        path = Path(folder) / f"{name}.model"
+        if path.exists() and not self._may_replace(path):
+            found = "a file that no tokenizer was saved with"
+            raise Refused(f"nothing else at {path}", found, "move it elsewhere, or choose another folder")
+        write_whole(path, self.model)
         write_record(Path(folder) / f"{name}.json", {"kind": self.kind, "fingerprint": self.fingerprint})
+
+    def _may_replace(self, path: Path) -> bool:
+        """Whether a model file is this one, or belongs to the record of a tokenizer beside it."""
+        found = sha256(path)
+        if found == self.fingerprint:
+            return True
+        try:
+            return bool(read_record(path.with_suffix(".json"))["fingerprint"] == found)
+        except Refused:
+            return False
 
     @classmethod
     def load(cls, folder: str | PathLike[str], name: str) -> Pieces:
@@ -190,6 +215,19 @@ class Pieces:
         model = path.read_bytes()
         check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
         return cls(model)
+
+
+def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:
+    """What sentencepiece gets of each line; `report` takes note of what it does not get."""
+    for number, line in enumerate(iter_text_lines(lines), 1):
+        if report is not None:
+            report.total = number
+        short = _LONG.sub(r"\1", line) if len(line) > LONGEST_WORD else line
+        if report is not None and len(short) < len(line):
+            report.add(f"with more than {LONGEST_WORD:,} characters between two spaces, cut there", number)
+        if report is not None and _RESERVED in short:
+            report.add("with U+2585, left out by sentencepiece", number)
+        yield from _PART.findall(short)
 
 
 def _sentencepiece() -> Any:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal, get_args
 import numpy
 from numpy.typing import NDArray
 
-from seqsru.data.lines import opened
+from seqsru.data.inputs import opened
 from seqsru.errors import Refused, check_known
 
 VectorFormat = Literal["text", "binary"]

@@ -17,6 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from seqsru.data.lines import iter_text_lines
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
 from seqsru.errors import Refused
 
@@ -67,6 +68,7 @@ class Words:
         Refused
             There is no text, it holds ``<eos>``, or an option is out of range.
         """
+        _check_options(vocabulary_size, minimum_count)
         counts = _count(lines, split_words)
         if EOS in counts:
             raise Refused(
@@ -132,6 +134,7 @@ class Characters:
         minimum_count : int
             Leave out characters seen less often.
         """
+        _check_options(vocabulary_size, minimum_count)
         return cls(_most_frequent(_count(lines, str), vocabulary_size, minimum_count, "characters"))
 
     def encode(self, line: str) -> list[int]:
@@ -161,7 +164,7 @@ class _Table:
     """Types in id order, and their ids; the words of the table itself are never the id of ``<eos>``."""
 
     def __init__(self, types: Sequence[str]) -> None:
-        if list(types[:2]) != [UNK, EOS] or len(set(types)) != len(types):
+        if isinstance(types, str) or list(types[:2]) != [UNK, EOS] or len(set(types)) != len(types):
             raise Refused(
                 f"distinct types that begin with {UNK} and {EOS}",
                 list(types[:4]),
@@ -174,16 +177,20 @@ class _Table:
 
 def _count(lines: Iterable[str], split: Callable[[str], Iterable[str]]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for line in lines:
+    for line in iter_text_lines(lines):
         counts.update(split(line))
     return counts
 
 
-def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: str) -> list[str]:
+def _check_options(size: int | None, minimum: int) -> None:
+    """Refuse what no text could mend, before any is read."""
     if size is not None and size < 3:
         raise Refused("at least 3", size, f"{UNK} and {EOS} are two of the types", "vocabulary_size")
     if minimum < 1:
         raise Refused("at least 1", minimum, "1 keeps every type", "minimum_count")
+
+
+def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: str) -> list[str]:
     kept = [(-count, word) for word, count in counts.items() if count >= minimum and word not in (UNK, EOS)]
     if not kept:
         raise Refused(

@@ -7,12 +7,16 @@ from typing import Any, Literal, get_args
 
 from seqsru.decoding.penalties import Penalty
 from seqsru.decoding.rules import Rule
-from seqsru.errors import Refused, check_known, unknown
+from seqsru.errors import Refused, check_at_most, check_known, unknown
+from seqsru.settings import checked_arguments
 
 Stop = Literal["first", "exact", "all"]
 BatchBy = Literal["sentences", "tokens"]
+NEUTRAL = ("n_best", "batch_size", "batch_by")  # fields that leave the best output as it is
+MOST_BEAM = 100_000  # rows of a sentence that memory may be asked for
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class Decoding:
     """How sentences are decoded.
@@ -72,6 +76,7 @@ class Decoding:
         """Refuse a setting that cannot be meant."""
         if self.beam < 1:
             raise Refused("at least 1", self.beam, "1 is greedy search", "beam")
+        check_at_most(MOST_BEAM, beam=self.beam)
         if not 1 <= self.n_best <= self.beam:
             raise Refused(
                 f"1 to the beam's {self.beam}", self.n_best, "widen the beam or ask for fewer", "n_best"
@@ -87,6 +92,10 @@ class Decoding:
             value = getattr(self, setting)
             if not (value >= 0 and math.isfinite(value)):
                 raise Refused("a finite number of at least 0", value, instead, setting)
+        # Beyond these, powers of a length and lengths themselves are no numbers any more.
+        check_at_most(50, alpha=self.alpha)
+        check_at_most(1_000_000, length_factor=self.length_factor)
+        check_at_most(1_000_000, length_offset=self.length_offset)
         if self.batch_size < 1:
             raise Refused("at least 1", self.batch_size, "1 decodes line by line", "batch_size")
         if self.max_source < 2:
@@ -115,6 +124,11 @@ class Decoding:
             if name not in known:
                 raise unknown(name, known, what="a setting of decoding")
         return replace(self, **changes)
+
+    def signature_fields(self) -> dict[str, object]:
+        """What a signature says of a search: each field that the best output depends on, by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NEUTRAL}
+        return {**values, "rules": "+".join(map(str, self.rules)) or "none"}
 
     def longest(self, source_length: int) -> int:
         """Return the most tokens of an output for a source of `source_length`, both with ``</s>``."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqsru.errors import Refused
+from seqsru.errors import Refused, check_at_least
 
 
 class Rule(ABC):
@@ -30,6 +30,12 @@ class Rule(ABC):
         eos : int
             The token that ends a hypothesis.
         """
+
+    def __str__(self) -> str:
+        """Its name and settings as the flag ``--rule`` takes them: ``no_repeat_ngram.size=3``."""
+        name = next((name for name, rule in RULES.items() if rule is type(self)), type(self).__name__)
+        values = (f"{name}.{setting}={value}" for setting, value in vars(self).items())
+        return ",".join(values).replace(" ", "") or name
 
 
 class MinimumLength(Rule):
@@ -67,6 +73,8 @@ class ForbiddenTokens(Rule):
     def __init__(self, tokens: list[int]) -> None:
         if not tokens:
             raise Refused("at least one token number", "none", "leave the rule forbid out", "tokens")
+        for token in tokens:
+            check_at_least(0, tokens=token)
         self.tokens = sorted(set(tokens))
 
     def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
@@ -78,7 +86,7 @@ class ForbiddenTokens(Rule):
 
     def check(self, vocabulary: int) -> None:
         """Refuse token numbers that a vocabulary of so many types does not have."""
-        if self.tokens[0] < 0 or self.tokens[-1] >= vocabulary:
+        if self.tokens[-1] >= vocabulary:
             raise Refused(
                 f"token numbers from 0 to {vocabulary - 1}",
                 self.tokens,

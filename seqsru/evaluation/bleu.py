@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seqsru.errors import Refused, check_known
+from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, bleu
 
 METRICS = ("bleu", "chrf", "ter")
 RESAMPLES = 1000
-SEED = "12345"
+SEED = 12345
+EQUAL = 1e-9  # scores, in percent, that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Comparison:
     baseline_interval, system_interval : tuple of float
         Mean and half width of the 95 % interval over the resamples.
     p_value : float
-        Probability of a difference this large if the two were equally good: (c + 1) / (n + 1).
+        Probability of a difference this large if the two were equally good: (c + 1) / (n + 1), of n resamples
+        c that differ at least so much; 1 where the scores are equal.
     signature : str
         How it was computed, number of resamples and seed included.
     """
@@ -78,29 +82,81 @@ class Comparison:
         )
 
 
+def make_metrics(
+    names: Sequence[str], tokenize: BleuTokenizer = "13a", setting: str = "tokenize"
+) -> dict[str, Any]:
+    """Make sacrebleu's metrics of those names, with its own defaults; before the work, as they may refuse.
+
+    Parameters
+    ----------
+    names : sequence of {"bleu", "chrf", "ter"}
+    tokenize : str
+        sacrebleu's name of the tokenizer of BLEU; the others have none.
+    setting : str
+        What a refusal of the tokenizer blames.
+
+    Raises
+    ------
+    Refused
+        A metric or the tokenizer is unknown, or the tokenizer needs what is not there.
+    """
+    for name in names:
+        check_known(METRICS, metrics=name)
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+
+    known = {"bleu": lambda: bleu(tokenize, setting), "chrf": CHRF, "ter": TER}
+    return {name: known[name]() for name in names}
+
+
+def metric_fields(metric: Any, references: int) -> dict[str, object]:
+    """Fields of a signature of ours that say what sacrebleu's of a metric does.
+
+    Parameters
+    ----------
+    metric : Metric
+        Of those that `make_metrics` gives.
+    references : int
+        References of each line.
+    """
+    metric.num_refs = references  # which it counts itself once it has read some
+    theirs = {name: value for name, value in metric.get_signature().info.items() if value is not None}
+    return {"sacrebleu": theirs.pop("version"), **theirs}
+
+
 def translation_scores(
-    hypotheses: Sequence[str], references: Sequence[str], metrics: Sequence[str] = ("bleu",)
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    metrics: Sequence[str] = ("bleu",),
+    *,
+    further: Sequence[Sequence[str]] = (),
+    tokenize: BleuTokenizer = "13a",
 ) -> list[MetricScore]:
-    """Score translations against one reference each.
+    """Score translations against one reference each, or several.
 
     Parameters
     ----------
     hypotheses : sequence of str
         Detokenised translations, one a line.
     references : sequence of str
-        Detokenised references, in the same order.
+        Detokenised references, in the same order; an empty one counts as a reference, as in sacrebleu.
     metrics : sequence of {"bleu", "chrf", "ter"}
         What to compute, in this order.
+    further : sequence of sequence of str
+        More references of each line.
+    tokenize : str
+        sacrebleu's name of the tokenizer of BLEU.
 
     Raises
     ------
     Refused
-        The counts differ, there are no lines, or a metric is unknown.
+        The counts differ, there are no lines, or a metric or the tokenizer cannot be had.
     """
-    _check_counts({"translations": hypotheses}, references)
+    made = make_metrics(metrics, tokenize)
+    given = _checked({"translations": hypotheses}, [references, *further])
     scores = []
-    for metric in _metrics(metrics).values():
-        score = metric.corpus_score(list(hypotheses), [list(references)])
+    for metric in made.values():
+        score = metric.corpus_score(list(hypotheses), given)
         signature = str(metric.get_signature())
         scores.append(MetricScore(score.name, score.score, signature, score.format(signature=signature)))
     return scores
@@ -111,90 +167,99 @@ def paired_bootstrap(
     system: Sequence[str],
     references: Sequence[str],
     metrics: Sequence[str] = ("bleu",),
+    *,
+    further: Sequence[Sequence[str]] = (),
+    tokenize: BleuTokenizer = "13a",
 ) -> list[Comparison]:
     """Compare two systems on the same lines by paired bootstrap (Koehn 2004): 1,000 resamples, seed 12345.
+
+    The resamples and the statistic, the absolute difference less its mean, are sacrebleu's. Unlike there, a
+    resample that differs exactly as much as the systems do counts, and equal scores have p = 1; so has a
+    single line, which has no other resample than itself.
 
     Parameters
     ----------
     baseline, system : sequence of str
         Detokenised translations by the two systems.
-    references : sequence of str
-        Detokenised references, in the same order.
+    references, further
+        As in `translation_scores`.
     metrics : sequence of {"bleu", "chrf", "ter"}
         What to compare, in this order.
+    tokenize : str
+        As in `translation_scores`.
 
     Raises
     ------
     Refused
-        The counts differ, there are no lines, or a metric is unknown.
+        The counts differ, there are no lines, or a metric or the tokenizer cannot be had.
     """
-    from sacrebleu.significance import PairedTest
-
-    systems = {"baseline": baseline, "system": system}
-    _check_counts(systems, references)
-    with _sacrebleu_seed():
-        test = PairedTest(
-            [(name, list(lines)) for name, lines in systems.items()],
-            _metrics(metrics),
-            [list(references)],
-            test_type="bs",
-            n_samples=RESAMPLES,
-        )
-        signatures, results = test()
+    made = make_metrics(metrics, tokenize)
+    given = _checked({"baseline": baseline, "system": system}, [references, *further])
+    lines = len(references)
+    chosen = np.random.default_rng(SEED).choice(lines, size=(RESAMPLES, lines), replace=True)
     comparisons = []
-    for name, signature in signatures.items():
-        first, second = (cast(Any, result) for result in results[name])
-        # sacrebleu counts the resamples that differ by more than the systems do; between equal texts none
-        # can, and its formula would call the difference of zero significant.
-        p_value = 1.0 if list(baseline) == list(system) else second.p_value
+    for metric in made.values():
+        (name, first, firsts), (_, second, seconds) = (
+            _resampled(metric, texts, given, chosen) for texts in (baseline, system)
+        )
+        signature = metric.get_signature()
+        signature.update("seed", str(SEED))
+        signature.update("bs", RESAMPLES)
         comparisons.append(
             Comparison(
                 name,
-                first.score,
-                second.score,
-                (float(first.mean), float(first.ci)),
-                (float(second.mean), float(second.ci)),
-                p_value,
+                first,
+                second,
+                _interval(firsts),
+                _interval(seconds),
+                _p_value(abs(second - first), np.abs(seconds - firsts), lines),
                 str(signature),
             )
         )
     return comparisons
 
 
-def _metrics(names: Sequence[str]) -> dict[str, Any]:
-    """Return sacrebleu's metrics of those names, with its own defaults."""
-    for name in names:
-        check_known(METRICS, metrics=name)
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-    from sacrebleu.metrics.ter import TER
+def _resampled(
+    metric: Any, texts: Sequence[str], references: list[list[str]], chosen: NDArray[Any]
+) -> tuple[str, float, NDArray[Any]]:
+    """Name of the metric, score of the texts, and scores of the resamples that `chosen` (n, lines) lists.
 
-    known = dict(zip(METRICS, (BLEU, CHRF, TER)))
-    return {name: known[name]() for name in names}
+    A score is a function of sums over lines: each line is counted once, each resample only adds up.
+    """
+    statistics = metric._extract_corpus_statistics(list(texts), references)
+    whole = metric._aggregate_and_compute(statistics)
+    table = np.array(statistics, dtype=np.float64)  # (lines, statistics)
+    scores = [metric._compute_score_from_stats(table[rows].sum(0)).score for rows in chosen]
+    return whole.name, whole.score, np.array(scores)
 
 
-def _check_counts(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> None:
+def _p_value(difference: float, resampled: NDArray[Any], lines: int) -> float:
+    """Share of the resamples that differ at least as much as the systems, once their mean is taken off."""
+    if difference < EQUAL or lines == 1:
+        return 1.0
+    more = int((resampled - resampled.mean() >= difference - EQUAL).sum())
+    return (more + 1) / (len(resampled) + 1)
+
+
+def _interval(scores: NDArray[Any]) -> tuple[float, float]:
+    """Mean and half width of the middle 95 % of the scores of resamples."""
+    from sacrebleu.significance import estimate_ci
+
+    mean, half = estimate_ci(scores)
+    return float(mean), float(half)
+
+
+def _checked(systems: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The references as sacrebleu takes them."""
     for name, lines in systems.items():
-        if len(lines) != len(references):
-            raise Refused(
-                f"a reference for each of the {len(lines)} lines of the {name}",
-                f"{len(references)} references",
-                "check that both are of the same test set",
-                "references",
-            )
-    if not references:
+        for given in references:
+            if len(lines) != len(given):
+                raise Refused(
+                    f"a reference for each of the {len(lines)} lines of the {name}",
+                    f"{len(given)} references",
+                    "check that both are of the same test set",
+                    "references",
+                )
+    if not references[0]:
         raise Refused("at least one line to score", "none", "check the test files", "references")
-
-
-@contextmanager
-def _sacrebleu_seed() -> Iterator[None]:
-    """Give sacrebleu the house's seed, which it reads from the environment."""
-    before = os.environ.get("SACREBLEU_SEED")
-    os.environ["SACREBLEU_SEED"] = SEED
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SACREBLEU_SEED"]
-        else:
-            os.environ["SACREBLEU_SEED"] = before
+    return [list(given) for given in references]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
@@ -30,6 +30,8 @@ class TimedDecoder:
     decode : callable
         ``decode(line, length)`` decodes one line of text to text. `length` is None, or the number of tokens,
         the end included, that the search may give at most.
+    settings : mapping of str to object
+        What a signature says of how it decodes.
     """
 
     name: str
@@ -37,6 +39,7 @@ class TimedDecoder:
     eos: int | None
     decoder: str
     decode: Callable[[str, int | None], object]
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seqsru.data.outputs import write_output
 from seqsru.errors import NotInstalled, Refused
 from seqsru.evaluation.classification import ClassificationScore
 from seqsru.evaluation.latency_report import LatencyReport, TimeName
@@ -63,7 +65,7 @@ def plot_latency(report: LatencyReport, path: str | Path) -> None:
         f"{protocol['lines']} lines x {protocol['repeats']}",
         fontsize=9,
     )
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_attention(
@@ -104,7 +106,7 @@ def plot_attention(
     axes.set_yticks(range(rows), target_labels, parse_math=False)
     axes.xaxis.tick_top()
     figure.colorbar(image, ax=axes, label="attention")
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
@@ -151,7 +153,7 @@ def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
     )
     # a bar as long as the matrix and always as thin
     figure.colorbar(image, ax=axes, label="share of the gold label", fraction=0.3 / width, aspect=side / 0.15)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def new_figure(path: str | Path, width: float, height: float, setting: str = "plot") -> Figure:
@@ -176,6 +178,12 @@ def new_figure(path: str | Path, width: float, height: float, setting: str = "pl
             f"matplotlib to draw {path}", "it not installed", 'run: pip install "seqsru[plot]"', setting
         ) from None
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    drawn = BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
+    write_output(path, drawn.getvalue())
 
 
 def _latency_kinds(report: LatencyReport) -> tuple[str, TimeName, TimeName]:

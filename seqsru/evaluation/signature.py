@@ -10,25 +10,28 @@ from torch import nn
 from seqsru import __version__
 from seqsru.errors import Refused
 
+DIGITS = 12  # hexadecimal ones of a digest
+
 
 def signature(fields: Mapping[str, object]) -> str:
     """``seqsru VERSION|name:value|…``, in the order given; a field that is None is left out.
 
+    A value may be any text, such as the name of a file: a line end, ``|`` and ``%`` in it are written as an
+    address would, ``%0A``, ``%7C`` and ``%25``.
+
     Raises
     ------
     Refused
-        A name or value holds ``|`` or a line end, or a name ``:``, so that the line could not be read back.
+        A name holds ``|``, ``:`` or a line end, so that the line could not be read back.
     """
     parts = [f"seqsru {__version__}"]
     for name, value in fields.items():
         if value is None:
             continue
-        text = f"{name}:{value}"
-        if "|" in text or "\n" in text or ":" in name:
-            raise Refused(
-                "a signature without '|' or line end, and no ':' in a name", repr(text), "rename it"
-            )
-        parts.append(text)
+        if any(sign in name for sign in "|:\n"):
+            raise Refused("the name of a field without '|', ':' or line end", repr(name), "rename it")
+        text = str(value).replace("%", "%25").replace("|", "%7C").replace("\n", "%0A")
+        parts.append(f"{name}:{text}")
     return "|".join(parts)
 
 

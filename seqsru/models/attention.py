@@ -104,9 +104,9 @@ class DotAttention(Attention):
         )
         check_at_least(0, size=size)
         check_probability(dropout=dropout)
-        size = size or output_size
+        blamed, size = "size" if size else "heads", size or output_size
         if size % heads:
-            raise Refused(f"a size that {heads} heads divide", str(size), "change size or heads", "heads")
+            raise Refused(f"a size that {heads} heads divide", str(size), "change size or heads", blamed)
         self.heads, self.width, self.dropout = heads, size // heads, dropout
         self.query = nn.Linear(query_size, size, bias=False)
         self.key = nn.Linear(memory_size, size, bias=False)

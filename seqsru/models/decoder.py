@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.cells import Cell, State
-from seqsru.cells.depth import CellKind, check_options, initial_state, split_state, state_sizes
+from seqsru.cells.depth import MOST_LAYERS, CellKind, check_options, initial_state, split_state, state_sizes
 from seqsru.cells.masks import drop_features
-from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_probability, within
 from seqsru.models.attention import ATTENTIONS, Attention, init_uniform
 from seqsru.ops import linear
 
@@ -110,6 +110,7 @@ class Decoder(nn.Module):
             hidden_size=hidden_size,
             num_layers=num_layers,
         )
+        check_at_most(MOST_LAYERS, num_layers=num_layers)
         check_probability(dropout=dropout, context_dropout=context_dropout, memory_dropout=memory_dropout)
         sizes = ("query_size", "memory_size", "output_size")
         choices = dict(attention_options or {})
@@ -131,12 +132,13 @@ class Decoder(nn.Module):
             )
         attending = {"all": range(num_layers), "first": [0], "last": [num_layers - 1]}[attend]
         self.norms = nn.ModuleDict({str(layer): nn.LayerNorm(hidden_size) for layer in attending})
-        self.attentions = nn.ModuleDict(
-            {
-                str(layer): ATTENTIONS[attention](hidden_size, memory_size, hidden_size, **choices)
-                for layer in attending
-            }
-        )
+        with within("attention"):
+            self.attentions = nn.ModuleDict(
+                {
+                    str(layer): ATTENTIONS[attention](hidden_size, memory_size, hidden_size, **choices)
+                    for layer in attending
+                }
+            )
         self.memory_norm = nn.LayerNorm(memory_size)
         self.output_norm = nn.LayerNorm(hidden_size)
         self.state_sizes = state_sizes(self._cells())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 
@@ -20,9 +21,11 @@ def _call(typingctx, address, begin, end, arguments, u, c0):
 
     def build(context, builder, signature, values):
         integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [integer, integer, pointer, pointer, pointer])
+        function = ir.FunctionType(ir.IntType(32), [pointer] * 2 + [integer] * 2 + [pointer] * 3)
         target = builder.inttoptr(values[0], function.as_pointer())
-        builder.call(target, [*values[1:3], *(builder.inttoptr(value, pointer) for value in values[3:])])
+        ignored = [builder.bitcast(cgutils.alloca_once(builder, integer), pointer) for _ in range(2)]
+        addresses = [builder.inttoptr(value, pointer) for value in values[3:]]
+        builder.call(target, [*ignored, *values[1:3], *addresses])
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), build

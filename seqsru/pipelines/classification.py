@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from seqsru.data.examples import Labels
+from seqsru.data.lines import text_lines
 from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.models.classifier import Classifier
 from seqsru.pipelines.batches import alike
+from seqsru.settings import checked_arguments
 
 READ_AT_ONCE = 8192  # padded tokens; it bounds memory, and the results do not depend on it
 
@@ -71,6 +73,7 @@ class Classification:
         return {"label": self.label, "probabilities": dict(self.probabilities)}
 
 
+@checked_arguments
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassificationPipeline:
     """Classify lines of text. Nothing in it changes, so that threads may share it.
@@ -111,6 +114,7 @@ class ClassificationPipeline:
 
     def classify(self, lines: Sequence[str]) -> list[Classification]:
         """Classify each line; an empty one, or one of white space, has no label."""
+        lines = text_lines(lines)
         full = [index for index, line in enumerate(lines) if line.strip()]
         texts = [self.tokenizer.encode(self._read(lines[index])) for index in full]
         results = [Classification("", {}) for _ in lines]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from seqsru.data.lines import one_line, text_lines
 from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
@@ -14,8 +15,10 @@ from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
 from seqsru.models.language_model import LanguageModel
+from seqsru.settings import checked_arguments
 
 
+@checked_arguments
 @dataclass(frozen=True, eq=False, repr=False)
 class LanguagePipeline:
     """Score and continue text. Nothing in it changes, so that threads may share it.
@@ -51,13 +54,15 @@ class LanguagePipeline:
 
         On a CPU in float32 the bits do not depend on what else is scored.
         """
-        sentences = [[*self.tokenizer.encode(line), self.tokenizer.eos] for line in lines]
+        sentences = [[*self.tokenizer.encode(line), self.tokenizer.eos] for line in text_lines(lines)]
         return [-nll for nll in sentence_nlls(self.model, sentences, self.tokenizer.eos)]
 
+    @checked_arguments
     def perplexity(self, lines: Sequence[str], *, carried: bool = True) -> TextScore:
         """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`."""
         return perplexity(self.model, TokenStream.from_lines(lines, self.tokenizer), carried=carried)
 
+    @checked_arguments
     def generate(
         self,
         prompt: str = "",
@@ -98,7 +103,7 @@ class LanguagePipeline:
         Refused
             A setting that cannot be meant.
         """
-        check_at_least(1, count=count)
+        check_at_least(1, count=count, max_length=max_length)
         check_seed(seed=seed)
         prefix, state, start = self._begin(prompt, count)
         drawn = sample(
@@ -115,6 +120,7 @@ class LanguagePipeline:
         )
         return [self._text(prefix, hypothesis) for hypothesis in drawn]
 
+    @checked_arguments
     def search(
         self, prompt: str = "", *, beam: int = 5, n_best: int = 1, max_length: int = 100, alpha: float = 1.0
     ) -> list[tuple[str, Hypothesis]]:
@@ -143,6 +149,7 @@ class LanguagePipeline:
         Refused
             A setting that cannot be meant.
         """
+        check_at_least(1, max_length=max_length)
         prefix, state, start = self._begin(prompt, 1)
         (found,) = beam_search(
             self.model.step,
@@ -166,7 +173,7 @@ class LanguagePipeline:
     def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
         device = self.model.output.weight.device
-        prefix = self.tokenizer.encode(prompt)
+        prefix = self.tokenizer.encode(one_line(prompt, "prompt"))
         context = torch.tensor([self.tokenizer.eos, *prefix], device=device)
         with torch.no_grad():
             _, state = self.model.begin(context[:-1, None])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqsru.data.lines import LineReport
+from seqsru.data.lines import LineReport, text_lines
 from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, Step, beam_search
@@ -19,6 +19,7 @@ from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.models.translator import Translator
 from seqsru.pipelines.batches import alike, padded
+from seqsru.settings import checked_arguments
 
 # Padded pairs of tokens that are scored at once: it bounds memory, and the scores do not depend on it.
 SCORED_AT_ONCE = 8192
@@ -82,6 +83,7 @@ class Translation:
         return plain
 
 
+@checked_arguments
 @dataclass(frozen=True, eq=False, repr=False)
 class TranslationPipeline:
     """Translate lines, and score given translations. Nothing in it changes, so that threads may share it.
@@ -124,6 +126,7 @@ class TranslationPipeline:
                 )
         self.model.eval()
 
+    @checked_arguments
     def translate(
         self,
         lines: Sequence[str],
@@ -155,7 +158,7 @@ class TranslationPipeline:
         Refused
             A change is no field of `Decoding`, or cannot be meant.
         """
-        decoding = self._decoding(decoding, changes)
+        decoding, lines = self._decoding(decoding, changes), text_lines(lines)
         eos = self.source_tokenizer.eos
         sources: list[list[int]] = []
         cuts = []
@@ -184,6 +187,7 @@ class TranslationPipeline:
         Refused
             The counts differ.
         """
+        sources, targets = text_lines(sources, "sources"), text_lines(targets, "targets")
         if len(sources) != len(targets):
             raise Refused(
                 f"a translation for each of the {len(sources)} lines",
@@ -242,7 +246,8 @@ class TranslationPipeline:
                 return self.translate([line], decoding)
             return self.translate([line], decoding, length_factor=0.0, length_offset=length)
 
-        return TimedDecoder(name, self.model, self.target_tokenizer.eos, f"beam {decoding.beam}", decode)
+        eos, how = self.target_tokenizer.eos, decoding.signature_fields()
+        return TimedDecoder(name, self.model, eos, f"beam {decoding.beam}", decode, how)
 
     def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
         """Return how to decode: as given or as the pipeline was made, with changes that are not None."""

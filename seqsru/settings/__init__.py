@@ -1,10 +1,11 @@
 """Settings: what may be set, read from signatures; strict files; and `Values`, which make what they set."""
 
+from seqsru.settings.arguments import checked_arguments
 from seqsru.settings.help import describe
 from seqsru.settings.kinds import kind_text, shown
 from seqsru.settings.places import dump
-from seqsru.settings.problems import Problem, SettingsError
-from seqsru.settings.reading import check, load, resolve
+from seqsru.settings.problems import Problem, SettingsError, refuse
+from seqsru.settings.reading import File, check, given, load, resolve
 from seqsru.settings.schema import (
     REQUIRED,
     Choice,
@@ -22,6 +23,7 @@ from seqsru.settings.values import Values
 __all__ = [
     "REQUIRED",
     "Choice",
+    "File",
     "Maker",
     "Problem",
     "Schema",
@@ -30,13 +32,16 @@ __all__ = [
     "SettingsError",
     "Values",
     "check",
+    "checked_arguments",
     "describe",
     "dump",
     "from_signature",
+    "given",
     "joined",
     "kind_text",
     "load",
     "paths",
+    "refuse",
     "registry",
     "resolve",
     "shown",

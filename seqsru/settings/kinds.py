@@ -62,6 +62,15 @@ def is_text(kind: object) -> bool:
     )
 
 
+def spellable(kind: object) -> bool:
+    """Whether a file or a flag can give a value of an annotation."""
+    try:
+        kind_text(kind)
+    except TypeError:
+        return False
+    return True
+
+
 def kind_text(kind: object) -> str:
     """What a value of annotation ``kind`` is, in words; TypeError for one that no setting can have."""
     words = []
@@ -81,7 +90,7 @@ def kind_text(kind: object) -> str:
 
 
 def checked(value: object, kind: object, setting: str | None = None) -> object:
-    """``value`` as ``kind`` has it: a whole number may stand for a number, text for a path (made absolute).
+    """``value`` as ``kind`` has it: 1 may stand for 1.0, 1e3 for 1000, text for a path (made absolute).
 
     Raises
     ------
@@ -96,13 +105,24 @@ def checked(value: object, kind: object, setting: str | None = None) -> object:
             with suppress(Refused):  # the message then shows the whole list
                 if isinstance(value, list):
                     return [checked(item, element(member)) for item in value]
-        elif member is Path and isinstance(value, str) and value:
-            return Path(os.path.abspath(os.path.expanduser(value)))
-        elif type(value) is member:
+        elif member is Path and isinstance(value, str) and value and "\0" not in value:
+            # - is standard input or output, not a name in this folder
+            return Path(value if value == "-" else os.path.abspath(os.path.expanduser(value)))
+        elif member is int and isinstance(value, (int, float)) and _whole(value):
+            if not -(2**63) <= value < 2**64:
+                raise Refused("a number of 64 bits", shown(value), "give a smaller one", setting)
+            return int(value)
+        elif type(value) is member and member is not int:
             return value
     if type(value) is int and float in alternatives(kind):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     raise Refused(kind_text(kind), shown(value), did_you_mean(value, choices(kind)) or "change it", setting)
+
+
+def _whole(value: float) -> bool:
+    """Whether it is a whole number however it is written, such as 1e3; true and false are none."""
+    return not isinstance(value, bool) and (isinstance(value, int) or value.is_integer())
 
 
 def shown(value: object) -> str:
@@ -114,5 +134,6 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(shown(item) for item in value) + "]"
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return repr(str(value)) if isinstance(value, (str, Path)) else str(value)

@@ -97,7 +97,7 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "null": (r"~|null|", "~n", lambda text: None),
     "bool": (r"true|false", "tf", lambda text: text == "true"),
-    "int": (r"[-+]?[0-9]+", "-+0123456789", int),
+    "int": (r"[-+]?[0-9]{1,40}", "-+0123456789", int),  # Python reads no number of thousands of digits
     "float": (
         r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf",
         "-+0123456789.",

@@ -20,7 +20,14 @@ from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, p
 from seqsru.settings.values import Values
 
 
-def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Values:
+def load(
+    path: Path | str | File,
+    schema: Schema,
+    overrides: Iterable[str] = (),
+    *,
+    base: Path | str | None = None,
+    inherited: Iterable[str] = (),
+) -> Values:
     """Read, override, check and complete the settings of a file.
 
     Parameters
@@ -31,6 +38,10 @@ def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Val
         What may be set.
     overrides : iterable of str
         ``key.path=value``, the value in YAML; each wins over the file and may be given once.
+    base : path, optional
+        Another file, for sections that this one does not give, or not all of.
+    inherited : names, optional
+        Those sections.
 
     Raises
     ------
@@ -39,7 +50,34 @@ def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Val
     OSError
         If the file cannot be read.
     """
-    data = Path(path).read_bytes()
+    root = _tree(_read(path), schema, overrides)
+    if base is not None:
+        _inherit(root, _tree(_read(base), schema, ()), inherited)
+    return _filled(schema, root)
+
+
+def given(path: Path | str | File, schema: Schema, overrides: Iterable[str], name: str) -> Node | None:
+    """What a file or an override says for a dotted name, not checked yet; None where neither says anything.
+
+    Parameters, errors : those of `load`.
+    """
+    node: Node | None = _tree(_read(path), schema, overrides)
+    for part in name.split("."):
+        node = node.value.get(part) if node is not None and isinstance(node.value, dict) else None
+    return node
+
+
+class File:
+    """A file of settings as it is read: once, since it may be a pipe."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path, self.data = path, Path(path).read_bytes()
+
+
+def _read(file: Path | str | File) -> Node:
+    """The tree of a file."""
+    file = file if isinstance(file, File) else File(file)
+    path, data = file.path, file.data
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,7 +91,7 @@ def load(path: Path | str, schema: Schema, overrides: Iterable[str] = ()) -> Val
     root.value = {} if root.value is None else root.value
     if not isinstance(root.value, dict):
         raise refuse(root.place, "settings", str(root), "write name: value")
-    return _resolved(schema, root, overrides)
+    return root
 
 
 def resolve(schema: Schema, overrides: Iterable[str]) -> Values:
@@ -83,11 +121,42 @@ def check(section: Section, values: Mapping[str, str | list[str]]) -> Values:
 
 
 def _resolved(schema: Schema, root: Node, overrides: Iterable[str]) -> Values:
+    return _filled(schema, _tree(root, schema, overrides))
+
+
+def _tree(root: Node, schema: Schema, overrides: Iterable[str]) -> Node:
+    """The tree with every setting under its present name, and with the overrides in it."""
     overrides = list(overrides)
     formerly = renamed(_chosen_first(schema, root, overrides))
     for old, new in formerly.items():
         _rename(root, old, new)
     _override(root, overrides, formerly)
+    return root
+
+
+def _inherit(node: Node, base: Node, names: Iterable[str]) -> None:
+    """Take over settings by name from a base, but for those that are given, down to every section.
+
+    Where another entry of a choice is given than the base has, its settings are not those of the base's.
+    """
+    for name in names:
+        if name not in base.value:
+            continue
+        own, other = node.value.get(name), base.value[name]
+        if own is None or own.value is None:
+            node.value[name] = other
+        elif isinstance(other.value, dict):
+            chosen = other.value.get("name")
+            if isinstance(own.value, str):  # the short form of a choice
+                own.value = {"name": Node(own.value, own.place)}
+            if not isinstance(own.value, dict):
+                continue  # is refused later
+            picked = own.value.get("name", chosen)
+            if chosen is None or (picked is not None and picked.value == chosen.value):
+                _inherit(own, other, other.value)
+
+
+def _filled(schema: Schema, root: Node) -> Values:
     reader = _Reader()
     values = reader.fill(schema, root, "", root.place, list(paths(schema)))
     if reader.problems:

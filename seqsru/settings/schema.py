@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
-from seqsru.settings.kinds import kind_text
+from seqsru.settings.kinds import alternatives, kind_text, spellable
 
 REQUIRED = inspect.Parameter.empty  # the default of what has none
 
@@ -70,6 +71,8 @@ class Section:
         The callables whose parameters the entries are.
     formerly : str
         The name it had before.
+    may_change : bool
+        Whether all of it may differ when a run goes on.
     """
 
     entries: Mapping[str, Schema]
@@ -77,6 +80,7 @@ class Section:
     optional: bool = False
     makers: tuple[Maker, ...] = ()
     formerly: str = ""
+    may_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def from_signature(
     sections: Mapping[str, Schema] | None = None,
     optional: bool = False,
     formerly: Mapping[str, str] | None = None,
+    may_change: Iterable[str] = (),
 ) -> Section:
     """The section whose settings are the parameters of ``function``.
 
@@ -140,6 +145,8 @@ def from_signature(
         Whether the section may be absent.
     formerly : mapping of str to str, optional
         Earlier names of parameters.
+    may_change : names, optional
+        Parameters that may differ when a run goes on; each must exist.
 
     Raises
     ------
@@ -151,11 +158,12 @@ def from_signature(
     texts = _parameter_texts(doc)
     parameters = inspect.signature(function).parameters
     skip, sections, formerly = set(skip), dict(sections or {}), dict(formerly or {})
+    free = set(may_change)
     metadata: dict[str, Mapping[str, Any]] = {}
     if inspect.isclass(function) and dataclasses.is_dataclass(function):
         metadata = {field.name: field.metadata for field in dataclasses.fields(function)}
     named = f"{getattr(function, '__qualname__', function)}"
-    missing = sorted((skip | sections.keys() | formerly.keys()) - parameters.keys())
+    missing = sorted((skip | sections.keys() | formerly.keys() | free) - parameters.keys())
     if missing:
         raise TypeError(f"{named} has no parameter {missing[0]}")
     entries: dict[str, Schema] = {}
@@ -165,6 +173,7 @@ def from_signature(
             continue
         said = metadata.get(name, {})
         before = formerly.get(name) or said.get("formerly", "")
+        changes = name in free or said.get("may_change", False)
         if name in sections:
             given = replace(
                 sections[name],
@@ -173,16 +182,25 @@ def from_signature(
             )
             if isinstance(given, Choice) and given.default is REQUIRED:
                 given = replace(given, default=parameter.default)
+            if isinstance(given, Section):
+                given = replace(given, may_change=changes)
             entries[name] = given
             continue
         if name not in hints or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise TypeError(f"{named}: parameter {name} is not one named, annotated setting")
-        try:
-            kind_text(hints[name])
-        except TypeError as error:
-            raise TypeError(f"{named}: parameter {name}: {error}") from None
+        # What only Python can give, such as a torch.device beside its name, is no setting.
+        members = tuple(filter(spellable, alternatives(hints[name])))
+        if set(members) <= {types.NoneType}:
+            try:
+                kind_text(hints[name])
+            except TypeError as error:
+                raise TypeError(f"{named}: parameter {name}: {error}") from None
         entries[name] = Setting(
-            hints[name], parameter.default, texts.get(name, ""), said.get("may_change", False), before
+            typing.Union[members],  # noqa: UP007 -- of as many as there are
+            parameter.default,
+            texts.get(name, ""),
+            changes,
+            before,
         )
     summary = " ".join(doc.split("\n\n")[0].split())
     return Section(entries, summary, optional, (Maker(function, tuple(entries)),))

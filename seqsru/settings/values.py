@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused
@@ -65,22 +66,26 @@ class Values(Mapping[str, Any]):
         return {name: value.plain() if isinstance(value, Values) else value for name, value in self.items()}
 
     def flat(self) -> dict[str, Any]:
-        """Values by dotted path, a list being one value."""
+        """Values by dotted path, a list being one value, but for a list of paths: each is one of its own."""
         return {path: value for path, value, _ in self._leaves()}
 
     def lasting(self) -> dict[str, Any]:
         """Those of `flat` that may not change when a run goes on."""
         return {path: value for path, value, may_change in self._leaves() if not may_change}
 
-    def _leaves(self) -> Iterator[tuple[str, Any, bool]]:
+    def _leaves(self, outer: bool = False) -> Iterator[tuple[str, Any, bool]]:
         for name, value in self.items():
             path = f"{self.path}.{name}".lstrip(".")
+            entry = self.section.entries.get(name)
+            may_change = outer or (isinstance(entry, (Setting, Section)) and entry.may_change)
             if isinstance(value, Values):
-                yield from value._leaves()
+                yield from value._leaves(may_change)
+                continue
+            value = list(value) if isinstance(value, tuple) else value
+            if isinstance(value, list) and any(isinstance(item, Path) for item in value):
+                yield from ((f"{path}.{place}", item, may_change) for place, item in enumerate(value))
             else:
-                entry = self.section.entries.get(name)
-                may_change = isinstance(entry, Setting) and entry.may_change
-                yield path, list(value) if isinstance(value, tuple) else value, may_change
+                yield path, value, may_change
 
     # ---- making ------------------------------------------------------------------------------------
 
@@ -144,15 +149,18 @@ class Values(Mapping[str, Any]):
 
     def error(self, refusal: Refused, setting: str | None = None) -> SettingsError:
         """The error of one refusal, with the place of the setting that it names."""
-        path = self._find(refusal.setting) if refusal.setting else None
+        expected, named = refusal.expected, refusal.setting
+        path = self._find(named) if named else None
         if path is None and setting is not None:
             path = f"{self.path}.{setting}".lstrip(".")
-        if path is None:
-            path = ".".join(filter(None, [self.path, refusal.setting]))
+        elif path is None:
+            path = self.path
+            if named:  # an argument that no setting gives: it is named, but not as one
+                expected = f"{expected} for {named}"
         at = path
         while at not in self.places:
             at = at.rpartition(".")[0]
-        told = Refused(refusal.expected, refusal.found, refusal.do, path or None)
+        told = Refused(expected, refusal.found, refusal.do, path or None)
         return SettingsError([Problem(self.places[at], told)])
 
     def _find(self, name: str) -> str | None:

@@ -11,7 +11,9 @@ from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
-from seqsru.data.labelled import LabelledLines, check_encoding, read_labelled
+from seqsru.data.files import text_digest
+from seqsru.data.labelled import LabelledLines, OnBadLabelledLine, check_encoding, read_labelled
+from seqsru.data.outputs import write_output
 from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
@@ -92,7 +94,7 @@ class ClassificationObjective(Objective):
         self.higher_is_better = validation_metric != "loss"
         self._texts = [validation.tokens[i] for i in range(len(validation))]
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.examples)
 
     def batches(self, epoch: int, start: int) -> Iterator[ExampleBatch]:
@@ -114,6 +116,9 @@ class ClassificationObjective(Objective):
         loss = -float(log_probs[range(len(labels)), labels].mean())
         return {**percent(score), "loss": loss}
 
+    def signature_fields(self) -> dict[str, object]:
+        return {"lines": len(self.validation)}
+
 
 def percent(score: ClassificationScore) -> dict[str, float]:
     """Accuracy and macro F1 in percent, as the other measures are."""
@@ -131,6 +136,7 @@ def evaluate(
     *,
     confusion: Path | None = None,
     predictions: Path | None = None,
+    on_bad_line: OnBadLabelledLine | None = None,
 ) -> Evaluation:
     """Accuracy, macro F1 and the confusion matrix.
 
@@ -145,22 +151,24 @@ def evaluate(
         Draw the confusion matrix to this file: .png, .svg or .pdf.
     predictions : Path or None
         Write the predicted labels to this file, a line each.
+    on_bad_line : {"error", "skip"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     """
     if confusion is not None:
         new_figure(confusion, width=1.0, height=1.0, setting="confusion")  # can it be drawn?
     task, pipeline = trained.task, trained.pipeline
     assert isinstance(task, ClassificationTask)
-    lines, data = task.labelled(files, split)
+    lines, data = task.labelled(files, split, on_bad_line)
     if lines.report:
         tell(str(lines.report))
     names = pipeline.labels.names
     gold = [names[number] for number in pipeline.labels.encode(lines)]
     predicted = [found.label for found in pipeline.classify(lines.texts)]
     if predictions is not None:
-        with open(predictions, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(label + "\n" for label in predicted)
+        write_output(predictions, "".join(label + "\n" for label in predicted).encode())
     score = classification_score(gold, predicted, names)
-    signature = trained.signed({"data": data, "lines": score.total})
+    text = text_digest(lines.labels, lines.texts)
+    signature = trained.signed({"data": data, "lines": score.total, "text": text})
     if confusion is not None:
         plot_confusion(score, confusion)
     told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
@@ -201,7 +209,11 @@ class ClassificationTask(Task):
     noun = "a classifier"
     reads = ("LABELLED",)
     answers = {
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
+        "evaluate": Answer(
+            evaluate,
+            from_signature(evaluate, skip=["trained", "files", "split", "tell"]),
+            writes=("confusion", "predictions"),
+        ),
         "classify": Answer(classify),
         "latency": Answer(latency),
     }
@@ -210,7 +222,7 @@ class ClassificationTask(Task):
     def sections(cls) -> dict[str, Schema]:
         encoders = {"stack": stack_section(), "convolution": from_signature(Convolution, skip=["input_size"])}
         return {
-            "data": joined(from_signature(read_splits), from_signature(Pretrained)),
+            "data": joined(from_signature(read_splits, may_change=["test"]), from_signature(Pretrained)),
             "tokenizer": tokenizer_section(),
             "model": from_signature(
                 Classifier,
@@ -235,13 +247,17 @@ class ClassificationTask(Task):
         part = f"fold-{data['fold']}-of-{data['folds']}" if split == "test" else "held-out"
         return f"{data['train'].name},{part}"
 
-    def labelled(self, files: list[Path], split: Split) -> tuple[LabelledLines, str]:
+    def labelled(
+        self, files: list[Path], split: Split, on_bad_line: OnBadLabelledLine | None = None
+    ) -> tuple[LabelledLines, str]:
         """The lines of a file, or of a split where none is given, and what a signature calls them."""
         data = self.settings["data"]
         if files:
-            reading = ("separator", "encoding", "on_bad_line", "lowercase")
-            return read_labelled(files[0], **{name: data[name] for name in reading}), files[0].name
-        splits = data.of(read_splits).make()
+            reading = {name: data[name] for name in ("separator", "encoding", "lowercase")}
+            bad = on_bad_line or data["on_bad_line"]
+            return read_labelled(files[0], on_bad_line=bad, **reading), files[0].name
+        changed = {} if on_bad_line is None else {"on_bad_line": on_bad_line}
+        splits = data.of(read_splits).make(**changed)
         if split not in splits:
             do = "name LABELLED, or take --split validation"
             raise Refused("data.test or data.folds in the configuration", "neither", do)
@@ -259,6 +275,9 @@ class ClassificationTask(Task):
         with data.blamed():
             check_splits(**{name: data[name] for name in names})
             check_encoding(data["encoding"])
+        if data["vectors"] is not None and self.settings["start_from"] is not None:
+            expected = "no vectors beside start_from, whose weights they would replace"
+            raise data.error(Refused(expected, str(data["vectors"]), "leave out one of them", "vectors"))
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 
@@ -273,8 +292,12 @@ class ClassificationTask(Task):
     def tokenizer_lines(self, texts: dict[str, LabelledLines], file: str) -> Iterable[str]:
         return texts["train"].texts
 
-    def new_tokenizer(self, texts: dict[str, LabelledLines], file: str) -> Any:
-        return Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(texts, file)
+    def new_tokenizer(self, texts: dict[str, LabelledLines], file: str, tell: Tell) -> Any:
+        return Labels.train(texts["train"]) if file == "labels" else super().new_tokenizer(texts, file, tell)
+
+    def check_tokenizer(self, file: str) -> None:
+        if file != "labels":
+            super().check_tokenizer(file)
 
     def load_tokenizers(self, folder: Path) -> dict[str, Any]:
         return {"tokenizer": load_tokenizer(folder, "tokenizer"), "labels": Labels.load(folder, "labels")}
@@ -318,6 +341,7 @@ class ClassificationTask(Task):
         fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         options = self.settings["training"].of(ClassificationObjective)
         made: ClassificationObjective = options.make(batches, validation, fingerprints)
+        made.text = text_digest(texts["validation"].labels, texts["validation"].texts)
         return made
 
     def omissions(self, objective: ClassificationObjective) -> list[str]:

@@ -9,7 +9,9 @@ from typing import Literal, get_args
 from torch import nn
 
 from seqsru.data import StreamBatches, TokenStream, Window, read_lines
+from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
+from seqsru.data.stream import MOST_ROWS
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import perplexity
@@ -45,7 +47,7 @@ class LanguageData:
 
     train: Path
     validation: Path = field(metadata={"formerly": "valid"})
-    test: Path | None = None
+    test: Path | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
 
 
@@ -98,7 +100,7 @@ class LanguageModelObjective(Objective):
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.windows)
 
     def batches(self, epoch: int, start: int) -> Iterator[Window]:
@@ -117,12 +119,22 @@ class LanguageModelObjective(Objective):
         assert isinstance(model, LanguageModel)
         return perplexity(model, self.validation, carried=self.validation_state == "carried").values()
 
+    def signature_fields(self) -> dict[str, object]:
+        text = self.validation
+        return {"tokens": len(text.tokens), "unknown": text.unknown, "state": self.validation_state}
+
 
 # ---- answers to the commands -----------------------------------------------------------------------
 
 
 def evaluate(
-    trained: Trained, files: list[Path], split: Split, tell: Tell, *, state: TextState | None = None
+    trained: Trained,
+    files: list[Path],
+    split: Split,
+    tell: Tell,
+    *,
+    state: TextState | None = None,
+    on_bad_line: OnBadLine | None = None,
 ) -> Evaluation:
     """Perplexity and its relatives.
 
@@ -135,16 +147,24 @@ def evaluate(
     tell : callable
     state : {"carried", "separate"} or None
         Carried from line to line, or each line alone; the run's training.validation_state where not given.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     """
     (file,) = chosen_files(trained.task, files, split)
     settings = trained.task.settings
-    text = read_lines(file, on_bad_line=settings["data"]["on_bad_line"])
+    text = read_lines(file, on_bad_line=on_bad_line or settings["data"]["on_bad_line"])
     if text.report:
         tell(str(text.report))
     state = state or settings["training"]["validation_state"]
     found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
     signature = trained.signed(
-        {"data": file.name, "tokens": found.tokens, "unknown": found.unknown, "state": found.state}
+        {
+            "data": file.name,
+            "tokens": found.tokens,
+            "unknown": found.unknown,
+            "state": found.state,
+            "text": text_digest(text.lines),
+        }
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), "data": str(file), "signature": signature}
@@ -214,7 +234,8 @@ class LanguageModelling(Task):
         return texts
 
     def stand_in(self) -> dict[str, list[str]]:
-        return {"train": [""] * self.settings["batches"]["batch_size"], "validation": [""]}
+        rows = min(self.settings["batches"]["batch_size"], MOST_ROWS)  # more are refused before they are read
+        return {"train": [""] * rows, "validation": [""]}
 
     def sample(self) -> tuple[str, list[str]]:
         (file,) = self.files("test") or self.files("validation")
@@ -245,6 +266,7 @@ class LanguageModelling(Task):
         fingerprints = {"tokenizer": tokenizer.fingerprint}
         options = self.settings["training"].of(LanguageModelObjective)
         made: LanguageModelObjective = options.make(windows, validation, fingerprints)
+        made.text = text_digest(texts["validation"])
         return made
 
     def omissions(self, objective: LanguageModelObjective) -> list[str]:

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from seqsru.cells import CELLS, Stack
-from seqsru.data import TOKENIZERS, Tokenizer, load_tokenizer
+from seqsru.data import TOKENIZERS, LineReport, Pieces, Tokenizer, load_tokenizer
 from seqsru.errors import Refused, check_at_least
 from seqsru.settings import Choice, Section, Values, from_signature, registry
 
 
-def tokenizer_section() -> Choice:
-    """A tokenizer to train, of any kind, or those of another run."""
+def tokenizer_section(*, skip: Iterable[str] = ("target_model",)) -> Choice:
+    """A tokenizer to train, of any kind, those of another run, or a model that sentencepiece made."""
+    taken: dict[str, Callable[..., Tokenizer]] = {
+        "sentencepiece_model": sentencepiece_model,
+        "saved": saved,
+    }
     return registry(
-        {**{name: kind.train for name, kind in TOKENIZERS.items()}, "saved": saved}, skip=["lines", "file"]
+        {**{name: kind.train for name, kind in TOKENIZERS.items()}, **taken},
+        skip=["lines", "file", "report", *skip],
     )
+
+
+def sentencepiece_model(
+    file: str, *, model: Path, target_model: Path | None = None, vocabulary_size: int | None = None
+) -> Pieces:
+    """A model that sentencepiece trained, copied into the run.
+
+    Parameters
+    ----------
+    file : str
+        Name of the tokenizer's file.
+    model : Path
+        A .model file of spm_train with an end of sentence.
+    target_model : Path, optional
+        That of the target language, where joint is false; null takes `model` for both.
+    vocabulary_size : int, optional
+        How many pieces it must have; null takes as many as there are.
+    """
+    path, setting = model, "model"
+    if target_model is not None:
+        if file == "tokenizer":
+            do = "set joint to false, or leave it out"
+            raise Refused("one model with joint true", f"another, {target_model}", do, "target_model")
+        if file == "target":
+            path, setting = target_model, "target_model"
+    try:
+        pieces = Pieces.read(path)
+    except Refused as refusal:
+        raise Refused(refusal.expected, refusal.found, refusal.do, setting) from refusal
+    if vocabulary_size not in (None, pieces.size):
+        do = f"change it to {pieces.size}, or leave it out"
+        raise Refused(f"the {pieces.size} pieces of {path}", str(vocabulary_size), do, "vocabulary_size")
+    return pieces
 
 
 def saved(file: str, *, run: Path) -> Tokenizer:
@@ -34,11 +74,27 @@ def saved(file: str, *, run: Path) -> Tokenizer:
         raise Refused(refusal.expected, refusal.found, refusal.do, "run") from refusal
 
 
-def new_tokenizer(values: Values, lines: Iterable[str], file: str) -> Tokenizer:
-    """The tokenizer that the settings ask for."""
-    given = {"file": file} if values.chosen == "saved" else {"lines": lines}
-    tokenizer: Tokenizer = values.make(**given)
+def new_tokenizer(values: Values, lines: Iterable[str], file: str, report: LineReport) -> Tokenizer:
+    """The tokenizer that the settings ask for; what a training leaves out of the lines goes to the report."""
+    (maker,) = values.section.makers
+    wanted = inspect.signature(maker.function).parameters
+    given = {"lines": lines, "file": file, "report": report}
+    tokenizer: Tokenizer = values.make(**{name: value for name, value in given.items() if name in wanted})
     return tokenizer
+
+
+def check_tokenizer(values: Values, file: str) -> None:
+    """Refuse settings that no text could mend: every kind looks at them before it reads the first line."""
+
+    class Reading(Exception):
+        pass
+
+    def unread() -> Iterator[str]:
+        raise Reading
+        yield
+
+    with suppress(Reading):
+        new_tokenizer(values, unread(), file, LineReport(file))
 
 
 def embedding_size(model: Values) -> int:

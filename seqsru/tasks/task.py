@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from seqsru.data import Words, load_tokenizer
+from seqsru.data import LineReport, Words, load_tokenizer
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.errors import Refused
-from seqsru.evaluation.signature import machine, signature
+from seqsru.evaluation.environment import weights_hash
+from seqsru.evaluation.signature import DIGITS, machine, signature
 from seqsru.settings import Schema, Section, Values
-from seqsru.tasks.sections import new_tokenizer
+from seqsru.tasks.sections import check_tokenizer, new_tokenizer
 from seqsru.training import Objective
 
 Split = Literal["train", "validation", "test"]
@@ -40,10 +41,13 @@ class Answer:
     flags : Section
         The flags that the command has for this task: settings only. Where one is not given, what the function
         does without it holds.
+    writes : tuple of str
+        Those of the flags that name files to write; other paths among them are read.
     """
 
     function: Callable[..., Any]
     flags: Section = field(default_factory=lambda: Section({}))
+    writes: tuple[str, ...] = ()
 
 
 class Task(ABC):
@@ -62,6 +66,8 @@ class Task(ABC):
         What its model is called in sentences: ``a language model``.
     reads : tuple of str
         The files of a split, in order: ``("SOURCE", "REFERENCE")``.
+    further : str
+        What may follow them in any number, in words; empty for nothing.
     answers : mapping of str to Answer
         The commands that it answers, of those below.
 
@@ -82,6 +88,7 @@ class Task(ABC):
     text: ClassVar[str]
     noun: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
+    further: ClassVar[str] = ""
     answers: ClassVar[Mapping[str, Answer]]
 
     def __init__(self, settings: Values) -> None:
@@ -131,9 +138,20 @@ class Task(ABC):
     def tokenizer_lines(self, texts: Any, file: str) -> Iterable[str]:
         """The text that the tokenizer in a file is trained on."""
 
-    def new_tokenizer(self, texts: Any, file: str) -> Any:
+    def new_tokenizer(self, texts: Any, file: str, tell: Tell) -> Any:
         """What is to be saved in a file: the tokenizer that the settings ask for."""
-        return new_tokenizer(self.settings["tokenizer"], self.tokenizer_lines(texts, file), file)
+        report = LineReport(f"text of the {file}")
+        settings = self.settings["tokenizer"]
+        made = new_tokenizer(settings, self.tokenizer_lines(texts, file), file, report)
+        if report:
+            tell(str(report))
+        if settings.chosen == "sentencepiece_model":
+            tell(f"{file}: {made.size:,} pieces")
+        return made
+
+    def check_tokenizer(self, file: str) -> None:
+        """Refuse settings of the tokenizer in a file before any text is read."""
+        check_tokenizer(self.settings["tokenizer"], file)
 
     def load_tokenizers(self, folder: Path) -> dict[str, Any]:
         """The tokenizers of a run, by role; each file is read once."""
@@ -191,17 +209,26 @@ class Trained:
         What `Task.pipeline` made.
     weights : str
         Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
+    start : str or None
+        What their training started from, if not from weights that were drawn.
     """
 
     task: Task
     pipeline: Any
     weights: str
+    start: str | None = None
 
     def signed(self, fields: Mapping[str, object]) -> str:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
         model: nn.Module = self.pipeline.model
         device: torch.device = next(model.parameters()).device
-        rest = {"weights": self.weights, "seed": self.task.settings["seed"], **machine(device)}
+        rest = {
+            "weights": self.weights,
+            "model": weights_hash(model)[:DIGITS],
+            "start": self.start,
+            "seed": self.task.settings["seed"],
+            **machine(device),
+        }
         return signature(
             {
                 **self.task.fields(model),

@@ -2,11 +2,11 @@
 
 # Annotations are read at run time: the fields of the dataclasses are the `data` section of a config.
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import nn
 
@@ -20,10 +20,15 @@ from seqsru.data import (
     read_lines,
     read_parallel,
 )
+from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
+from seqsru.data.outputs import write_output
+from seqsru.data.references import ReferencedLines, read_references
 from seqsru.decoding import Decoding
-from seqsru.errors import Refused, check_known, check_probability
-from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
+from seqsru.decoding.decoding import MOST_BEAM
+from seqsru.errors import Refused, check_at_most, check_known, check_probability
+from seqsru.evaluation.bleu import make_metrics, metric_fields, paired_bootstrap, translation_scores
+from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.signature import parameters
 from seqsru.models import Translator
@@ -55,7 +60,7 @@ from seqsru.tasks.task import (
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
-ValidationMetric = Literal["bleu", "perplexity"]
+ValidationMetric = Literal["bleu", "chrf", "perplexity"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,13 @@ class PairFiles:
         Text to translate, a sentence a line.
     target : Path
         Its translation, line by line.
+    references : list of Path
+        Further translations of the same source, which BLEU and chrF take as references too.
     """
 
     source: Path
     target: Path
+    references: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class TranslationData:
     validation : PairFiles
         Pairs that tell when the model was best.
     test : PairFiles or None
-        Pairs that `seqsru evaluate` translates.
+        Pairs that `seqsru evaluate` translates, with any number of references.
     on_bad_line : {"error", "skip", "replace"}
         What to do with a line that is not UTF-8 or holds a NUL: stop, leave out its pair, or put U+FFFD in
         place of each wrong byte. The last two are counted in the report.
@@ -93,16 +101,24 @@ class TranslationData:
 
     train: PairFiles
     validation: PairFiles = field(metadata={"formerly": "valid"})
-    test: PairFiles | None = None
+    test: PairFiles | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
+
+
+class Texts(NamedTuple):
+    """What is trained on and validated with."""
+
+    train: ParallelLines
+    validation: ReferencedLines
 
 
 class TranslationObjective(Objective):
     """Predict each token of a translation from its source and the tokens before it.
 
     An epoch is every pair once, in batches drawn from the batches' seed and the epoch's number. Validation
-    gives ``perplexity`` of the references' tokens and, with `validation_metric` bleu, ``bleu`` of the
-    translations: sacrebleu's, cased, on detokenised text.
+    gives ``perplexity`` of the first reference's tokens and, with `validation_metric` bleu or chrf, that of
+    the translations: sacrebleu's, cased, on detokenised text. Of equal values the one of lower perplexity is
+    the best.
 
     Parameters
     ----------
@@ -118,8 +134,14 @@ class TranslationObjective(Objective):
     label_smoothing : float
         Share of the target's probability that is spread over the vocabulary (PyTorch's definition); never
         part of a reported perplexity.
-    validation_metric : {"bleu", "perplexity"}
-        What the best checkpoint is the best in. perplexity spares the time that translating takes.
+    further : sequence of sequence of str
+        More references of each validation line.
+    validation_metric : {"bleu", "chrf", "perplexity"}
+        What the best checkpoint is the best in. perplexity spares the time that translating takes; chrf needs
+        no words, as in Chinese, Japanese or Thai.
+    validation_tokenize : str
+        sacrebleu's tokenizer for BLEU, in validation and later: zh for Chinese, ja-mecab for Japanese,
+        ko-mecab for Korean, char or flores200 for any language without spaces.
     validation_beam : int or None
         Beam of the validation's translations, 1 being the fastest; null is that of the decoding section.
 
@@ -138,24 +160,39 @@ class TranslationObjective(Objective):
         decoding: Decoding,
         fingerprints: dict[str, str],
         *,
+        further: Sequence[Sequence[str]] = (),
         label_smoothing: float = 0.0,
         validation_metric: ValidationMetric = "bleu",
+        validation_tokenize: BleuTokenizer = "13a",
         validation_beam: int | None = None,
     ) -> None:
         check_probability(label_smoothing=label_smoothing)
         check_known(get_args(ValidationMetric), validation_metric=validation_metric)
         if validation_beam is not None and validation_beam < 1:
             raise Refused("at least 1", str(validation_beam), "1 is the fastest", "validation_beam")
+        if validation_beam is not None:
+            check_at_most(MOST_BEAM, validation_beam=validation_beam)
         self.pairs, self.validation = pairs, validation
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         beam = decoding.beam if validation_beam is None else validation_beam
         self.decoding = replace(decoding, n_best=1, beam=beam)
         self.fingerprints, self.label_smoothing = fingerprints, label_smoothing
         self.metric: str = validation_metric
-        self.higher_is_better = validation_metric == "bleu"
-        self._tokens = sum(len(target_tokenizer.encode(line)) + 1 for line in validation.target)
+        self.higher_is_better = validation_metric != "perplexity"
+        self.further, self.tokenize = further, validation_tokenize
+        made = make_metrics(["bleu", "chrf"], validation_tokenize, "validation_tokenize")
+        self._scorer = made.get(validation_metric)
+        if self._scorer is not None:
+            self.tie_breaker = "perplexity"
+        if validation_metric == "bleu":
+            doubt = unspaced([validation.target, *further], self._scorer)
+            do = "set training.validation_tokenize to zh, char or another, or validation_metric to chrf"
+            self.notes = (f"warning: {doubt}; {do}",) if doubt else ()
+        encoded = [target_tokenizer.encode(line) for line in validation.target]
+        self._tokens = sum(map(len, encoded)) + len(encoded)
+        self._unknown = sum(line.count(target_tokenizer.unk) for line in encoded)
 
-    def epoch_length(self, epoch: int) -> int:
+    def epoch_length(self) -> int:
         return len(self.pairs)
 
     def batches(self, epoch: int, start: int) -> Iterator[PairBatch]:
@@ -178,10 +215,25 @@ class TranslationObjective(Objective):
         source, target = self.validation.source, self.validation.target
         log_probs = pipeline.score(source, target)
         values = {"perplexity": math.exp(min(700.0, -math.fsum(log_probs) / self._tokens))}
-        if self.metric == "bleu":
+        if self._scorer is not None:
             translations = [translation.text for translation in pipeline.translate(source)]
-            values["bleu"] = translation_scores(translations, target)[0].value
+            references = [list(target), *map(list, self.further)]
+            values[self.metric] = self._scorer.corpus_score(translations, references).score
         return values
+
+    def signature_fields(self) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "lines": len(self.validation.target),
+            "tokens": self._tokens,
+            "unknown": self._unknown,
+        }
+        if self._scorer is None:
+            return fields
+        return {
+            **fields,
+            **self.decoding.signature_fields(),
+            **metric_fields(self._scorer, 1 + len(self.further)),
+        }
 
 
 # ---- answers to the commands -----------------------------------------------------------------------
@@ -196,8 +248,10 @@ def evaluate(
     tell: Tell,
     *,
     metrics: str = "bleu,chrf",
+    tokenize: BleuTokenizer | None = None,
     translations: Path | None = None,
     baseline: Path | None = None,
+    on_bad_line: OnBadLine | None = None,
     **search: object,
 ) -> Evaluation:
     """BLEU and its relatives, by sacrebleu on detokenised text.
@@ -206,52 +260,63 @@ def evaluate(
     ----------
     trained : Trained
     files : list of Path
-        Source and reference, if not those of the split.
+        Source and references, if not those of the split.
     split : str
     tell : callable
     metrics : str
         Of bleu, chrf and ter, with commas between them.
+    tokenize : str or None
+        sacrebleu's tokenizer for BLEU: zh for Chinese, ja-mecab for Japanese, ko-mecab for Korean, char or
+        flores200 for any language without spaces; the run's training.validation_tokenize where not given.
     translations : Path or None
         Write the translations to this file.
     baseline : Path or None
         Translations to compare with.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     **search : object
         As `search_flags` has them.
     """
-    source, reference = chosen_files(trained.task, files, split)
+    source, *references = chosen_files(trained.task, files, split)
     pipeline: TranslationPipeline = trained.pipeline
     decoding = replace(searched(pipeline.decoding, search), n_best=1)
     names = metrics.split(",")
-    translation_scores(["x"], ["x"], names)  # are these metrics? asked before the work
-    pair = read_parallel(source, reference, on_bad_line=trained.task.settings["data"]["on_bad_line"])
-    if pair.report:
-        tell(str(pair.report))
+    if tokenize is not None and "bleu" not in names:
+        raise Refused("bleu among the metrics, which alone is tokenized", metrics, "leave it out", "tokenize")
+    tokenize = tokenize or trained.task.settings["training"]["validation_tokenize"]
+    made = make_metrics(names, tokenize)  # are these metrics? asked before the work
+    on_bad_line = on_bad_line or trained.task.settings["data"]["on_bad_line"]
+    read = read_references(source, references, on_bad_line=on_bad_line)
+    for report in filter(None, read.reports):
+        tell(str(report))
+    pair = read.pair
+    doubt = unspaced(read.references, made["bleu"]) if "bleu" in made else ""
+    if doubt:
+        tell(f"warning: {doubt}; take --tokenize zh, char or another, or --metrics chrf")
     other = None if baseline is None else read_lines(baseline).lines
     if other is not None and len(other) != len(pair.target):
         raise Refused(
-            f"as many lines in {baseline} as in {reference}",
+            f"as many lines in {baseline} as in {references[0]}",
             f"{len(other):,} and {len(pair.target):,}",
             "compare translations of one source",
             "baseline",
         )
+    signature = trained.signed(
+        {
+            "data": source.name,
+            "lines": len(pair.source),
+            **decoding.signature_fields(),
+            "text": text_digest(pair.source, *read.references),
+        }
+    )
     texts = [
         translation.text
         for first in range(0, len(pair.source), AT_ONCE)
         for translation in pipeline.translate(pair.source[first : first + AT_ONCE], decoding)
     ]
     if translations is not None:
-        with open(translations, "w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(text + "\n" for text in texts)
-    scores = translation_scores(texts, pair.target, names)
-    signature = trained.signed(
-        {
-            "data": source.name,
-            "lines": len(texts),
-            "beam": decoding.beam,
-            "penalty": decoding.penalty,
-            "alpha": decoding.alpha,
-        }
-    )
+        write_output(translations, "".join(text + "\n" for text in texts).encode())
+    scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
     lines = [*(one.line for one in scores), signature]
     values: dict[str, Any] = {name: one.value for name, one in zip(names, scores)}
     values |= {
@@ -261,7 +326,7 @@ def evaluate(
         "signature": signature,
     }
     if other is not None:
-        compared = paired_bootstrap(other, texts, pair.target, names)
+        compared = paired_bootstrap(other, texts, pair.target, names, further=read.further, tokenize=tokenize)
         lines += [comparison.line for comparison in compared]
         values["comparison"] = {name: one.as_dict() for name, one in zip(names, compared)}
     return Evaluation(lines, values)
@@ -302,12 +367,15 @@ class TranslationTask(Task):
     text = "Translate sentences, learning from pairs of them."
     noun = "a translation model"
     reads = ("SOURCE", "REFERENCE")
+    further = "any further REFERENCE"
     answers = {
         "evaluate": Answer(
             evaluate,
             joined(
-                from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]), search_flags()
+                from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]),
+                search_flags(skip=["n_best"]),  # the best alone is scored
             ),
+            writes=("translations",),
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),
@@ -316,8 +384,8 @@ class TranslationTask(Task):
 
     @classmethod
     def sections(cls) -> dict[str, Schema]:
-        pair = from_signature(PairFiles)
-        tokenizer = tokenizer_section()
+        pair, held_out = from_signature(PairFiles, skip=["references"]), from_signature(PairFiles)
+        tokenizer = tokenizer_section(skip=[])
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
         decoder = from_signature(
             Decoder,
@@ -336,8 +404,8 @@ class TranslationTask(Task):
                 TranslationData,
                 sections={
                     "train": replace(pair, text=""),
-                    "validation": replace(pair, text=""),
-                    "test": replace(pair, text="", optional=True),
+                    "validation": replace(held_out, text=""),
+                    "test": replace(held_out, text="", optional=True),
                 },
             ),
             "tokenizer": replace(
@@ -359,6 +427,7 @@ class TranslationTask(Task):
     @classmethod
     def objective_section(cls) -> Section:
         given = ["pairs", "validation", "source_tokenizer", "target_tokenizer", "decoding", "fingerprints"]
+        given += ["further"]
         return from_signature(
             TranslationObjective,
             skip=given,
@@ -367,31 +436,31 @@ class TranslationTask(Task):
 
     def files(self, split: Split) -> list[Path]:
         pair = self.settings["data"][split]
-        return [] if pair is None else [pair["source"], pair["target"]]
+        return [] if pair is None else [pair["source"], pair["target"], *pair.get("references", ())]
 
-    def read(self, tell: Tell) -> dict[str, ParallelLines]:
+    def read(self, tell: Tell) -> Texts:
         data: TranslationData = self.settings["data"].make()
-        texts = {
-            split: read_parallel(pair.source, pair.target, on_bad_line=data.on_bad_line)
-            for split, pair in (("train", data.train), ("validation", data.validation))
-        }
-        tell(str(texts["validation"].report))
-        return texts
+        train = read_parallel(data.train.source, data.train.target, on_bad_line=data.on_bad_line)
+        source, *references = self.files("validation")
+        validation = read_references(source, references, on_bad_line=data.on_bad_line)
+        for report in validation.reports:
+            tell(str(report))
+        return Texts(train, validation)
 
-    def stand_in(self) -> dict[str, ParallelLines]:
+    def stand_in(self) -> Texts:
         pair = ParallelLines("stand-in", ["a"], ["a"], [1], LineReport("stand-in"))
-        return {"train": pair, "validation": pair}
+        return Texts(pair, ReferencedLines(pair, [], [pair.report]))
 
     def sample(self) -> tuple[str, list[str]]:
-        source, _ = self.files("test") or self.files("validation")
+        source, *_ = self.files("test") or self.files("validation")
         return source.name, read_lines(source).lines
 
     def tokenizer_files(self) -> dict[str, str]:
         joint = self.settings["tokenizer"]["joint"]
         return {f"{side} tokenizer": "tokenizer" if joint else side for side in ("source", "target")}
 
-    def tokenizer_lines(self, texts: dict[str, ParallelLines], file: str) -> Iterable[str]:
-        pairs = texts["train"]
+    def tokenizer_lines(self, texts: Texts, file: str) -> Iterable[str]:
+        pairs = texts.train
         sides = {"source": pairs.source, "target": pairs.target}
         return chain(*sides.values()) if file == "tokenizer" else sides[file]
 
@@ -413,18 +482,20 @@ class TranslationTask(Task):
         made: Translator = model.make(source.size, target.size, encoder=encoder, decoder=decoder)
         return made
 
-    def objective(self, texts: dict[str, ParallelLines], tokenizers: Tokenizers) -> TranslationObjective:
-        if not texts["validation"].target:
+    def objective(self, texts: Texts, tokenizers: Tokenizers) -> TranslationObjective:
+        validation = texts.validation.pair
+        if not validation.target:
             raise self.settings["data"].error(Refused("pairs", "none", "check the files", "validation"))
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
-        pairs = Pairs.from_lines(texts["train"], source, target)
+        pairs = Pairs.from_lines(texts.train, source, target)
         batches = self.settings["batches"].make(pairs, seed=self.settings["seed"])
         fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         options = self.settings["training"].of(TranslationObjective)
         decoding = self.settings["decoding"].make()
         made: TranslationObjective = options.make(
-            batches, texts["validation"], source, target, decoding, fingerprints
+            batches, validation, source, target, decoding, fingerprints, further=texts.validation.further
         )
+        made.text = text_digest(validation.source, *texts.validation.references)
         return made
 
     def omissions(self, objective: TranslationObjective) -> list[str]:

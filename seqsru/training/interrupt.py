@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 
@@ -33,7 +34,8 @@ class Interrupt:
         self.requested = True
         self._restore()
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nfinishing this step, then saving; once more to stop at once\n")
+        with suppress(OSError):  # nobody may be listening
+            os.write(2, b"\nfinishing this step, then saving; once more to stop at once\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -44,21 +44,34 @@ class Objective(ABC):
         The headline of ``validate``'s result.
     higher_is_better : bool
         Its direction.
+    tie_breaker : str or None
+        The measure of ``validate``'s result, the lower the better, that decides between equal values of
+        `metric`; after it, and without one, the earlier validation counts as the better.
+    notes : tuple of str
+        What a person should know of the validation; told before training begins, and in its log.
+    text : str or None
+        Digest of the held-out texts, for a signature.
     fingerprints : mapping of str to str
         sha256 of the tokenizers, kept in every checkpoint.
     """
 
     metric: str
     higher_is_better: bool
+    tie_breaker: str | None = None
+    notes: tuple[str, ...] = ()
+    text: str | None = None
     fingerprints: Mapping[str, str]
 
     @abstractmethod
-    def epoch_length(self, epoch: int) -> int:
-        """Number of batches in an epoch (epochs count from 1)."""
+    def epoch_length(self) -> int:
+        """Number of batches in an epoch: the same in every one."""
 
     @abstractmethod
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
-        """Batches of an epoch from number ``start`` on; the same ones whenever they are asked for."""
+        """Batches of an epoch (counted from 1) from number ``start`` on; the same ones whenever asked for.
+
+        Any epoch is made without those before.
+        """
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, carried: Carried | None) -> BatchLoss:
@@ -67,3 +80,7 @@ class Objective(ABC):
     @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the model, which is in evaluation mode, on held-out data."""
+
+    def signature_fields(self) -> dict[str, object]:
+        """What a signature says of how `validate` measures and on how much: what the numbers depend on."""
+        return {}

@@ -24,6 +24,8 @@ class Progress:
         Best value of the headline metric.
     best_step : int
         The step it was found at.
+    best_tie : float or None
+        What decides against an equal value, the lower the better; None where nothing does.
     waited : int
         Validations in a row since then.
     nll, tokens : float, int
@@ -42,6 +44,7 @@ class Progress:
     nll: float = 0.0
     tokens: int = 0
     records: int = 0
+    best_tie: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seqsru.data.files import sha256, write_whole
+from seqsru.data.files import sha256, unfinished, write_whole
 from seqsru.data.tokenizer_record import read_record
 from seqsru.errors import Busy, Refused
-from seqsru.training import checkpoints
+from seqsru.training import checkpoints, ownership
 
 _holders: dict[Path, int] = {}  # the thread of this process that holds a run directory
 
@@ -69,8 +69,12 @@ class RunDirectory:
         ------
         Busy
             Another process holds it, or another thread of this one.
+        Refused
+            The lock is a file that no run wrote.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.lock.exists() and not ownership.is_lock(self.lock):
+            raise self._foreign([self.lock])
         held = self.path.resolve()
         if _holders.get(held) == threading.get_ident():
             yield
@@ -96,6 +100,51 @@ class RunDirectory:
             finally:
                 del _holders[held]
 
+    def files(self, tokenizers: Iterable[str]) -> list[Path]:
+        """Every file that is or may become the run's, with tokenizers of these names."""
+        made = [self.tokenizer(name) for name in tokenizers]
+        named = [self.config, self.signature, self.metrics, self.log, self.lock, *made]
+        folders = (self.checkpoints, self.tensorboard)
+        inside = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return [*named, *(path.with_suffix(".model") for path in made), *inside]
+
+    def check_own(self, tokenizers: Iterable[str]) -> None:
+        """Refuse to train where something that no run wrote is under one of a run's names.
+
+        What stands beside, under other names, is left alone.
+
+        Raises
+        ------
+        Refused
+            There is such a thing: all of them are named.
+        """
+        own = {
+            self.config: ownership.is_config,
+            self.signature: ownership.is_signature,
+            self.checkpoints: ownership.is_checkpoints,
+            self.metrics: ownership.is_metrics,
+            self.log: ownership.is_log,
+            self.tensorboard: ownership.is_tensorboard,
+            self.lock: ownership.is_lock,
+            **dict.fromkeys(map(self.tokenizer, tokenizers), ownership.is_tokenizer),
+        }
+        # Settings are written first: without them, these are copies that somebody put there.
+        late = () if self.begun or self.config.exists() else (self.signature, self.metrics, self.log)
+        foreign = [
+            path for path, is_own in own.items() if path.exists() and (path in late or not is_own(path))
+        ]
+        if foreign:
+            raise self._foreign(foreign)
+
+    def _foreign(self, paths: Iterable[Path]) -> Refused:
+        names = ", ".join(path.name for path in paths)
+        return Refused(
+            "only a run's own files under the names that a run uses",
+            f"{names} in {self.path}, written by no run",
+            "move or rename that, or choose another output",
+            "output",
+        )
+
     def write(self, path: Path, text: str) -> None:
         """Write one of the run's text files, whole or not at all."""
         write_whole(path, text.encode())
@@ -118,5 +167,5 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         for path in (self.config, self.signature):
-            path.with_name(path.name + ".tmp").unlink(missing_ok=True)
+            unfinished(path).unlink(missing_ok=True)
         checkpoints.tidy(self.checkpoints)

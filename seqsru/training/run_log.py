@@ -34,7 +34,9 @@ class RunLog:
         self._metrics.seek(0)
         self._metrics.truncate(sum(len(self._metrics.readline()) for _ in range(records)))
         self._log = open(run.log, "a", encoding="utf-8")
-        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, file=sys.stderr)
+        # Without standard error, as in a program without a console, nobody watches.
+        silent = True if sys.stderr is None else None
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=silent, file=sys.stderr)
         self._events = None
         if tensorboard and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
@@ -75,9 +77,9 @@ class RunLog:
             for name, value in values.items():
                 self._events.add_scalar(f"{kind}/{name}", value, step)
 
-    def write_line(self, line: str) -> None:
-        """Write a line to the log, and above the bar where there is one."""
+    def write_line(self, line: str, *, show: bool = True) -> None:
+        """Write a line to the log, and above the bar where there is one and it is to be shown."""
         self._log.write(line + "\n")
         self._log.flush()
-        if not self._bar.disable:
+        if show and not self._bar.disable:
             self._bar.write(line, file=sys.stderr)

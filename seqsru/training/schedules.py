@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from seqsru.errors import check_at_least, check_share
 
@@ -20,7 +20,7 @@ class Position(NamedTuple):
     epoch : int
         Number of the epoch it belongs to, from 1.
     total_steps : int
-        Number of updates in the whole training; 0 for a schedule that does not need it.
+        Number of updates in the whole training; 0 for a schedule that does not say that it needs it.
     """
 
     step: int
@@ -29,7 +29,16 @@ class Position(NamedTuple):
 
 
 class Schedule(ABC):
-    """A learning rate as a function of the position, and for `plateau` of what validation found."""
+    """A learning rate as a function of the position, and for `plateau` of what validation found.
+
+    Attributes
+    ----------
+    needs_total : bool
+        Whether `rate` reads `Position.total_steps`. Such a run cannot go on to another end than the one that
+        it began with: the rates of its past would have been others.
+    """
+
+    needs_total: ClassVar[bool] = False
 
     @abstractmethod
     def rate(self, at: Position) -> float:
@@ -122,6 +131,8 @@ class Cosine(Schedule):
     floor : float
         Share of the peak that is left at the end.
     """
+
+    needs_total = True
 
     def __init__(self, peak: float, *, warmup: int = 0, floor: float = 0.0) -> None:
         check_at_least(0, warmup=warmup)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,11 @@ import torch
 from torch import nn
 
 from seqsru.errors import Refused
+from seqsru.training.checkpoints import Checkpoint, rank
 from seqsru.training.interrupt import Interrupt
 from seqsru.training.objective import Objective
 from seqsru.training.progress import Outcome, Progress
-from seqsru.training.resume import Standing, resume, save
+from seqsru.training.resume import Standing, check_end, machine, newest, resume, save
 from seqsru.training.run_directory import RunDirectory
 from seqsru.training.run_log import RunLog
 from seqsru.training.schedules import Position, Schedule
@@ -44,6 +46,13 @@ class Trainer:
     run : RunDirectory
         One process at a time.
     options : TrainingOptions
+    kept : mapping of str to object, optional
+        JSON values for every checkpoint: what the run is, besides its settings.
+
+    Attributes
+    ----------
+    notes : list of str
+        What the log begins with.
     """
 
     def __init__(
@@ -54,13 +63,56 @@ class Trainer:
         schedule: Schedule,
         run: RunDirectory,
         options: TrainingOptions,
+        kept: Mapping[str, object] | None = None,
     ) -> None:
         self.model, self.objective, self.optimizer, self.schedule = model, objective, optimizer, schedule
-        self.run, self.options = run, options
+        self.run, self.options, self.kept = run, options, kept or {}
+        self.notes: list[str] = []
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.standing = Standing(Progress())
+        self._resumed = False
         self._started = self._logged = 0.0
+
+    def resume(self, found: Checkpoint | None, began: TrainingOptions | None = None) -> None:
+        """Stand where a checkpoint was written, without a change to any file; `fit` then goes on from there.
+
+        Parameters
+        ----------
+        found : Checkpoint or None
+            The newest one of the run, None where there is none.
+        began : TrainingOptions, optional
+            Those that the run had, if its checkpoint is too old to say how many updates they made.
+
+        Raises
+        ------
+        CheckpointError
+            It does not belong to this training.
+        Refused
+            The options end before it, or elsewhere than the schedule that the run began with.
+        """
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        if found is not None:
+            total, kept = self._total_steps(self.options), found.record.get("total_steps")
+            if kept is None and began is not None:
+                kept = self._total_steps(began)
+            check_end(found, self.options, total, kept if self.schedule.needs_total else None, self.run)
+            self._note_changes(found)
+        self.standing = resume(found, self.model, self.optimizer, self.schedule, self.objective.fingerprints)
+        self._resumed = True
+
+    def _note_changes(self, found: Checkpoint) -> None:
+        now = machine(self.device)
+        before = found.record.get("machine", now)
+        changed = [
+            f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]
+        ]
+        if changed:
+            self.notes.append(
+                f"goes on after step {found.step} with {', '.join(changed)}: "
+                "from here on it may differ in its last bits from a run that was not stopped"
+            )
 
     def fit(self) -> Outcome:
         """Train until the end, or until a signal asks to stop; either way the last state is on disk.
@@ -69,29 +121,32 @@ class Trainer:
         ------
         Busy
             Another process trains in the directory.
-        CheckpointError
-            The run's checkpoints cannot be gone on from.
+        CheckpointError, Refused
+            The run's checkpoints cannot be gone on from: see `resume`, which is called if it was not before.
         TrainingDiverged
             A gradient or a validation is not finite.
         """
         with self.run.exclusive(), Interrupt() as interrupt:
-            if self.options.threads:
-                torch.set_num_threads(self.options.threads)
-            fingerprints = self.objective.fingerprints
-            self.standing = resume(self.run, self.model, self.optimizer, self.schedule, fingerprints)
+            if not self._resumed:
+                self.resume(newest(self.run))
+            self._resumed = False
             at, progress = self.standing, self.standing.progress
             self._logged = time.monotonic()
             self._started = self._logged - progress.seconds
-            total = self._total_steps()
-            with RunLog(
-                self.run, progress.records, progress.step, total, tensorboard=self.options.tensorboard
-            ) as log:
+            total = self._total_steps(self.options)
+            # The line of a validation at the end stays where nothing follows it.
+            records = progress.records + (at.ended and self._reason(interrupt) is not None)
+            with RunLog(self.run, records, progress.step, total, tensorboard=self.options.tensorboard) as log:
+                for note in self.notes:
+                    log.write_line(note)
+                for note in () if progress.step else self.objective.notes:
+                    log.write_line(note, show=False)
                 reason = self._loop(total, interrupt, log)
                 if reason != "interrupted" and at.validation is None:
-                    self._validate(log)
+                    self._validate(log, at_end=True)
                 checkpoint = at.saved or self._save()
                 log.write_line(f"stopped at step {progress.step}: {reason}")
-                return Outcome(reason, progress.step, progress.best, progress.best_step, checkpoint)
+                return Outcome(reason, progress.step, *self._best(), checkpoint)
 
     def _loop(self, total: int, interrupt: Interrupt, log: RunLog) -> str:
         at, progress = self.standing, self.standing.progress
@@ -129,12 +184,13 @@ class Trainer:
     def _groups(self) -> Iterator[list[Any]]:
         """What is left of the epoch, as the batches of each update."""
         batches = self.objective.batches(self.standing.progress.epoch, self.standing.progress.batch)
-        while group := list(islice(batches, self.options.accumulate)):
+        while group := list(islice(batches, min(self.options.accumulate, sys.maxsize))):
             yield group
 
     def _update(self, group: list[Any], total: int, log: RunLog) -> None:
         at, progress = self.standing, self.standing.progress
-        rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, total))
+        known = total if self.schedule.needs_total else 0
+        rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, known))
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         divisor, tokens, nll = 0, 0, 0.0
@@ -189,9 +245,9 @@ class Trainer:
         progress.records += 1
         log.status(f"epoch {progress.epoch}, loss {loss:.4f}, {speed:,.0f} tokens/s")
 
-    def _validate(self, log: RunLog) -> None:
+    def _validate(self, log: RunLog, *, at_end: bool = False) -> None:
+        """Validate; at the end of training without a trace in what the next update depends on."""
         at, progress, name = self.standing, self.standing.progress, self.objective.metric
-        higher_is_better = self.objective.higher_is_better
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.no_grad(), self.autocast():
@@ -204,23 +260,46 @@ class Trainer:
                 str(value),
                 "lower the learning rate, and go on from the last checkpoint",
             )
-        sign = 1.0 if higher_is_better else -1.0
-        better = progress.best is None or sign * value > sign * progress.best
-        if better:
-            progress.best, progress.best_step, progress.waited = value, progress.step, 0
-        else:
-            progress.waited += 1
-        self.schedule.observe(better)
-        at.validation = {"metric": name, "value": value, "higher_is_better": higher_is_better}
+        tie = values.get(self.objective.tie_breaker or "")
+        if tie is not None and not math.isfinite(tie):
+            tie = sys.float_info.max  # the worst, and a number that JSON has
+        at.validation = {
+            "metric": name,
+            "value": value,
+            "higher_is_better": self.objective.higher_is_better,
+            "tie_breaker": tie,
+            **({"at_end": True} if at_end else {}),
+        }
         at.saved = None
+        if not at_end:
+            better = self._better(at.validation)
+            if better:
+                progress.best, progress.best_tie = value, tie
+                progress.best_step, progress.waited = progress.step, 0
+            else:
+                progress.waited += 1
+            self.schedule.observe(better)
+            progress.records += 1
         log.write_metrics(
             "valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values}
         )
-        progress.records += 1
-        log.write_line(
-            f"step {progress.step}: {name} {value:.2f}, best {progress.best:.2f} at step {progress.best_step}"
-        )
+        best, best_step = self._best()
+        assert best is not None
+        log.write_line(f"step {progress.step}: {name} {value:.2f}, best {best:.2f} at step {best_step}")
         self._logged = time.monotonic()
+
+    def _better(self, found: Mapping[str, Any]) -> bool:
+        """Whether a validation is a new best."""
+        progress = self.standing.progress
+        best = {**found, "value": progress.best, "tie_breaker": progress.best_tie}
+        return progress.best is None or rank(found) < rank(best)
+
+    def _best(self) -> tuple[float | None, int]:
+        """The best value and its step, a validation at the end included."""
+        at, progress = self.standing, self.standing.progress
+        if at.validation is not None and at.ended and self._better(at.validation):
+            return at.validation["value"], progress.step
+        return progress.best, progress.best_step
 
     def _save(self) -> Path:
         self.standing.progress.seconds = self._seconds()
@@ -230,17 +309,18 @@ class Trainer:
             self.model,
             self.optimizer,
             self.schedule,
-            self.objective.fingerprints,
+            {
+                "fingerprints": dict(self.objective.fingerprints),
+                "total_steps": self._total_steps(self.options),
+                **self.kept,
+            },
             keep=self.options.keep,
             keep_best=self.options.keep_best,
         )
 
-    def _total_steps(self) -> int:
+    def _total_steps(self, options: TrainingOptions) -> int:
         """Updates in the whole training, as far as epochs and steps say."""
-        if self.options.steps:
-            return self.options.steps
-        batches = map(self.objective.epoch_length, range(1, self.options.epochs + 1))
-        return sum(math.ceil(count / self.options.accumulate) for count in batches)
+        return options.steps or options.epochs * -(-self.objective.epoch_length() // options.accumulate)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the loss is computed, for the precision of the options."""

@@ -4,15 +4,18 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from seqsru.errors import Refused, check_at_least, check_known
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known
+from seqsru.settings import checked_arguments
 
 Normalize = Literal["tokens", "batch"]
 Precision = Literal["float32", "bfloat16"]
 
-# On the fields that may differ when a run goes on: when it ends and what it keeps, not what it computes.
+# On the fields that may differ when a run goes on: when it ends, what it keeps and on how many threads, not
+# what it computes.
 MAY_CHANGE = {"may_change": True}
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class TrainingOptions:
     """How long and how to train. One of `epochs` and `steps` is given.
@@ -20,9 +23,10 @@ class TrainingOptions:
     Parameters
     ----------
     epochs : int
-        Passes over the data; 0 where `steps` is given.
+        Passes over the data; 0 where `steps` is given. A run may go on to more of them, unless its schedule
+        has an end, as cosine does.
     steps : int
-        Updates; 0 where `epochs` is given.
+        Updates; 0 where `epochs` is given. As for epochs.
     max_minutes : float
         End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
         not know of it: it goes by steps and epochs.
@@ -51,7 +55,8 @@ class TrainingOptions:
     tensorboard : bool
         Whether to write TensorBoard events; needs the extra plot.
     threads : int
-        CPU threads of torch; 0 leaves its own choice. The bits of the result depend on it.
+        CPU threads of torch; 0 leaves its own choice. The bits of the result depend on it; a run that goes on
+        with others says so in its log.
 
     Raises
     ------
@@ -67,13 +72,13 @@ class TrainingOptions:
     clip: float = 0.0
     precision: Precision = "float32"
     validate_every: int = 0
-    save_every: int = 0
+    save_every: int = field(default=0, metadata=MAY_CHANGE)
     patience: int = field(default=0, metadata=MAY_CHANGE)
     keep: int = field(default=2, metadata=MAY_CHANGE)
     keep_best: int = field(default=1, metadata=MAY_CHANGE)
     log_every: int = field(default=100, metadata=MAY_CHANGE)
     tensorboard: bool = field(default=True, metadata=MAY_CHANGE)
-    threads: int = 0
+    threads: int = field(default=0, metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
         """Refuse a setting that cannot be meant."""
@@ -90,6 +95,7 @@ class TrainingOptions:
             keep_best=self.keep_best,
             threads=self.threads,
         )
+        check_at_most(1_000_000_000, accumulate=self.accumulate)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
                 "either epochs or steps",

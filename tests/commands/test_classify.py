@@ -50,7 +50,7 @@ def test_evaluate_a_classifier(texts, run, classification_run, tmp_path):
     assert re.fullmatch(r"gold \\ predicted +lucky +plain +precision +recall +F1", lines[2])
     assert re.fullmatch(
         r"seqsru \S+\|cell:sru-v2\|layers:1\|pooling:max\|params:\S+?\|data:test.labelled\|lines:6\|"
-        r"weights:step-\d+\|seed:1\|torch:[^|]+\|device:cpu\|threads:\d+",
+        r"text:\w{12}\|weights:step-\d+\|model:\w{12}\|seed:1\|torch:[^|]+\|device:cpu\|threads:\d+",
         lines[-1],
     )
     assert lines[-1] == found["signature"] and found["lines"] == 6 == sum(map(sum, found["counts"]))

@@ -26,7 +26,8 @@ def test_evaluate_a_language_model(texts, run, language_run, tmp_path):
     assert signature == found["signature"] and found["data"] == str(texts / "test.txt")
     assert re.fullmatch(
         r"seqsru \S+\|cell:sru-v2\|layers:2\|params:\S+?\|data:test.txt\|"
-        rf"tokens:{found['tokens']}\|unknown:0\|state:carried\|weights:step-\d+\|seed:1\|"
+        rf"tokens:{found['tokens']}\|unknown:0\|state:carried\|text:\w{{12}}\|weights:step-\d+\|"
+        r"model:\w{12}\|seed:1\|"
         r"torch:[^|]+\|device:cpu\|threads:\d+",
         signature,
     )
@@ -67,7 +68,8 @@ def test_evaluate_a_translation_model(texts, run, translation_run, tmp_path):
     assert lines[2] == found["signature"]
     assert re.search(
         r"\|cell:sru-v2\+gru\|layers:1\+1\|attention:dot\|params:\S+?\|data:test.src\|lines:6\|"
-        r"beam:1\|penalty:power\|alpha:1.0\|weights:step-\d+\|",
+        r"beam:1\|penalty:power\|alpha:1.0\|coverage:0.0\|stop:first\|length_factor:2.0\|length_offset:10\|"
+        r"max_source:1024\|rules:none\|text:\w{12}\|weights:step-\d+\|model:\w{12}\|",
         lines[2],
     )
     assert lines[3].startswith("BLEU|") and "100.00 -> " in lines[3] and len(lines) == 5

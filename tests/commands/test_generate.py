@@ -9,7 +9,7 @@ ROOT = Path(seqsru.__file__).parent.parent
 
 def test_a_seed_that_is_too_large(refused, language_run):
     assert refused("generate", language_run, "--prompt", "one", "--seed", str(2**64)) == (
-        f"seqsru: seed: expected a number of 64 bits, found {2**64}; give a smaller one"
+        f"command line: seed: expected a number of 64 bits, found {2**64}; give a smaller one"
     )
 
 

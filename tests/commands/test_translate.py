@@ -127,5 +127,6 @@ def test_what_translate_refuses(texts, refused, translation_run, language_run):
         "seqsru: expected --threads of at least 1, found 0; leave it out for torch's own choice"
     )
     assert refused("translate", translation_run, "--device", "gpu") == (
-        "command line: device: expected one of 'auto', 'cpu', 'cuda', found 'gpu'; did you mean 'cpu'?"
+        "command line: device: expected auto, cpu, cuda or cuda:N, found 'gpu'; write cuda for a GPU, cuda:1 "
+        "for the second one"
     )

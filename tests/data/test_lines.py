@@ -1,9 +1,7 @@
 """Bytes to lines: what ends one, what a bad one does, and pairs of files."""
 
 import io
-import os
 import sys
-import threading
 
 import pytest
 from hypothesis import given
@@ -150,23 +148,6 @@ def test_parallel_files_of_different_length(tmp_path):
     target = written(tmp_path, "t", b"a\n" * 1199)
     with pytest.raises(Refused, match=r"as many lines in .*s as in .*t, found 1,200 and 1,199; align"):
         read_parallel(source, target)
-
-
-def test_parallel_pipes_are_refused(tmp_path):
-    pipes = [tmp_path / "s", tmp_path / "t"]
-    for pipe in pipes:
-        os.mkfifo(pipe)
-
-    def feed():
-        for content in (b"a\n", b""):  # what is read twice is empty the second time
-            for pipe in pipes:
-                pipe.write_bytes(content)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    with pytest.raises(Refused, match="expected 1 lines again on reading .*, found 0; .* not pipes"):
-        read_parallel(*pipes)
-    thread.join()
 
 
 def test_parallel_bad_line_takes_its_pair_along(tmp_path):

@@ -130,7 +130,7 @@ def test_every_file_is_read_alike(tmp_path):
             {"holdout": 0.99},
             r"^expected lines for train in .*/train, found none \(6 in .*/train\); check the file",
         ),
-        ({"folds": 8, "fold": 7}, r"^expected lines for test in .*/train, found none \(6 in "),
+        ({"folds": 8, "fold": 7}, r"^folds: expected lines for test in .*/train, found none \(6 in "),
         ({"encoding": "utf-16"}, "^encoding: expected a text encoding"),
         ({"separator": "comma"}, "^separator: expected one of whitespace, tab, found 'comma'"),
     ],

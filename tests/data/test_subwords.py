@@ -105,7 +105,7 @@ def test_sample_is_spread_over_the_text():
         ({"sample": 0}, "sample: expected at least 1, found 0"),
         ({"algorithm": "wordpiece"}, "algorithm: expected one of unigram, bpe, found 'wordpiece'"),
         ({"normalization": "none"}, "normalization: expected one of nmt_nfkc, nfkc, identity, found 'none'"),
-        ({"character_coverage": 0.0}, "character_coverage: expected above 0 and at most 1, found 0.0"),
+        ({"character_coverage": 0.5}, "character_coverage: expected from 0.98 to 1, found 0.5"),
     ],
 )
 def test_training_errors(options, message):

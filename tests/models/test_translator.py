@@ -275,7 +275,10 @@ def test_variances_at_the_start():
             lambda: make(decoder={"attention_options": {"head": 2}}),
             r"head: expected an option of attention 'dot' \(heads, size, dropout\), found 'head'; did",
         ),
-        (lambda: make(decoder={"attention_options": {"heads": 5}}), "heads: expected a size that 5 heads"),
+        (
+            lambda: make(decoder={"attention_options": {"heads": 5}}),
+            r"attention\.heads: expected a size that 5 heads",
+        ),
     ],
 )
 def test_impossible_options(make_it, message):

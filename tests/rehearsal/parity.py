@@ -62,7 +62,7 @@ class ParityObjective(Objective):
         self.texts, self.tokenizer = texts, tokenizer
         self.fingerprints = {"tokenizer": tokenizer.fingerprint}
 
-    def epoch_length(self, epoch):
+    def epoch_length(self):
         return len(self.texts["train"])
 
     def batches(self, epoch, start):

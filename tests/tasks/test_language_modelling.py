@@ -46,7 +46,7 @@ def test_the_state_is_carried_from_window_to_window(tmp_path):
 def test_an_epoch_counts_every_token_once_and_may_be_begun_anywhere():
     objective = make()
     whole = list(objective.batches(1, 0))
-    assert len(whole) == objective.epoch_length(1) and sum(b.count for b in whole) == len(
+    assert len(whole) == objective.epoch_length() and sum(b.count for b in whole) == len(
         objective.validation.tokens
     )
     assert torch.equal(next(objective.batches(1, 5)).targets, whole[5].targets)

@@ -34,7 +34,7 @@ class Sum(Objective):
         self.numbers, self.values, self.rows = batches, list(values), rows
         self.higher_is_better = higher_is_better
 
-    def epoch_length(self, epoch):
+    def epoch_length(self):
         return len(self.numbers)
 
     def batches(self, epoch, start):
@@ -256,11 +256,13 @@ def test_what_may_change_when_a_run_goes_on_is_when_it_ends_and_what_it_keeps():
         "epochs",
         "steps",
         "max_minutes",
+        "save_every",
         "patience",
         "keep",
         "keep_best",
         "log_every",
         "tensorboard",
+        "threads",
     ]
 
 
