@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqsru.engine import program as p
 from seqsru.engine.model import Model, Part
-from seqsru.engine.products import GROUP, LANES
+from seqsru.engine.packing import GROUP, LANES
 
 MOST = 2**24  # of any width: far beyond what is trained
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from seqsru.decoding.decoding import Decoding
 from seqsru.decoding.penalties import PENALTIES
 from seqsru.decoding.rules import ForbiddenTokens, MinimumLength, NoRepeatedNgram
 from seqsru.engine import layout as a
+from seqsru.engine import processor
 from seqsru.engine.model import Model
 from seqsru.engine.workspace import Size, Workspace
 from seqsru.errors import Refused
+from seqsru.ops import compiled
+from seqsru.ops.compiled import IGNORED
 
 Ids = Sequence[int]
 STOPS = ("first", "exact", "all")  # in the order of `search`'s constants
@@ -122,7 +125,7 @@ class Engine:
         flat, offsets = _flat(sources)
         allowed, edges = _flat(columns if columns is not None else [])
         status = _call(
-            "search.translate",
+            "search",
             space,
             numbers={
                 "SENTENCES": count,
@@ -199,7 +202,7 @@ class Engine:
         wanted, _ = _flat(targets)
         nll = np.zeros(len(wanted))
         status = _call(
-            "scoring.score",
+            "score",
             space,
             numbers={"SENTENCES": len(targets), "CARRIED": carried},
             arrays={
@@ -215,6 +218,31 @@ class Engine:
         )
         _check(status)
         return [nll[first:last] for first, last in zip(ends[:-1], ends[1:])]
+
+    def follow(self, sources: Sequence[Ids], inputs: Sequence[Ids]) -> NDArray[np.float32]:
+        """Return the log probabilities of every next token, (sentences, V), after what the decoder has read.
+
+        Parameters, errors : those of `score`.
+        """
+        space = self._space(Size(room=max(1, *map(len, sources), 1), steps=max(1, *map(len, inputs), 1)))
+        flat, offsets = _flat(sources)
+        read, ends = _flat(inputs)
+        log_probs = np.zeros((len(inputs), self.model.vocabulary), np.float32)
+        status = _call(
+            "follow",
+            space,
+            numbers={"SENTENCES": len(inputs)},
+            arrays={
+                "TOKENS": flat,
+                "OFFSETS": offsets,
+                "INPUTS": read,
+                "TARGET_OFFSETS": ends,
+                "COLUMNS": None,
+                "NLL": log_probs,
+            },
+        )
+        _check(status)
+        return log_probs
 
     def draw(
         self,
@@ -259,7 +287,7 @@ class Engine:
             flat, offsets = _flat([prompt] * here)
             tokens, sizes, totals = np.zeros((here, longest), np.int64), np.zeros(here, np.int64), np.zeros(here)
             status = _call(
-                "scoring.draw",
+                "draw",
                 space,
                 numbers={"SENTENCES": here, "EOS": eos, "TOP_K": top_k, "UNIFORM_ROW": here},
                 arrays={
@@ -346,19 +374,26 @@ def _call(
         g[a.NAMES.index(key)] = 0 if array is None else array.ctypes.data
     if fresh:
         space.clear()
-    return _entry(name)(g.ctypes.data)
+    _entry(name)(g.ctypes.data)
+    return int(g[a.STATUS])
 
 
 @cache
 def _entry(name: str) -> Callable[[int], int]:
-    """Compile a function of the engine, as a C function of one address."""
-    from importlib import import_module
+    """Return a function of the engine, compiled: it takes the address of what `layout` names."""
+    here = Path(__file__).parent
+    address = compiled.address(
+        lambda: _body(name),
+        ("int64*",),
+        name=f"engine-{name}-{processor.DOT}",
+        sources=[*sorted(here.glob("*.py")), here.parent / "ops" / "cpu_math.py"],
+        fastmath=("contract",),
+    )
+    signature = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)
+    return partial(signature(address), IGNORED, IGNORED + 8)
 
-    module, function = name.split(".")
-    build = numba.cfunc(types.int64(types.CPointer(types.int64)), error_model="numpy", fastmath={"contract"})
-    made: Any = build(getattr(import_module(f"seqsru.engine.{module}"), function))
-    _compiled.append(made)
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(made.address)
 
-
-_compiled: list[object] = []
+def _body(name: str) -> Callable[..., Any]:
+    """Import what is to be compiled, and with it Numba."""
+    function: Callable[..., Any] = getattr(import_module("seqsru.engine.entries"), name)
+    return function

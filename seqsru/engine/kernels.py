@@ -21,8 +21,8 @@ from seqsru.engine.memory import (
     summed,
     weighted_sum,
 )
-from seqsru.engine.products import MOST_ROWS, float32_kernel, int8_kernel
-from seqsru.engine.processor import DOT, TOGETHER
+from seqsru.engine.processor import DOT
+from seqsru.engine.products import DOTS, MOST_ROWS, float32_kernel, int8_kernel
 from seqsru.ops.cpu_math import FASTMATH, TILE, buffer, exp_minus, sigmoid, tanh
 
 ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
@@ -33,6 +33,7 @@ MAGIC = np.float32(12582912.0)
 
 compiled = njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 
+TOGETHER = DOTS[DOT][4]  # tiles at once for several rows
 _int8_1, _int8_2, _int8_3 = (int8_kernel(rows, DOT) for rows in (1, 2, 3))
 _int8_4, _int8_5, _int8_6 = (int8_kernel(rows, DOT) for rows in (4, 5, 6))
 _float_1, _float_2 = float32_kernel(1, 4), float32_kernel(2, TOGETHER)

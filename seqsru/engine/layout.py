@@ -23,7 +23,7 @@ NAMES = (
     "BEST_COLUMN", "HISTORY", "COVERED", "PICKED", "ORDER", "BLOCK", "EXPONENTIALS", "CHOICES",
     # what is found
     "OUT_COUNT", "OUT_TOKENS", "OUT_LENGTHS", "OUT_TOTALS", "OUT_SCORES", "OUT_ATTENTION",
-    # the clock
-    "TIMES", "TIMES_COUNT", "TIMES_ROOM",
+    # what a call says of itself, and the clock
+    "STATUS", "TIMES", "TIMES_COUNT", "TIMES_ROOM",
 )  # fmt: skip
 globals().update({name: place for place, name in enumerate(NAMES)})

@@ -6,24 +6,27 @@ import os
 
 import llvmlite.binding as llvm
 
-from seqsru.engine.products import DOTS
-
-# The feature that each needs, best first.
-NEEDS = {"avx512vnni": ("avx512vnni", "avx512vl"), "avxvnni": ("avxvnni",), "avx2": ("avx2",), "dotprod": ("dotprod",)}
+# The features that each kind of dot product needs, best first; `products` has one of each name. AVX-VNNI's
+# instruction is also in AVX512-VNNI's vectors of 256 bits.
+NEEDS = {
+    "avx512vnni": ("avx512vnni", "avx512vl", "avx512bw"),
+    "avxvnni": ("avxvnni",),
+    "avx2": ("avx2",),
+    "dotprod": ("dotprod",),
+    "portable": (),
+}
 
 
 def available() -> list[str]:
-    """Return the names in `DOTS` of what this processor can run, best first."""
+    """Return the kinds of dot product that this processor can run, best first."""
     features = llvm.get_host_cpu_features()
-    found = [name for name, needs in NEEDS.items() if all(features.get(need, False) for need in needs)]
-    return [*found, "portable"]
+    return [name for name, needs in NEEDS.items() if all(features.get(need, False) for need in needs)]
 
 
 def chosen() -> str:
-    """Return the instructions to use: the best, or what SEQSRU_DOT names, for tests."""
+    """Return the kind to use: the best there is, or what SEQSRU_DOT names, which is for tests."""
     wanted = os.environ.get("SEQSRU_DOT", "")
-    return wanted if wanted in DOTS else available()[0]
+    return wanted if wanted in available() else available()[0]
 
 
 DOT = chosen()
-TOGETHER = DOTS[DOT][4]

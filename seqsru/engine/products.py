@@ -1,28 +1,17 @@
-"""Matrix products of a few rows with packed weights, in vector instructions of the processor.
-
-One layout serves every processor. Weights (O, I) are cut into tiles of 16 outputs, padded with zeros to GROUP
-outputs: float32 as ``[O / 16][I][16]``, int8 as ``[O / 16][I / 4][16][4]``, four products of a dot
-instruction beside each other, I padded to a multiple of 4.
-
-int8 weights have a scale an output, activations a scale a row, both symmetric on -127 … 127. The sums are
-integers, so neither the number of rows nor the instruction that adds them shows in the result; with float32
-weights every output is one chain of fused multiplications and additions over I, in order, whatever the rows.
-"""
+"""Products of a few rows with packed weights, in vector instructions of the processor; see `packing`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-LANES = 16  # outputs of a tile
-GROUP = 64  # outputs are padded to a multiple of this
+from seqsru.engine.packing import LANES
+
 MOST_ROWS = 6  # rows that share a load of weights
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -30,30 +19,6 @@ _F32 = ir.FloatType()
 _BYTES = ir.VectorType(_I8, 64)
 _WORDS = ir.VectorType(_I32, LANES)
 _FLOATS = ir.VectorType(_F32, LANES)
-
-
-def pack_float32(weight: NDArray[Any]) -> NDArray[np.float32]:
-    """Return weights (O, I) in the layout of the products, flat."""
-    outputs, inputs = weight.shape
-    padded = np.zeros((-(-outputs // GROUP) * GROUP, inputs), np.float32)
-    padded[:outputs] = weight
-    return np.ascontiguousarray(padded.reshape(-1, LANES, inputs).transpose(0, 2, 1)).reshape(-1)
-
-
-def pack_int8(weight: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return quantised weights (O, I) in the layout of the products, flat."""
-    outputs, inputs = weight.shape
-    padded = np.zeros((-(-outputs // GROUP) * GROUP, -(-inputs // 4) * 4), np.int8)
-    padded[:outputs, :inputs] = weight
-    tiles = padded.reshape(-1, LANES, padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(tiles).reshape(-1)
-
-
-def quantise(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return weights (O, I) as integers from -127 to 127 with one scale an output, (O,)."""
-    scales = np.abs(weight).max(axis=1, initial=0.0).astype(np.float32) / np.float32(127.0)
-    safe = np.where(scales > 0, scales, np.float32(1.0))
-    return np.rint(weight / safe[:, None]).astype(np.int8), scales
 
 
 # ---- the kernels, written in LLVM's own language ---------------------------------------------------
@@ -197,6 +162,22 @@ def _blocks(builder: Any, tiles: Any, size: int, body: Callable[[Any], None]) ->
         body(builder.mul(loop.index, ir.Constant(_I64, size)))
 
 
+def _outlined(builder: Any, name: str, arguments: Any, body: Callable[[Any, Any], None]) -> None:
+    """Call a function of the module that has this body, made where it is not there yet.
+
+    A kernel is long: were it written out at each of its calls, LLVM would have that many times to look at.
+    """
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_I64] * len(arguments)), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block())
+        body(inside, function.args)
+        inside.ret_void()
+    builder.call(function, arguments)
+
+
 def int8_kernel(rows: int, name: str) -> Any:
     """Make the product of so many rows with int8 weights.
 
@@ -208,7 +189,7 @@ def int8_kernel(rows: int, name: str) -> Any:
     together = narrow if rows == 1 else wide
 
     def typed(typingctx: Any, x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, row_stride):  # type: ignore[no-untyped-def]
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def body(builder: Any, arguments: Any) -> None:
             x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, row_stride = arguments
             write = _Writer(builder)
             part = ir.VectorType(_I32, LANES // parts)
@@ -259,6 +240,9 @@ def int8_kernel(rows: int, name: str) -> Any:
                         write.store(builder.fadd(value, added), write.plus(out_at[row], at), 4)
 
             _blocks(builder, tiles, together, block)
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _outlined(builder, f"seqsru.int8.{name}.{rows}", arguments, body)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 11), build
@@ -274,7 +258,7 @@ def float32_kernel(rows: int, together: int) -> Any:
     """
 
     def typed(typingctx: Any, x, stride, w, bias, inputs, tiles, y, row_stride):  # type: ignore[no-untyped-def]
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def body(builder: Any, arguments: Any) -> None:
             x, stride, w, bias, inputs, tiles, y, row_stride = arguments
             write = _Writer(builder)
             fma = cgutils.get_or_insert_function(
@@ -310,6 +294,9 @@ def float32_kernel(rows: int, together: int) -> Any:
                         write.store(builder.load(places[row][tile]), write.plus(out_at[row], at), 4)
 
             _blocks(builder, tiles, together, block)
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _outlined(builder, f"seqsru.float32.{rows}.{together}", arguments, body)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 8), build

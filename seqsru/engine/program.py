@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqsru.engine.products import GROUP, LANES, pack_float32, pack_int8, quantise
+from seqsru.engine.packing import GROUP, LANES, pack_float32, pack_int8, quantise
 
 # Operations.
 (

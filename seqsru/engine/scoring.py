@@ -42,6 +42,30 @@ def score(g):
     return 0 if fine else 1
 
 
+@compiled
+def follow(g):
+    """Write the log probabilities of what may follow each sentence's inputs: rows of VOCABULARY float32."""
+    f, out = float32s(g[a.FLOATS]), float32s(g[a.NLL])
+    offsets, tokens = int64s(g[a.OFFSETS]), int64s(g[a.TOKENS])
+    ends, inputs = int64s(g[a.TARGET_OFFSETS]), int64s(g[a.INPUTS])
+    state, n = g[a.STATES], g[a.VOCABULARY]
+    for sentence in range(g[a.SENTENCES]):
+        first, length = ends[sentence], ends[sentence + 1] - ends[sentence]
+        for i in range(g[a.STATE_ROW]):
+            f[state + i] = np.float32(0.0)
+        if g[a.ENCODER_COUNT]:
+            read_source(g, 0, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state)
+        read_target(g, 0, at(inputs, first), length, state)
+        output(g, length - 1, 1)
+        lp = at(f, g[a.LOGITS])
+        top = log_softmax(lp, g[a.OUTPUT_TILES])
+        if top - top != np.float32(0.0):
+            return 1
+        for i in range(n):
+            out[sentence * n + i] = lp[i]
+    return 0
+
+
 # The exponential in float64, for arguments up to 0: x = k ln 2 + r, and Taylor's series of e^r, |r| <= ln(2)
 # / 2, to r^13 / 13!, which is beyond the last bit.
 _MAGIC = 6755399441055744.0 + 1023.0  # 1.5 * 2^52 and the bias of exponents

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seqsru.engine import layout as a
 from seqsru.engine.model import Model, Part
-from seqsru.engine.products import GROUP, LANES
+from seqsru.engine.packing import GROUP, LANES
 from seqsru.engine.program import Place, placed
 
 SCORED = 12  # rows of scores at once when given tokens are scored: two blocks of a product
