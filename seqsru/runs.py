@@ -211,9 +211,9 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
                 **trainer.objective.signature_fields(),
                 "text": trainer.objective.text,
                 "weights": f"step-{outcome.best_step}",
-                "start": kept["start"],
                 "model": _best_weights(trainer, outcome, run),
                 "precision": trainer.options.precision,
+                "start": kept["start"],
                 "seed": settings["seed"],
                 **machine(trainer.device),
             }
