@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.errors import Refused, check_at_least, check_probability
-from seqsru.ops import linear
+from seqsru.ops import linear, recorded
 
 
 class Attention(nn.Module, ABC):
@@ -226,7 +226,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     them.
     """
     missing = torch.get_num_threads() - a.shape[0] if a.device.type == "cpu" else 0
-    if torch.is_grad_enabled() or missing <= 0:
+    if torch.is_grad_enabled() or missing <= 0 or recorded():
         return torch.bmm(a, b)
     more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
     return more[: a.shape[0]]

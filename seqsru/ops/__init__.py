@@ -5,6 +5,7 @@ from seqsru.ops.calls import Activation
 from seqsru.ops.loops import mgu_loop, pru_loop
 from seqsru.ops.products import linear
 from seqsru.ops.scan import linear_scan, sru_scan
+from seqsru.ops.watchers import recorded, transformed
 
 __all__ = [
     "Activation",
@@ -14,5 +15,7 @@ __all__ = [
     "linear_scan",
     "mgu_loop",
     "pru_loop",
+    "recorded",
     "sru_scan",
+    "transformed",
 ]
