@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable
 
 
@@ -113,6 +114,18 @@ def check_at_least(least: float, **given: float) -> None:
             raise Refused(f"a finite number of at least {least}", str(value), "give such a number", setting)
         if value < least:
             raise Refused(f"at least {least}", str(value), "raise it", setting)
+
+
+def check_threads(least: int = 1, **given: int) -> None:
+    """Refuse a number of threads that no processor has, named by its keyword: starting them ends the process.
+
+    A config of one machine is to run on a smaller one, so the bound is wide: four a processor, or 256.
+    """
+    most = max(256, 4 * (os.cpu_count() or 1))
+    for setting, value in given.items():
+        if not least <= value <= most:
+            do = "give as many as there are processors to use"
+            raise Refused(f"from {least} to {most} threads", str(value), do, setting)
 
 
 def check_share(**given: float) -> None:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from seqsru.errors import Refused, check_at_least, check_known
+from seqsru.errors import Refused, check_at_least, check_known, check_threads
 
 Normalize = Literal["tokens", "batch"]
 Precision = Literal["float32", "bfloat16"]
@@ -51,7 +51,8 @@ class TrainingOptions:
     tensorboard : bool
         Whether to write TensorBoard events; needs the extra plot.
     threads : int
-        CPU threads of torch; 0 leaves its own choice. The bits of the result depend on it.
+        CPU threads of torch, at most 256 or four a processor; 0 leaves its own choice. The bits of the result
+        depend on it.
 
     Raises
     ------
@@ -90,6 +91,7 @@ class TrainingOptions:
             keep_best=self.keep_best,
             threads=self.threads,
         )
+        check_threads(0, threads=self.threads)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
                 "either epochs or steps",

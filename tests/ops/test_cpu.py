@@ -12,7 +12,7 @@ import torch
 from scan_cases import VARIANTS, assert_close, linear_case, random_shape, scan_and_definition, sru_case
 
 from seqsru.ops import cpu, cpu_build, cpu_kernels, linear_scan, sru_scan
-from seqsru.ops.calls import IDENTITY, LAYOUTS, LinearForward, SruBackward, SruForward, packed
+from seqsru.ops.calls import IDENTITY, LAYOUTS, SruBackward, SruForward, packed
 from seqsru.ops.cpu_math import TILE
 
 CASES = [(seed, *VARIANTS[random.Random(seed).randrange(len(VARIANTS))]) for seed in range(120)]
@@ -312,45 +312,3 @@ def test_offsets_pass_two_to_the_31():
 
 
 NORESERVE = 0x4000  # MAP_NORESERVE of Linux, which mmap names from Python 3.13 on
-
-
-# Compilation
-
-
-def test_kernels_compile_without_a_cache(monkeypatch):
-    monkeypatch.setattr(cpu_build, "cache_folder", lambda: None)
-    call, address = cpu_build.kernel.__wrapped__(cpu_kernels.linear_forward, "float32")
-    a, b = torch.full((1, 1, 2), 0.5), torch.ones(1, 1, 2)
-    c0, out, c_last = torch.tensor([[2.0, 4.0]]), torch.zeros(1, 1, 2), torch.zeros(1, 2)
-    given = raw(LinearForward, T=1, B=1, D=2, b=b.data_ptr(), out=out.data_ptr(), c_last=c_last.data_ptr())
-    call(0, 1, given.buffer_info()[0], a.data_ptr(), c0.data_ptr())
-    assert address != 0 and out.tolist() == [[[2.0, 3.0]]] and c_last.tolist() == [[2.0, 3.0]]
-
-
-def test_the_cache_is_a_folder_that_nobody_else_can_write(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = cpu_build.cache_folder()
-    assert folder.parent == tmp_path / "cache" / "seqsru" and folder.stat().st_mode & 0o777 == 0o700
-    for place, mode in ((folder, 0o770), (folder.parent, 0o777), (tmp_path, 0o702)):
-        before = place.stat().st_mode & 0o777
-        place.chmod(mode)
-        assert cpu_build.cache_folder() is None
-        place.chmod(before)
-    assert cpu_build.cache_folder() == folder
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert cpu_build.cache_folder() is None
-
-
-def test_there_is_no_cache_where_no_folder_can_be_made(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cpu_build.cache_folder() is None
-
-
-def test_the_cache_follows_the_sources(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    before = cpu_build.cache_folder()
-    for name in ("calls.py", "cpu_build.py", "cpu_kernels.py"):
-        (tmp_path / name).write_text("# other sources")
-    monkeypatch.setattr(cpu_build, "__file__", str(tmp_path / "cpu_build.py"))
-    assert cpu_build.cache_folder() not in (before, None)
