@@ -17,6 +17,7 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
+from seqsru.cells.stack import trained_already
 from seqsru.errors import NotFound, Refused, check_at_least, check_known, check_seed
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import machine, parameters, signature
@@ -369,7 +370,8 @@ def open_run(run: str | os.PathLike[str], *, checkpoint: str, average: int, devi
         tensors = select_average(directory.checkpoints, checkpoint, average)
         weights = f"mean-of-{average}-{checkpoint}"
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
-        model: nn.Module = task.model(tokenizers)
+        with trained_already():
+            model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
     model = model.to(choose_device(device)).eval()
     return Trained(task, task.pipeline(model, tokenizers), weights)

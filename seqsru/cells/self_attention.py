@@ -119,7 +119,8 @@ class SelfAttention(nn.Module):
             keys = extended[start : start + here + M]
             found = self._band(_pad(q[start : start + here], size), _pad(keys, size + M), count, start)
             outputs.append(found[:here])
-        return torch.cat(outputs) if outputs else q
+        # Of no steps too, all that is read has gradients.
+        return torch.cat(outputs) if outputs else q + extended.sum()
 
     def _band(self, q: Tensor, key_value: Tensor, count: Tensor, start: int) -> Tensor:
         """Attend from n steps of q, the first of them step `start`, to the M + n of key_value."""

@@ -47,7 +47,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     """
     T, B, _ = x.shape
     if T == 0 or B == 0:
-        return x.new_zeros(T, B, rnn.hidden_size), state
+        return _nothing(rnn, x, state)
     autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if autocast and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         with torch.autocast("cpu", enabled=False):
@@ -83,9 +83,23 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     return zero_invalid(y[:, :B], valid), state
 
 
+def _nothing(rnn: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """Return outputs for no steps or no rows, and the state: zeros are the gradients of all that is read."""
+    y = x.new_zeros(*x.shape[:2], rnn.hidden_size)
+    if not torch.is_grad_enabled():
+        return y, state
+    for tensor in (x, *rnn.parameters()):
+        y = y + tensor.sum()
+    zero = y.sum()  # of no elements: nothing of what was added is in it
+    return y, tuple(tensor + zero.to(tensor.dtype) for tensor in state)
+
+
 def zeros(rnn: nn.RNNBase, batch: int) -> Tensor:
     """Return zeros of shape (batch, H), on the device and in the dtype of the layer's parameters."""
-    return next(rnn.parameters()).new_zeros(batch, rnn.hidden_size)
+    first = next(rnn.parameters(), None)
+    if first is None:  # a quantised layer has none
+        return torch.zeros(batch, rnn.hidden_size)
+    return first.new_zeros(batch, rnn.hidden_size)
 
 
 def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool = False) -> tuple[Sequence, State]:

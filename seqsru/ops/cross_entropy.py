@@ -109,6 +109,22 @@ def linear_cross_entropy(
     return loss, nll.view(targets.shape)
 
 
+def logits_cross_entropy(
+    logits: Tensor, targets: Tensor, *, valid: Tensor | None = None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """What `linear_cross_entropy` returns, of logits (..., V) that are there already."""
+    if valid is not None:
+        logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
+        targets = torch.where(valid, targets, 0)
+    log_p = torch.log_softmax(logits.to(accumulation_dtype(logits.dtype)), dim=-1)  # 1
+    nll = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # 2
+    spread = -log_p.sum(-1)
+    if valid is not None:
+        nll, spread = torch.where(valid, nll, 0.0), torch.where(valid, spread, 0.0)
+    loss = (1.0 - smoothing) * nll.sum() + smoothing / logits.shape[-1] * spread.sum()  # 3
+    return loss, nll.detach()
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -159,17 +175,12 @@ def _separately(
 ) -> tuple[Tensor, Tensor]:
     """Return loss and nll by torch's operators one after the other: what defines them."""
     if valid is not None:  # before any arithmetic: NaN there reaches no gradient
-        x, targets = torch.where(valid.unsqueeze(-1), x, 0.0), torch.where(valid, targets, 0)
+        x = torch.where(valid.unsqueeze(-1), x, 0.0)
     sums = accumulation_dtype(product)
     with torch.autocast(x.device.type, enabled=False):
         z = functional.linear(x.to(product), weight.to(product)).to(sums)
-        log_p = torch.log_softmax(z if bias is None else z + bias.to(sums), dim=-1)  # 1
-        nll = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # 2
-        spread = -log_p.sum(-1)
-        if valid is not None:
-            nll, spread = torch.where(valid, nll, 0.0), torch.where(valid, spread, 0.0)
-        loss = (1.0 - smoothing) * nll.sum() + smoothing / weight.shape[0] * spread.sum()  # 3
-    return loss, nll.detach()
+        z = z if bias is None else z + bias.to(sums)
+        return logits_cross_entropy(z, targets, valid=valid, smoothing=smoothing)
 
 
 def _gradients_again(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:

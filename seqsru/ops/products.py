@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.ops.watchers import recorded
@@ -48,6 +48,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias = None if bias is None else functional.pad(bias, (0, OUTPUTS - outputs))
     product = functional.linear(flat, weight, bias)
     return product[:rows, :outputs].reshape(*x.shape[:-1], outputs)
+
+
+def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer by `linear`; one that was put in a `torch.nn.Linear`'s place applies itself.
+
+    `torch.ao.quantization.quantize_dynamic` and parametrisations put such layers there.
+    """
+    return linear(x, layer.weight, layer.bias) if type(layer) is nn.Linear else layer(x)
 
 
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
