@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -135,6 +136,18 @@ def check_at_most(most: float, **given: float) -> None:
     for setting, value in given.items():
         if value > most:
             raise Refused(f"at most {most:,}", str(value), "lower it", setting)
+
+
+def check_threads(least: int = 1, **given: int) -> None:
+    """Refuse a number of threads that no processor has, named by its keyword: starting them ends the process.
+
+    A config of one machine is to run on a smaller one, so the bound is wide: four a processor, or 256.
+    """
+    most = max(256, 4 * (os.cpu_count() or 1))
+    for setting, value in given.items():
+        if not least <= value <= most:
+            do = "give as many as there are processors to use"
+            raise Refused(f"from {least} to {most} threads", str(value), do, setting)
 
 
 def check_share(**given: float) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from seqsru import __version__
 from seqsru import settings as strict
+from seqsru.cells.stack import trained_already
 from seqsru.data.inputs import STANDARD, descriptor
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
@@ -211,9 +212,9 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
                 **trainer.objective.signature_fields(),
                 "text": trainer.objective.text,
                 "weights": f"step-{outcome.best_step}",
-                "start": kept["start"],
                 "model": _best_weights(trainer, outcome, run),
                 "precision": trainer.options.precision,
+                "start": kept["start"],
                 "seed": settings["seed"],
                 **machine(trainer.device),
             }
@@ -528,7 +529,8 @@ def open_run(
         tensors = select_average(directory.checkpoints, which, average)
         weights = f"mean-of-{average}-{which}"
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
-        model: nn.Module = task.model(tokenizers)
+        with trained_already():
+            model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
     model = model.to(where).eval()
     return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))

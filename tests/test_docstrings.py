@@ -1,10 +1,12 @@
 """Docstrings name the parameters that there are: all of them, and no others."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,36 @@ class Example:
         *rest, **options
             Others.
         """
+
+
+EQUATION = re.compile(r" +(?:\((\d+)\)|(\d+)\.) +(.*)")
+
+
+def disorder(text):
+    """What is wrong with the numbered equations of a docstring, or nothing."""
+    found = [EQUATION.fullmatch(line) for line in text.splitlines()]
+    numbers = [int(line[1] or line[2]) for line in found if line]
+    if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"they are numbered {numbers}"
+    joined = [line[0] for line in found if line and re.search(r"\(\d+\) \S+ = ", line[3])]
+    return f"two are on one line: {joined}" if joined else ""
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(seqsru.__file__).parent.rglob("*.py")), ids=lambda path: path.stem
+)
+def test_numbered_equations_stand_in_order(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            text = ast.get_docstring(node, clean=False) or ""
+            assert not disorder(text), getattr(node, "name", path.name)
+
+
+def test_disorder_is_seen():
+    text = "  (1) a = b\n  (2) c = d  with\n  it (3) e = f\n  (4) g = h"
+    assert disorder(text) == "they are numbered [1, 2, 4]"
+    assert disorder("  (1) a = b   (2) c = d").startswith("two are on one line")
+    assert not disorder("  (5) a = b of (2)\n  (6) c = d")
 
 
 def test_the_check_sees():

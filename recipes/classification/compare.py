@@ -49,12 +49,18 @@ CORPORA = {  # in the order of the work; four lines of CR are a label alone
     "TREC": Corpus("TREC.train.all", None, "TREC.test.all", ("data.encoding=latin-1", "training.epochs=6")),
     "SST-2": Corpus("stsa.binary.train", "stsa.binary.dev", "stsa.binary.test"),
 }
-_CELL = "model.encoder={{cell: {}, hidden_size: 300, num_layers: {}, dropout: 0.3}}"
+
+
+def _encoder(cell: str, layers: int) -> str:
+    dropout = 0.3 if layers > 1 else 0  # between layers
+    return f"model.encoder={{cell: {cell}, hidden_size: 300, num_layers: {layers}, dropout: {dropout}}}"
+
+
 SYSTEMS = {
-    **{f"SRU, {n} layer{'s' if n > 1 else ''}": _CELL.format("sru", n) for n in range(1, 6)},
-    "LSTM": _CELL.format("lstm", 1),
-    "GRU": _CELL.format("gru", 1),
-    "QRNN": _CELL.format("qrnn", 1),
+    **{f"SRU, {n} layer{'s' if n > 1 else ''}": _encoder("sru", n) for n in range(1, 6)},
+    "LSTM": _encoder("lstm", 1),
+    "GRU": _encoder("gru", 1),
+    "QRNN": _encoder("qrnn", 1),
     "CNN": "model.encoder={name: convolution, widths: [3, 4, 5], features: 100}",
 }
 

@@ -98,6 +98,6 @@ def product_weight(weight: Tensor) -> Tensor:
     Without autocast, and in float64 always, that is its own.
     """
     device = weight.device.type
-    if weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+    if weight.is_meta or weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
         return weight
     return weight.to(torch.get_autocast_dtype(device))

@@ -29,5 +29,5 @@ def latest(extended: Tensor, history: Tensor, valid: Tensor | None) -> Tensor:
         steps = valid.sum(0) + torch.arange(n, device=valid.device).unsqueeze(1)  # (n, B)
         B = valid.shape[1]
         places = (steps * B + torch.arange(B, device=valid.device)).flatten()
-        kept = extended.flatten(0, 1).index_select(0, places).view(n, B, -1)  # (n, B, I)
+        kept = extended.flatten(0, 1).index_select(0, places).view(n, B, extended.shape[2])  # (n, B, I)
     return kept.transpose(0, 1).to(history.dtype)

@@ -18,8 +18,8 @@ Pooling = Literal["f", "fo", "ifo"]
 class QRNNCell(Cell):
     """Quasi-recurrent layer with f-, fo- or ifo-pooling.
 
-    Bradbury, Merity, Xiong, Socher, *Quasi-Recurrent Neural Networks*, ICLR 2017 (arXiv 1611.01576), section
-    2. For all steps at once, then step by step, ``*`` being a convolution of x_t to x_{t-k+1}::
+    Section 2 of Bradbury, Merity, Xiong, Socher, *Quasi-Recurrent Neural Networks*, ICLR 2017 (arXiv
+    1611.01576). For all steps at once, then step by step, ``*`` being a convolution of x_t to x_{t-k+1}::
 
         (1) z = tanh(W_z * x + b_z)
         (2) f = sigmoid(W_f * x + b_f)

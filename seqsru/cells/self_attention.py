@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.cells.history import extend, latest
-from seqsru.ops import linear
+from seqsru.ops import linear, recorded, transformed
 
 Sight = Literal["causal", "full"]
 Normalize = Literal["after", "before", "none"]
@@ -110,7 +110,7 @@ class SelfAttention(nn.Module):
     def _causal(self, q: Tensor, extended: Tensor, count: Tensor) -> Tensor:
         """Attend from q (T, B, P) to each step's own and the M before it in extended (M + T, B, 2·P)."""
         T, M = q.shape[0], self.reach
-        if torch.compiler.is_compiling():  # one node for any number of steps
+        if recorded():  # one node for any number of steps
             return self._band(q, extended, count, 0)
         outputs = []
         for start in range(0, T, BLOCK):
@@ -119,7 +119,8 @@ class SelfAttention(nn.Module):
             keys = extended[start : start + here + M]
             found = self._band(_pad(q[start : start + here], size), _pad(keys, size + M), count, start)
             outputs.append(found[:here])
-        return torch.cat(outputs) if outputs else q
+        # Of no steps too, all that is read has gradients.
+        return torch.cat(outputs) if outputs else q + extended.sum()
 
     def _band(self, q: Tensor, key_value: Tensor, count: Tensor, start: int) -> Tensor:
         """Attend from n steps of q, the first of them step `start`, to the M + n of key_value."""
@@ -144,6 +145,12 @@ class SelfAttention(nn.Module):
         k, v = key_value.chunk(2, dim=-1)
         by_head = self.num_heads, q.shape[-1] // self.num_heads
         q, k, v = (t.view(*t.shape[:2], *by_head).permute(1, 2, 0, 3) for t in (q, k, v))
+        if transformed():  # torch's own attention has no derivative taken forward
+            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+            if mask is not None:
+                scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
+            weights = functional.dropout(torch.softmax(scores, -1), self.dropout, self.training)
+            return (weights @ v).permute(2, 0, 1, 3).flatten(2)
         found = functional.scaled_dot_product_attention(
             q,
             k,

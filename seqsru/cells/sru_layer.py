@@ -50,10 +50,21 @@ class SRU(nn.Module):
     project_input, normalize_after, norm_eps, residual
         As in `Stack`.
 
+    Attributes
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As those of `torch.nn.GRU`; bias is True.
+
     Raises
     ------
     Refused
         An option outside its values, or options that do not go together.
+
+    Notes
+    -----
+    The state is float64 where the parameters are, else float32, under half precision and autocast too: a
+    forget gate near 1 that is rounded to bfloat16 forgets within 256 steps. (That of `torch.nn.GRU` has the
+    type of its input.) A state of another floating type is cast.
 
     Examples
     --------
@@ -67,7 +78,7 @@ class SRU(nn.Module):
         self,
         input_size: int,
         hidden_size: int,
-        num_layers: int = 2,
+        num_layers: int = 1,
         *,
         bidirectional: bool = _STACK["bidirectional"],
         dropout: float = _STACK["dropout"],
@@ -89,7 +100,11 @@ class SRU(nn.Module):
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = True
         self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
         self.stack = Stack(
             "sru",
             input_size,
@@ -147,12 +162,12 @@ class SRU(nn.Module):
         y : Tensor of shape (T, B, O), or PackedSequence
             Outputs of the last layer, of the form of x.
         state : Tensor of shape (num_layers · directions, B, D)
-            Layer by layer, forward before backward.
+            Layer by layer, forward before backward; float64 where the parameters are, else float32.
 
         Raises
         ------
         Refused
-            Shapes that do not fit, or valid beside a PackedSequence.
+            Shapes or types that do not fit, or valid beside a PackedSequence.
         """
         if isinstance(x, PackedSequence):
             return self._forward_packed(x, state, valid)
@@ -160,6 +175,10 @@ class SRU(nn.Module):
             raise Refused(
                 "3 axes, or 2 without a batch", f"shape {tuple(x.shape)}", "add or flatten axes", "x"
             )
+        if x.shape[-1] != self.input_size:
+            axes = "T" if x.dim() == 2 else "B, T" if self.batch_first else "T, B"
+            do = "transpose it, or make a layer for that input_size"
+            raise Refused(f"shape ({axes}, {self.input_size})", str(tuple(x.shape)), do, "x")
         check_valid(valid, x.shape[:-1])
         if x.dim() == 2:
             y, state = self._run(
@@ -187,6 +206,11 @@ class SRU(nn.Module):
                     "pass what the previous call returned",
                     "state",
                 )
+            if not state.is_floating_point():
+                raise Refused(
+                    "a floating type", str(state.dtype).removeprefix("torch."), "pass state.float()", "state"
+                )
+            state = state.to(self.stack.initial_state(0)[0].dtype)
         y, last = self.stack(x, None if state is None else state.unbind(0), valid)
         return y, torch.stack(last)
 
@@ -208,6 +232,15 @@ class SRU(nn.Module):
             y, lengths = y.index_select(1, x.sorted_indices), lengths[x.sorted_indices.cpu()]
         packed = pack_padded_sequence(y, lengths)
         return PackedSequence(packed.data, packed.batch_sizes, x.sorted_indices, x.unsorted_indices), state
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: there is no memory to rearrange. It is here for programs written for `torch.nn.GRU`."""
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, as a new layer's are."""
+        for module in self.stack.modules():
+            if isinstance(module, (SRUCell, nn.LayerNorm, nn.Linear)):
+                module.reset_parameters()
 
     @classmethod
     def from_sru_package(

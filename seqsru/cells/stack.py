@@ -1,6 +1,9 @@
 """Layers of cells: depth, two directions, dropout between layers and highways across them."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -10,7 +13,19 @@ from seqsru.cells.cell import Cell, State
 from seqsru.cells.depth import MOST_LAYERS, CellKind, initial_state, split_state, state_sizes
 from seqsru.cells.masks import drop_features, zero_invalid
 from seqsru.errors import Refused, check_at_least, check_at_most, check_probability
-from seqsru.ops import linear
+from seqsru.ops import apply_linear
+
+_tells: ContextVar[bool] = ContextVar("tells", default=True)
+
+
+@contextmanager
+def trained_already() -> Iterator[None]:
+    """Make modules whose weights come from a checkpoint: what matters to their training alone is not told."""
+    before = _tells.set(False)
+    try:
+        yield
+    finally:
+        _tells.reset(before)
 
 
 class Stack(nn.Module):
@@ -46,7 +61,8 @@ class Stack(nn.Module):
         Whether a second direction reads from the end; the output is then [forward | backward], O = 2·D, else
         O = D.
     dropout : float
-        Probability that a feature of a layer's output is 0 for a whole sequence; none after the last layer.
+        Probability that a feature of a layer's output is 0 for a whole sequence; none after the last layer,
+        so of one layer nothing is dropped, and a warning says so.
     project_input : bool
         Whether a matrix maps the input to O features before the first layer.
     normalize_after : bool
@@ -92,6 +108,9 @@ class Stack(nn.Module):
         check_at_least(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_at_most(MOST_LAYERS, num_layers=num_layers)
         check_probability(dropout=dropout)
+        if dropout and num_layers == 1 and _tells.get():
+            found, do = f"dropout {dropout} of one layer, which drops nothing", "add layers, or leave it out"
+            warnings.warn(str(Refused("dropout between layers", found, do)), UserWarning, stacklevel=2)
         if norm_eps is not None and not normalize_after:
             raise Refused(
                 "a value only with normalize_after",
@@ -174,7 +193,7 @@ class Stack(nn.Module):
         if state is None:
             state = self.initial_state(x.shape[1])
         if self.input_map is not None:
-            x = linear(zero_invalid(x, valid), self.input_map.weight)  # (T, B, O)
+            x = apply_linear(self.input_map, zero_invalid(x, valid))  # (T, B, O)
         order = None if self.directions == 1 or valid is None else _reversal(valid)
         new: list[Tensor] = []
         before = iter(split_state(state, self.state_sizes))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqsru.cells.cell import State
 from seqsru.cells.masks import zero_invalid
+from seqsru.ops import recorded
 
 Sequence = TypeVar("Sequence", Tensor, PackedSequence)
 
@@ -22,10 +22,10 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     With ``valid`` the rows are packed, so every step computes only the rows that still run.
 
     Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM
-    differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs, and rows of
-    zeros are added: to 4, 8 or at least 12 at every step. A row's bits then do not depend on the rows beside
-    it. (For a single step oneDNN's would be several times slower as well: it reorders the weights on each
-    call.)
+    differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs (`_torch_lstm`),
+    and rows of zeros are added: to 4, 8 or at least 12 at every step. A row's bits then do not depend on the
+    rows beside it. (For a single step oneDNN's would be several times slower as well: it reorders the weights
+    on each call.)
 
     Under autocast on a CPU without AVX-512, for which oneDNN has no bfloat16 LSTM, the layer runs in float32.
 
@@ -47,7 +47,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     """
     T, B, _ = x.shape
     if T == 0 or B == 0:
-        return x.new_zeros(T, B, rnn.hidden_size), state
+        return _nothing(rnn, x, state)
     autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if autocast and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         with torch.autocast("cpu", enabled=False):
@@ -57,7 +57,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
         and x.dtype == torch.float32
         and not autocast
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and not recorded()
     )
     if valid is None:
         extra = -B % 4 if steady and B < 12 else 0
@@ -66,41 +66,68 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     lengths = valid.sum(0).cpu()
     runs, extra = lengths.clamp(min=1), 0  # torch packs no empty row: one runs a step, undone below
     if steady:
-        full = int((runs == runs.max()).sum())  # rows that still run at the last step
+        steps = int(runs.max())
+        full = int((runs == steps).sum())  # rows that still run at the last step
         extra = max(0, 12 - full) if full < B else -B % 4 if B < 12 else 0
         runs = torch.cat([runs, runs.max().expand(extra)])
-    padded = _append(zero_invalid(x, valid), extra)
-    packed = pack_padded_sequence(padded, runs, enforce_sorted=False)
-    packed, last = _call(rnn, packed, _append_to(state, extra), steady)
-    y, _ = pad_packed_sequence(packed, total_length=T)
+    padded, before = _append(zero_invalid(x, valid), extra), _append_to(state, extra)
+    if steady and full == B:  # nothing to pack
+        y, last = _call(rnn, padded[:steps], before, steady)
+        y = functional.pad(y, (0, 0, 0, 0, 0, T - steps))
+    else:
+        packed = pack_padded_sequence(padded, runs, enforce_sorted=False)
+        packed, last = _call(rnn, packed, before)
+        y, _ = pad_packed_sequence(packed, total_length=T)
     started = (lengths > 0).unsqueeze(1).to(x.device)
     state = tuple(torch.where(started, new[:B].to(old.dtype), old) for new, old in zip(last, state))
     return zero_invalid(y[:, :B], valid), state
 
 
+def _nothing(rnn: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """Return outputs for no steps or no rows, and the state: zeros are the gradients of all that is read."""
+    y = x.new_zeros(*x.shape[:2], rnn.hidden_size)
+    if not torch.is_grad_enabled():
+        return y, state
+    for tensor in (x, *rnn.parameters()):
+        y = y + tensor.sum()
+    zero = y.sum()  # of no elements: nothing of what was added is in it
+    return y, tuple(tensor + zero.to(tensor.dtype) for tensor in state)
+
+
 def zeros(rnn: nn.RNNBase, batch: int) -> Tensor:
     """Return zeros of shape (batch, H), on the device and in the dtype of the layer's parameters."""
-    return next(rnn.parameters()).new_zeros(batch, rnn.hidden_size)
+    first = next(rnn.parameters(), None)
+    if first is None:  # a quantised layer has none
+        return torch.zeros(batch, rnn.hidden_size)
+    return first.new_zeros(batch, rnn.hidden_size)
 
 
-def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool) -> tuple[Sequence, State]:
+def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool = False) -> tuple[Sequence, State]:
     """Call the layer with a state of tensors (B, H), and return its state as one."""
+    if steady and isinstance(rnn, nn.LSTM) and isinstance(x, Tensor):
+        return _torch_lstm(rnn, x, state)
     hidden = tuple(tensor.unsqueeze(0) for tensor in state)
-    with _torch_only() if steady else nullcontext():
-        y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
+    y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
     return y, tuple(tensor.squeeze(0) for tensor in (last if len(hidden) > 1 else (last,)))
 
 
-@contextmanager
-def _torch_only() -> Iterator[None]:
-    """Leave oneDNN out. Its own `flags` would warn of hardware that is not there."""
-    flags: Any = torch.backends.mkldnn
-    before = flags.enabled
-    flags.enabled = False
-    try:
-        yield
-    finally:
-        flags.enabled = before
+def _torch_lstm(rnn: nn.LSTM, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """Run torch's own LSTM over x (T, R, I), R being 4, 8 or at least 12.
+
+    oneDNN's takes every call that it can. It has no single steps and no packed rows of different lengths, so
+    four rows of zeros run for the first step beside the others. (The switch that leaves oneDNN out is one for
+    the whole process.)
+    """
+    T, R, _ = x.shape
+    if T == 1:
+        h, c = torch.lstm_cell(x[0], state, *rnn.all_weights[0])
+        return h.unsqueeze(0), (h, c)
+    data = torch.cat([x[0], x.new_zeros(4, x.shape[2]), x[1:].flatten(0, 1)])
+    rows = torch.full((T,), R)
+    rows[0] += 4
+    packed, last = _call(rnn, PackedSequence(data, rows), _append_to(state, 4))
+    y = torch.cat([packed.data[:R], packed.data[R + 4 :]]).view(T, R, -1)
+    return y, tuple(tensor[:R] for tensor in last)
 
 
 def _append(x: Tensor, extra: int) -> Tensor:

@@ -22,7 +22,7 @@ from seqsru import settings as strict
 from seqsru.data import LineReport, iter_lines, read_lines
 from seqsru.data.inputs import STANDARD, check_sources, opened, standard_input
 from seqsru.data.outputs import check_outputs, write_output, written
-from seqsru.errors import Refused
+from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks import TASKS
@@ -210,6 +210,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
         if arguments.threads < 1:
             do = "leave it out for torch's own choice"
             raise Refused("--threads of at least 1", str(arguments.threads), do)
+        check_threads(**{"--threads": arguments.threads})
         torch.set_num_threads(arguments.threads)
 
 

@@ -38,12 +38,14 @@ def unfinished(path: Path) -> Path:
 
 def flush(path: Path) -> None:
     """Make a file's content last."""
-    with open(path, "rb") as stream:
+    with open(path, "r+b") as stream:  # some systems flush only what may be written
         os.fsync(stream.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder last."""
+    """Make the names in a folder last, where a folder can be opened."""
+    if os.name != "posix":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

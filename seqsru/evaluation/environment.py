@@ -63,7 +63,7 @@ def environment(device: torch.device) -> Environment:
 
 def cpu_name() -> str:
     """Model name of the processor, as the operating system gives it."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith("model name"):

@@ -22,7 +22,7 @@ from contextlib import nullcontext
 
 import torch
 
-from seqsru.errors import Refused, check_at_least
+from seqsru.errors import Refused, check_at_least, check_threads
 from seqsru.evaluation.clock import TimedDecoder, now, watched
 from seqsru.evaluation.environment import environment, weights_hash
 from seqsru.evaluation.latency_report import (
@@ -83,6 +83,7 @@ def measure(
     lines = [line for line in lines if line.strip()]
     _check(decoders, lines, length, repeats)
     check_at_least(1, warmup=warmup, threads=threads)
+    check_threads(threads=threads)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -134,7 +134,7 @@ def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = 
     window : int
         Tokens in a forward call.
     """
-    device = model.output.weight.device
+    device = model.embedding.weight.device
     tokens = tokens.to(device, torch.int64)
     inputs = torch.cat([tokens.new_tensor([eos]), tokens[:-1]])
     state, total = model.initial_state(1), torch.zeros((), dtype=torch.float64, device=device)
@@ -162,7 +162,7 @@ def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos:
     list of float
         In input order.
     """
-    device = model.output.weight.device
+    device = model.embedding.weight.device
     scores = [0.0] * len(sentences)
     for batch in _by_length(sentences):
         targets, valid = (tensor.to(device) for tensor in pad([sentences[i] for i in batch], eos))  # (T, B)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.errors import Refused, check_at_least, check_probability
-from seqsru.ops import linear
+from seqsru.ops import apply_linear, recorded
 
 
 class Attention(nn.Module, ABC):
@@ -118,8 +118,8 @@ class DotAttention(Attention):
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (B, heads, d, S) and values (B, heads, S, d)."""
         by_head = *memory.shape[:2], self.heads, self.width
-        keys = linear(memory, self.key.weight).view(by_head)  # (S, B, heads, d)
-        values = linear(memory, self.value.weight).view(by_head)
+        keys = apply_linear(self.key, memory).view(by_head)  # (S, B, heads, d)
+        values = apply_linear(self.value, memory).view(by_head)
         return keys.permute(1, 2, 3, 0).contiguous(), values.permute(1, 2, 0, 3).contiguous()
 
     def forward(
@@ -128,7 +128,7 @@ class DotAttention(Attention):
         """Read the memory; see `Attention.forward`."""
         (steps, rows, _), (sentences, length) = query.shape, bias.shape
         beam, heads, width = rows // sentences, self.heads, self.width
-        q = linear(query, self.query.weight) * (1.0 / math.sqrt(width))  # (T, N, size)
+        q = apply_linear(self.query, query) * (1.0 / math.sqrt(width))  # (T, N, size)
         q = q.view(steps, sentences, beam, heads, width).permute(1, 3, 0, 2, 4)  # (B, heads, T, K, d)
         q = q.reshape(sentences * heads, steps * beam, width)
         scores = product(q, keys.flatten(0, 1)).view(sentences, heads, steps * beam, length)
@@ -136,7 +136,7 @@ class DotAttention(Attention):
         used = functional.dropout(weights, self.dropout, self.training)
         context = product(used.flatten(0, 1), values.flatten(0, 1))  # (B * heads, T * K, d)
         context = context.view(sentences, heads, steps, beam, width).permute(2, 0, 3, 1, 4)
-        context = linear(context.reshape(steps, rows, heads * width), self.output.weight)
+        context = apply_linear(self.output, context.reshape(steps, rows, heads * width))
         if not with_weights:
             return context, None
         averaged = weights.mean(1).view(sentences, steps, beam, length).transpose(0, 1)  # (T, B, K, S)
@@ -195,7 +195,7 @@ class AdditiveAttention(Attention):
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (B, S, size) and values (B, S, memory_size), the memory itself."""
-        keys = linear(memory, self.key.weight)
+        keys = apply_linear(self.key, memory)
         return keys.transpose(0, 1).contiguous(), memory.transpose(0, 1).contiguous()
 
     def forward(
@@ -204,14 +204,14 @@ class AdditiveAttention(Attention):
         """Read the memory; see `Attention.forward`."""
         (steps, rows, _), (sentences, length) = query.shape, bias.shape
         beam = rows // sentences
-        q = linear(query, self.query.weight, self.query.bias).view(steps, sentences, beam, -1)
+        q = apply_linear(self.query, query).view(steps, sentences, beam, -1)
         q = q.transpose(0, 1).reshape(sentences, steps * beam, 1, -1)  # (B, T * K, 1, size)
         # A sum, not a product: that of a matrix and a vector gives a row other bits in another batch.
         scores = (torch.tanh(q + keys.unsqueeze(1)) * self.score).sum(-1)  # (B, T * K, S)
         weights = torch.softmax(scores + bias.unsqueeze(1), dim=-1)
         used = functional.dropout(weights, self.dropout, self.training)
         context = product(used, values).view(sentences, steps, beam, -1).transpose(0, 1)
-        context = linear(context.reshape(steps, rows, -1), self.output.weight)
+        context = apply_linear(self.output, context.reshape(steps, rows, -1))
         if not with_weights:
             return context, None
         weights = weights.view(sentences, steps, beam, length).transpose(0, 1)
@@ -226,7 +226,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     them.
     """
     missing = torch.get_num_threads() - a.shape[0] if a.device.type == "cpu" else 0
-    if torch.is_grad_enabled() or missing <= 0:
+    if torch.is_grad_enabled() or missing <= 0 or recorded():
         return torch.bmm(a, b)
     more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
     return more[: a.shape[0]]

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.cells import Stack
+from seqsru.cells.cell import wide
 from seqsru.cells.masks import drop_features, drop_words, zero_invalid
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
-from seqsru.ops import linear
-from seqsru.ops.cross_entropy import linear_cross_entropy
+from seqsru.ops import apply_linear, linear
+from seqsru.ops.cross_entropy import linear_cross_entropy, logits_cross_entropy
 
 Pooling = Literal["last", "max", "mean", "attention"]
 
@@ -178,7 +179,7 @@ class Classifier(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.output.weight.device
+        return self.embedding.weight.device
 
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
         """Read texts.
@@ -218,19 +219,21 @@ class Classifier(nn.Module):
         if self.pooling == "mean":
             return _sum_over_time(h) / lengths.clamp(min=1).unsqueeze(-1)
         assert self.query is not None
-        scores = linear(h, self.query.unsqueeze(0)).squeeze(-1).float() / math.sqrt(h.shape[2])  # (T, B)
+        scores = wide(linear(h, self.query.unsqueeze(0)).squeeze(-1)) / math.sqrt(h.shape[2])  # (T, B)
         scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores.t(), dim=-1).t().to(h.dtype)  # (T, B)
         return _sum_over_time(h * weights.unsqueeze(-1))
 
     def log_probs(self, features: Tensor) -> Tensor:
-        """Log probabilities of shape (B, C), in float32, for features of shape (B, O)."""
-        return torch.log_softmax(linear(features, self.output.weight, self.output.bias).float(), dim=-1)
+        """Log probabilities (B, C) of features (B, O), in float64 where the parameters are, else float32."""
+        return torch.log_softmax(wide(apply_linear(self.output, features)), dim=-1)
 
     def cross_entropy(
         self, features: Tensor, labels: Tensor, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Summed loss and the nll of each label: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`."""
+        if type(self.output) is not nn.Linear:  # another was put in its place
+            return logits_cross_entropy(apply_linear(self.output, features), labels, smoothing=smoothing)
         return linear_cross_entropy(
             features, self.output.weight, self.output.bias, labels, smoothing=smoothing
         )

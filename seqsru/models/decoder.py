@@ -13,7 +13,7 @@ from seqsru.cells.depth import MOST_LAYERS, CellKind, check_options, initial_sta
 from seqsru.cells.masks import drop_features
 from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_probability, within
 from seqsru.models.attention import ATTENTIONS, Attention, init_uniform
-from seqsru.ops import linear
+from seqsru.ops import apply_linear
 
 Attend = Literal["all", "first", "last"]
 Start = Literal["bridge", "zeros"]
@@ -26,8 +26,8 @@ class Decoder(nn.Module):
     With x the input, M the normalised memory and, for each layer, l counted from 0::
 
         (1) M = LayerNorm(encoded source) * m           m (B, memory_size), in training
-        (2) s_l = tanh(W_b mean of M + b_b)             the cell's state before the first step, with start
-        "bridge" (3) h = cell_l(x)                               a cell that masks its own output path does so
+        (2) s_l = tanh(W_b mean of M + b_b)             its cell's first state, with start "bridge"
+        (3) h = drop(cell_l(x))                         a cell that masks its own output path does so
         (4) h = h + drop(attention_l(LayerNorm(h), M))  only for the layers that attend
         (5) x = h                                       of the next layer
         (6) y = LayerNorm(h)                            of the last layer
@@ -230,7 +230,7 @@ class Decoder(nn.Module):
         # Batch first and summed over the middle axis: a row's sum has the same bits in any batch.
         total = memory.transpose(0, 1).contiguous().masked_fill(~real, 0.0).sum(1)  # (B, O)
         mean = total / real.sum(1).clamp(min=1)
-        values = torch.tanh(linear(mean, self.bridge.weight, self.bridge.bias))
+        values = torch.tanh(apply_linear(self.bridge, mean))
         started, first = [], 0
         for tensor in state:
             if _bridgeable(tensor):

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.cells import Stack, State
+from seqsru.cells.cell import wide
 from seqsru.cells.masks import drop_features, drop_words
 from seqsru.errors import Refused, check_probability
 from seqsru.models.attention import init_uniform
-from seqsru.ops import linear
-from seqsru.ops.cross_entropy import linear_cross_entropy
+from seqsru.ops import apply_linear
+from seqsru.ops.cross_entropy import linear_cross_entropy, logits_cross_entropy
 
 
 class LanguageModel(nn.Module):
     """Predict each token of a stream from those before it.
 
-    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``         word-type dropout k (V,), embedding dropout m_e (B, E)
-    2. ``h_t = stack(e_1 … e_t)``               carried between windows by the caller
-    3. ``f_t = P (h_t ⊙ m_o)``                  output dropout m_o (B, O); P only where tied and O ≠ E
+    1. ``e_t = E[w_t] · k[w_t] ⊙ m_e``               word-type dropout k (V,), embedding dropout m_e (B, E)
+    2. ``h_t = stack(e_1 … e_t)``                    carried between windows by the caller
+    3. ``f_t = P (h_t ⊙ m_o)``                       output dropout m_o (B, O); P only where tied and O ≠ E
     4. ``log p(w_{t+1}) = log_softmax(W f_t + b)``   W = E when tied
 
     Every mask is drawn once a forward call and shared over its time steps (Gal and Ghahramani 2016; word-type
@@ -137,19 +138,21 @@ class LanguageModel(nn.Module):
         x = drop_features(x, self.embedding_dropout, self.training)
         h, state = self.stack(x, state, valid)  # (T, B, O)
         h = drop_features(h, self.output_dropout, self.training)
-        return (h if self.projection is None else linear(h, self.projection.weight)), state
+        return (h if self.projection is None else apply_linear(self.projection, h)), state
 
     if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
         __call__ = forward
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores of shape (..., V) before the softmax, for features of shape (..., F)."""
-        return linear(features, self.output.weight, self.output.bias)
+        return apply_linear(self.output, features)
 
     def cross_entropy(
         self, features: Tensor, targets: Tensor, valid: Tensor | None = None, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Summed loss and the nll of each target: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`."""
+        if type(self.output) is not nn.Linear:  # another was put in its place
+            return logits_cross_entropy(self.logits(features), targets, valid=valid, smoothing=smoothing)
         return linear_cross_entropy(
             features, self.output.weight, self.output.bias, targets, valid=valid, smoothing=smoothing
         )
@@ -186,9 +189,10 @@ class LanguageModel(nn.Module):
 
         Returns
         -------
-        log_probs : float32 Tensor of shape (N, V)
+        log_probs : Tensor of shape (N, V)
+            float64 where the parameters are, else float32.
         attention : None
         state : State of N rows
         """
         features, state = self(tokens.unsqueeze(0), state)
-        return torch.log_softmax(self.logits(features[0]).float(), dim=-1), None, state
+        return torch.log_softmax(wide(self.logits(features[0])), dim=-1), None, state

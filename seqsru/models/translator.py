@@ -13,7 +13,7 @@ from seqsru.cells.masks import drop_features, drop_words
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.models.attention import init_uniform
 from seqsru.models.decoder import Decoder, Memory
-from seqsru.ops import linear
+from seqsru.ops import apply_linear, linear
 from seqsru.ops.cross_entropy import linear_cross_entropy
 
 Tying = Literal["all", "target", "none"]
@@ -221,4 +221,4 @@ class Translator(nn.Module):
     def _features(self, y: Tensor) -> Tensor:
         """Return the decoder's output (..., D) as the output product wants it, (..., F)."""
         y = functional.dropout(y, self.output_dropout, self.training)
-        return y if self.projection is None else linear(y, self.projection.weight)
+        return y if self.projection is None else apply_linear(self.projection, y)

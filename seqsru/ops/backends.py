@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
-from seqsru.errors import NotInstalled, Refused
+from seqsru.errors import NotInstalled, Refused, check_threads
 from seqsru.ops.calls import IDENTITY
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
@@ -49,8 +49,28 @@ def backend_module(name: str, device: torch.device) -> ModuleType:
     if module is None:
         if name == "cuda" and importlib.util.find_spec("numba_cuda") is None:
             raise NotInstalled("the package numba-cuda for the cuda backend", "none installed", INSTALL)
+        if name == "cpu":
+            _check_numba()
         module = _loaded[name] = importlib.import_module(f"seqsru.ops.{name}")
     return module
+
+
+def _check_numba() -> None:
+    """Refuse what the environment tells Numba and keeps the cpu backend from working."""
+    try:
+        numba: Any = importlib.import_module("numba")
+    except ImportError:
+        raise
+    except Exception as error:  # what it makes of its environment variables
+        do = "check the environment variables whose names begin with NUMBA_"
+        raise Refused("settings of Numba that it can be imported with", str(error).rstrip("."), do) from error
+    if numba.config.DISABLE_JIT:
+        raise Refused(
+            "Numba's compiler for backend 'cpu'",
+            "NUMBA_DISABLE_JIT=1",
+            "unset it, or pass backend='reference'",
+        )
+    check_threads(NUMBA_NUM_THREADS=numba.config.NUMBA_NUM_THREADS)
 
 
 def backend_status() -> dict[str, str]:

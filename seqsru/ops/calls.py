@@ -49,7 +49,7 @@ class SruForward(NamedTuple):
     valid: Bytes
     h: Elements
     c_last: Reals
-    c: Reals  # empty where the states are not kept
+    c: Reals  # absent where the states are not kept
     T: Size
     B: Size
     k: Size
@@ -97,7 +97,7 @@ class LinearForward(NamedTuple):
     valid: Bytes
     out: Elements
     c_last: Reals
-    c: Reals  # empty where the states are not kept
+    c: Reals  # absent where the states are not kept
     T: Size
     B: Size
     D: Size

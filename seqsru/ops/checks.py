@@ -129,7 +129,7 @@ def _check_alike(name: str, first: Tensor, same: Named, wide: Named) -> None:
         raise Refused("float64, float32, bfloat16 or float16", _dtype(first), "cast it", name)
     for other, tensor in same:
         if tensor is not None:
-            if tensor.dtype != dtype:
+            if tensor.dtype is not dtype:
                 raise Refused(
                     f"{_dtype(first)} as {name} is",
                     _dtype(tensor),
@@ -141,7 +141,7 @@ def _check_alike(name: str, first: Tensor, same: Named, wide: Named) -> None:
     accumulation = accumulation_dtype(dtype)
     for other, tensor in wide:
         if tensor is not None:
-            if tensor.dtype != accumulation:
+            if tensor.dtype is not accumulation:
                 raise Refused(
                     f"{str(accumulation).removeprefix('torch.')} beside {name} in {_dtype(first)}",
                     _dtype(tensor),

@@ -47,8 +47,8 @@ def sru_forward(
     activation: int,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return h, c_last, and c in the accumulation dtype, which is None unless `keep`."""
     if u.dtype == torch.float16:
         h, c_last, c = sru_forward(
             u.float(), _float(x), c0, v, b, _float(mask), valid, activation, scale, keep
@@ -56,7 +56,7 @@ def sru_forward(
         return h.half(), c_last, c
     T, B, k, D = u.shape
     h, c_last = u.new_empty(T, B, D), torch.empty_like(c0)
-    c = c0.new_empty((T, B, D) if keep else 0)
+    c = c0.new_empty(T, B, D) if keep else None
     call = SruForward(u, c0, x, v, b, mask, valid, h, c_last, c, T, B, k, D, *steps(x), activation, scale)
     _scan(cpu_kernels.sru_forward, u, call)
     return h, c_last, c
@@ -100,13 +100,13 @@ def linear_forward(
     c0: Tensor,
     valid: Tensor | None,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the output, c_last, and c in the accumulation dtype, which is None unless `keep`."""
     if a.dtype == torch.float16:
         out, c_last, c = linear_forward(a.float(), b.float(), c0, valid, keep)
         return out.half(), c_last, c
     out, c_last = torch.empty_like(a), torch.empty_like(c0)
-    c = c0.new_empty(a.shape if keep else 0)
+    c = c0.new_empty(a.shape) if keep else None
     T, B, D = a.shape
     _scan(cpu_kernels.linear_forward, a, LinearForward(a, c0, b, valid, out, c_last, c, T, B, D))
     return out, c_last, c

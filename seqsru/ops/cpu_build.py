@@ -16,6 +16,7 @@ from typing import Any
 
 import numba
 
+from seqsru.errors import Refused
 from seqsru.ops import compiled
 from seqsru.ops.compiled import IGNORED
 from seqsru.ops.cpu_math import FASTMATH
@@ -75,10 +76,11 @@ def most_threads() -> int:
 
 def run_parallel(address: int, tasks: int, threads: int, arguments: int, u: int, c0: int) -> None:
     """Share a kernel's tasks out among threads: torch's own where Numba's OpenMP layer is to be had."""
+    sharing = _sharing()
     before = numba.get_num_threads()
-    numba.set_num_threads(threads)
+    numba.set_num_threads(threads)  # of this thread alone
     try:
-        _sharing()(address, tasks, threads, arguments, u, c0)
+        sharing(address, tasks, threads, arguments, u, c0)
     finally:
         numba.set_num_threads(before)
 
@@ -87,13 +89,15 @@ def run_parallel(address: int, tasks: int, threads: int, arguments: int, u: int,
 def _sharing() -> Callable[[int, int, int, int, int, int], int]:
     if _config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # Numba's own, not a user's wish
         _config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    try:
+        numba.get_num_threads()  # starts the layer, whose functions the code calls
+    except ValueError as error:
+        do = "check the environment variables whose names begin with NUMBA_THREADING_LAYER"
+        raise Refused("a threading layer for the CPU kernels", str(error).rstrip("."), do) from error
     from numba.core.registry import cpu_target
-    from numba.np.ufunc import parallel
 
-    # The code calls what these two make known to the loader.
-    numbas: Any = (cpu_target, parallel)
-    assert numbas[0].target_context is not None
-    numbas[1]._launch_threads()
+    target: Any = cpu_target
+    assert target.target_context is not None  # makes Numba's own functions known to the loader
     address = compiled.address(
         lambda: share, ["int64"] * 6, name="share", sources=sources(), fastmath=(), parallel=True
     )

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from seqsru.errors import Refused, check_probability
 from seqsru.ops.backends import backend_module
 from seqsru.ops.products import linear
 from seqsru.ops.reference import accumulation_dtype
+from seqsru.ops.watchers import recorded, transformed, watched
 
 # Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak
 # memory.
@@ -48,7 +49,9 @@ def linear_cross_entropy(
     4. ``∂loss/∂z = p − (1−ε)·[v = y] − ε/V``
 
     Under ``torch.autocast`` the three products run in its type; the softmax and all sums are float32.
-    The gradients are computed in the forward pass, so a second backward pass is an error.
+    The gradients are computed in the forward pass, for one backward pass. For more of them, for gradients of
+    gradients (``create_graph=True``), under transforms of functions and where torch's operators are recorded,
+    the loss is computed by separate operations, which hold whole tables of rows × vocabulary.
 
     Parameters
     ----------
@@ -92,6 +95,8 @@ def linear_cross_entropy(
             "weight",
         )
     check_probability(smoothing=smoothing)
+    if transformed() or (recorded() and not torch.compiler.is_compiling()):
+        return _separately(x, weight, bias, targets, valid, smoothing, _product_dtype(x))
     rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1).contiguous()
     kept = None if valid is None else valid.reshape(-1).nonzero().squeeze(1)
     if kept is not None:
@@ -102,6 +107,22 @@ def linear_cross_entropy(
     if kept is not None:
         nll = nll.new_zeros(targets.numel()).index_copy_(0, kept, nll)
     return loss, nll.view(targets.shape)
+
+
+def logits_cross_entropy(
+    logits: Tensor, targets: Tensor, *, valid: Tensor | None = None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """What `linear_cross_entropy` returns, of logits (..., V) that are there already."""
+    if valid is not None:
+        logits = torch.where(valid.unsqueeze(-1), logits, 0.0)
+        targets = torch.where(valid, targets, 0)
+    log_p = torch.log_softmax(logits.to(accumulation_dtype(logits.dtype)), dim=-1)  # 1
+    nll = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # 2
+    spread = -log_p.sum(-1)
+    if valid is not None:
+        nll, spread = torch.where(valid, nll, 0.0), torch.where(valid, spread, 0.0)
+    loss = (1.0 - smoothing) * nll.sum() + smoothing / logits.shape[-1] * spread.sum()  # 3
+    return loss, nll.detach()
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -115,30 +136,67 @@ class _LinearCrossEntropy(torch.autograd.Function):
         smoothing: float,
         tracked: bool,
     ) -> tuple[Tensor, Tensor]:
-        device = x.device.type
-        product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        product = _product_dtype(x)
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             loss, nll, gradients = _by_blocks(
                 x.to(product), weight.to(product), bias, targets, smoothing, wanted
             )
         inputs = (x, weight, bias)
         ctx.gradients = [None if g is None or t is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
         ctx.mark_non_differentiable(nll)
+        ctx.save_for_backward(*inputs, targets)
+        ctx.smoothing, ctx.product = smoothing, product
         return loss, nll
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.gradients is None:
-            raise Refused(
-                "one backward pass, as the gradients of this loss are computed once",
-                "a second",
-                "compute the loss again",
-            )
+        if torch.is_grad_enabled() or ctx.gradients is None:  # with create_graph, or for the second time
+            return _gradients_again(ctx, grad_loss)
         scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
         return (*scaled, None, None, None)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """Return the type that the products run in: that of ``torch.autocast``, or that of x."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _separately(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    valid: Tensor | None,
+    smoothing: float,
+    product: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Return loss and nll by torch's operators one after the other: what defines them."""
+    if valid is not None:  # before any arithmetic: NaN there reaches no gradient
+        x = torch.where(valid.unsqueeze(-1), x, 0.0)
+    sums = accumulation_dtype(product)
+    with torch.autocast(x.device.type, enabled=False):
+        z = functional.linear(x.to(product), weight.to(product)).to(sums)
+        z = z if bias is None else z + bias.to(sums)
+        return logits_cross_entropy(z, targets, valid=valid, smoothing=smoothing)
+
+
+def _gradients_again(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, the weight and the bias, themselves differentiable where this is wanted."""
+    x: Any
+    weight: Any
+    x, weight, bias, targets = ctx.saved_tensors
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # New names: one may have been computed from another, and is no path to it here.
+        x, weight, bias = (None if t is None else t.view_as(t) for t in (x, weight, bias))
+        loss, _ = _separately(x, weight, bias, targets, None, ctx.smoothing, ctx.product)
+        wanted = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
+        found = iter(torch.autograd.grad(loss, wanted, grad_loss, create_graph=further))
+    gradients = [None if t is None or not t.requires_grad else next(found) for t in (x, weight, bias)]
+    return (*gradients, None, None, None)
 
 
 def _by_blocks(
@@ -184,7 +242,7 @@ def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
 
 def _softmax_for(x: Tensor) -> tuple[Softmax, Callable[[Tensor], Tensor]]:
     """The functions for the softmax and for sums of columns: compiled ones for a CPU, else torch's."""
-    if x.device.type == "cpu" and x.dtype != torch.float16 and not torch.compiler.is_compiling():
+    if x.device.type == "cpu" and x.dtype != torch.float16 and not watched(x):
         cpu = backend_module("cpu", x.device)
         return cpu.softmax_cross_entropy, cpu.column_sums
     return _softmax_in_place, _column_sums

@@ -56,10 +56,10 @@ def sru_forward(
     activation: int,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return h, c_last, and the states c in the dtype of c0, None unless `keep`."""
     T, B, k, D = u.shape
-    h, c = u.new_empty(T, B, D), c0.new_empty((T, B, D) if keep else 0)
+    h, c = u.new_empty(T, B, D), c0.new_empty(T, B, D) if keep else None
     x = u[:, :, 3] if k == 4 else x
     span = _span(T, B, D, u.device) if v is None else T
     sizes = T, B, k, D, *steps(x)
@@ -119,10 +119,10 @@ def linear_forward(
     c0: Tensor,
     valid: Tensor | None,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, c_last, and the states c in the dtype of c0, an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the output, c_last, and the states c in the dtype of c0, None unless `keep`."""
     T, B, D = a.shape
-    out, c = torch.empty_like(a), c0.new_empty((T, B, D) if keep else 0)
+    out, c = torch.empty_like(a), c0.new_empty(T, B, D) if keep else None
     call = LinearForward(a, c0, b, valid, out, None, c, T, B, D)
 
     def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:

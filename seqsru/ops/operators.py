@@ -2,8 +2,8 @@
 
 The operators are ``seqsru::sru_forward`` and ``seqsru::linear_forward``, and their gradients. Each runs a
 backend, a module with the four functions of `reference`, on tensors laid out as its contract says. Outputs
-alias neither inputs nor each other, and an absent gradient is an empty tensor, because an operator cannot
-return None. The functions whose names begin with ``run`` are what an operator does, without its dispatch.
+alias neither inputs nor each other, and what is absent is an empty tensor, because an operator cannot return
+None. The functions whose names begin with ``run`` do the same without dispatch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from seqsru.ops.backends import backend_module
+from seqsru.ops.reference import linear_loop, sru_loop
+from seqsru.ops.second import second_gradients
 
 
 def run_sru_forward(
@@ -28,9 +30,9 @@ def run_sru_forward(
     scale: float,
     keep: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, c_last and c, empty unless `keep`."""
-    found: tuple[Tensor, Tensor, Tensor] = backend_module(backend, u.device).sru_forward(
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return h, c_last and c, None unless `keep`."""
+    found: tuple[Tensor, Tensor, Tensor | None] = backend_module(backend, u.device).sru_forward(
         u.contiguous(),
         _last_axis_contiguous(x),
         c0.contiguous(),
@@ -45,7 +47,23 @@ def run_sru_forward(
     return found
 
 
-sru_forward = torch.library.custom_op("seqsru::sru_forward", run_sru_forward, mutates_args=())
+@torch.library.custom_op("seqsru::sru_forward", mutates_args=())
+def sru_forward(
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    activation: int,
+    scale: float,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h, c_last and c, empty unless `keep`."""
+    h, c_last, c = run_sru_forward(u, x, c0, v, b, mask, valid, activation, scale, keep, backend)
+    return h, c_last, c0.new_empty(0) if c is None else c
 
 
 @sru_forward.register_fake
@@ -126,7 +144,7 @@ def _(
 
 
 def _sru_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale, _, ctx.backend = inputs
+    u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale, ctx.keep, ctx.backend = inputs
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)  # c's gradient would be as large as h, and zero
     ctx.save_for_backward(u, x, c0, v, b, mask, valid, output[2])
@@ -136,6 +154,9 @@ def _sru_gradients(
     ctx: Any, gh: Tensor | None, gc_last: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     u, x, c0, v, b, mask, valid, c = ctx.saved_tensors
+    if not ctx.keep:  # a graph that was recorded without gradients
+        with torch.no_grad():
+            _, _, c = sru_forward(u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale, True, ctx.backend)
     if gh is None:
         gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
     if gc_last is None:
@@ -150,7 +171,42 @@ def _sru_gradients(
 sru_forward.register_autograd(_sru_gradients, setup_context=_sru_context)
 
 
+def _sru_second_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:9])
+    ctx.set_materialize_grads(False)
+    ctx.activation, ctx.scale = inputs[10:12]
+
+
+def _sru_second(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
+    gh, gc_last, u, x, c0, v, b, mask, valid = ctx.saved_tensors
+
+    def loop(u: Tensor, x: Tensor | None, c0: Tensor, v: Tensor | None, b: Tensor) -> tuple[Tensor, ...]:
+        return sru_loop(u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale)[:2]
+
+    found = second_gradients(loop, (u, x, c0, v, b), (gh, gc_last), directions)
+    return *found, None, None, None, None, None, None
+
+
+sru_backward.register_autograd(_sru_second, setup_context=_sru_second_context)
+
+
 def run_linear_forward(
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    valid: Tensor | None,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the output, c_last and c, None unless `keep`."""
+    found: tuple[Tensor, Tensor, Tensor | None] = backend_module(backend, a.device).linear_forward(
+        a.contiguous(), b.contiguous(), c0.contiguous(), _contiguous(valid), keep
+    )
+    return found
+
+
+@torch.library.custom_op("seqsru::linear_forward", mutates_args=())
+def linear_forward(
     a: Tensor,
     b: Tensor,
     c0: Tensor,
@@ -159,13 +215,8 @@ def run_linear_forward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, c_last and c, empty unless `keep`."""
-    found: tuple[Tensor, Tensor, Tensor] = backend_module(backend, a.device).linear_forward(
-        a.contiguous(), b.contiguous(), c0.contiguous(), _contiguous(valid), keep
-    )
-    return found
-
-
-linear_forward = torch.library.custom_op("seqsru::linear_forward", run_linear_forward, mutates_args=())
+    out, c_last, c = run_linear_forward(a, b, c0, valid, keep, backend)
+    return out, c_last, c0.new_empty(0) if c is None else c
 
 
 @linear_forward.register_fake
@@ -177,9 +228,16 @@ def _(
 
 @torch.library.custom_op("seqsru::linear_backward", mutates_args=())
 def linear_backward(
-    gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None, backend: str
+    gout: Tensor,
+    gc_last: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    c: Tensor,
+    valid: Tensor | None,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of a, b and c0."""
+    """Return the gradients of a, b and c0; b itself is read by their own gradients alone."""
     found: tuple[Tensor, Tensor, Tensor] = backend_module(backend, a.device).linear_backward(
         gout.contiguous(), gc_last.contiguous(), a.contiguous(), c0.contiguous(), c, _contiguous(valid)
     )
@@ -188,42 +246,63 @@ def linear_backward(
 
 @linear_backward.register_fake
 def _(
-    gout: Tensor, gc_last: Tensor, a: Tensor, c0: Tensor, c: Tensor, valid: Tensor | None, backend: str
+    gout: Tensor,
+    gc_last: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c0: Tensor,
+    c: Tensor,
+    valid: Tensor | None,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return a.new_empty(a.shape), a.new_empty(a.shape), c0.new_empty(c0.shape)
 
 
 def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    a, _, c0, valid, keep, ctx.backend = inputs
+    a, b, c0, valid, keep, ctx.backend = inputs
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(a, c0, valid, output[2] if keep else output[0])
+    ctx.known = keep or output_is_state(a, c0, valid)
+    ctx.save_for_backward(a, b, c0, valid, output[2] if keep else output[0])
 
 
 def _linear_gradients(
     ctx: Any, gout: Tensor | None, gc_last: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    a, c0, valid, c = ctx.saved_tensors
+    a, b, c0, valid, c = ctx.saved_tensors
+    if not ctx.known:  # a graph that was recorded without gradients
+        with torch.no_grad():
+            _, _, c = linear_forward(a, b, c0, valid, True, ctx.backend)
     gout = a.new_zeros(a.shape) if gout is None else gout
     gc_last = c0.new_zeros(c0.shape) if gc_last is None else gc_last
-    ga, gb, gc0 = linear_backward(gout, gc_last, a, c0, c, valid, ctx.backend)
+    ga, gb, gc0 = linear_backward(gout, gc_last, a, b, c0, c, valid, ctx.backend)
     return ga, gb, gc0, None, None, None
 
 
 linear_forward.register_autograd(_linear_gradients, setup_context=_linear_context)
 
 
+def _linear_second_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    gout, gc_last, a, b, c0, _, valid, _ = inputs
+    ctx.save_for_backward(gout, gc_last, a, b, c0, valid)
+    ctx.set_materialize_grads(False)
+
+
+def _linear_second(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
+    gout, gc_last, a, b, c0, valid = ctx.saved_tensors
+
+    def loop(a: Tensor, b: Tensor, c0: Tensor) -> tuple[Tensor, ...]:
+        return linear_loop(a, b, c0, valid)[:2]
+
+    return *second_gradients(loop, (a, b, c0), (gout, gc_last), directions), None, None, None
+
+
+linear_backward.register_autograd(_linear_second, setup_context=_linear_second_context)
+
+
 def output_is_state(a: Tensor, c0: Tensor, valid: Tensor | None) -> bool:
     """Say whether the output of a linear scan is the state itself, neither rounded nor zeroed anywhere."""
     return valid is None and a.dtype == c0.dtype
-
-
-def may_call_directly(tensor: Tensor) -> bool:
-    """Say whether nothing but the result is wanted: none looks for an operator.
-
-    Compilers, exporters and fake tensors do.
-    """
-    return type(tensor) is Tensor and not tensor.is_meta and not torch.compiler.is_compiling()
 
 
 def any_requires_grad(*tensors: Tensor | None) -> bool:

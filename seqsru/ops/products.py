@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from seqsru.ops.watchers import recorded
 
 # Numbers of rows and of outputs from which on the library sums every element of a float32 product in one
 # order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines.
@@ -19,7 +21,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     `torch.nn.functional.linear` gives a row other bits when its number of companions changes, so a sentence's
     score would depend on its batch. Here, on a CPU in float32 and where no gradient is wanted, a small
     product is padded with zero rows and zero outputs to a size whose routine does not. Elsewhere (in
-    training, under autocast, in a compiled graph, on other devices) this is `torch.nn.functional.linear`.
+    training, under autocast, in a recorded graph, on other devices) this is `torch.nn.functional.linear`.
 
     Parameters
     ----------
@@ -48,9 +50,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product[:rows, :outputs].reshape(*x.shape[:-1], outputs)
 
 
+def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer by `linear`; one that was put in a `torch.nn.Linear`'s place applies itself.
+
+    `torch.ao.quantization.quantize_dynamic` and parametrisations put such layers there.
+    """
+    return linear(x, layer.weight, layer.bias) if type(layer) is nn.Linear else layer(x)
+
+
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether the promise of `linear` holds for this product; a shape error is left to torch."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if recorded() or torch.is_autocast_enabled("cpu"):
         return False
     if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
         return False

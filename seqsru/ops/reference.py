@@ -117,10 +117,10 @@ def sru_forward(
     activation: int,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return h, c_last, and c in the accumulation dtype, which is None unless `keep`."""
     h, c_last, c = sru_loop(u, x, c0, v, b, mask, valid, activation, scale)
-    return h, c_last, c if keep else c0.new_empty(0)
+    return h, c_last, c if keep else None
 
 
 def sru_backward(
@@ -192,10 +192,10 @@ def linear_forward(
     c0: Tensor,
     valid: Tensor | None,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, c_last, and c in the accumulation dtype, which is an empty tensor unless `keep`."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the output, c_last, and c in the accumulation dtype, which is None unless `keep`."""
     out, c_last, c = linear_loop(a, b, c0, valid)
-    return out, c_last, c if keep else c0.new_empty(0)
+    return out, c_last, c if keep else None
 
 
 def linear_backward(

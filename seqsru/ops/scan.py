@@ -1,8 +1,8 @@
 """The two scans: their arguments checked, and the way to a backend chosen.
 
-Where a gradient will be wanted, or a compiler or exporter is looking, `sru_scan` and `linear_scan` call an
-operator of `operators`. Otherwise they call the backend directly, which saves the dispatcher's time: it is
-most of the time of one decoding step.
+Where a gradient will be wanted, or somebody watches (`watchers`), `sru_scan` and `linear_scan` call an
+operator of `operators`, and under a transform of functions the loop of `reference`. Otherwise they call the
+backend directly, which saves the dispatcher's time: it is most of the time of one decoding step.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from seqsru.ops.checks import check_linear, check_sru
 from seqsru.ops.operators import (
     any_requires_grad,
     linear_forward,
-    may_call_directly,
     output_is_state,
     run_linear_forward,
     run_sru_forward,
     sru_forward,
 )
+from seqsru.ops.reference import linear_loop, sru_loop
+from seqsru.ops.watchers import traced, transformed, watched
 
 
 def sru_scan(
@@ -86,10 +87,13 @@ def sru_scan(
     check_sru(u, x, c0, v, b, mask, valid, activation, scale, backend)
     code = ACTIVATIONS[activation]
     keep = torch.is_grad_enabled() and any_requires_grad(u, x, c0, v, b)
-    if keep or not may_call_directly(u):
-        h, c_last, _ = sru_forward(u, x, c0, v, b, mask, valid, code, scale, keep, backend)
-    else:
+    if not keep and not watched(u, x, c0, v, b, mask, valid):
         h, c_last, _ = run_sru_forward(u, x, c0, v, b, mask, valid, code, scale, False, backend)
+    elif transformed():
+        h, c_last, _ = sru_loop(u, x, c0, v, b, mask, valid, code, scale)
+    else:
+        keep = keep and not traced()
+        h, c_last, _ = sru_forward(u, x, c0, v, b, mask, valid, code, scale, keep, backend)
     return h, c_last
 
 
@@ -131,9 +135,11 @@ def linear_scan(
     """
     check_linear(a, b, c0, valid, backend)
     grads = torch.is_grad_enabled() and any_requires_grad(a, b, c0)
-    if grads or not may_call_directly(a):
-        keep = grads and not output_is_state(a, c0, valid)
-        out, c_last, _ = linear_forward(a, b, c0, valid, keep, backend)
-    else:
+    if not grads and not watched(a, b, c0, valid):
         out, c_last, _ = run_linear_forward(a, b, c0, valid, False, backend)
+    elif transformed():
+        out, c_last, _ = linear_loop(a, b, c0, valid)
+    else:
+        keep = grads and not output_is_state(a, c0, valid) and not traced()
+        out, c_last, _ = linear_forward(a, b, c0, valid, keep, backend)
     return out, c_last

@@ -172,7 +172,7 @@ class LanguagePipeline:
 
     def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
-        device = self.model.output.weight.device
+        device = self.model.embedding.weight.device
         prefix = self.tokenizer.encode(one_line(prompt, "prompt"))
         context = torch.tensor([self.tokenizer.eos, *prefix], device=device)
         with torch.no_grad():

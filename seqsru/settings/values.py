@@ -170,6 +170,7 @@ class Values(Mapping[str, Any]):
             below = self[head]
             if rest and isinstance(below, Values):
                 return below._find(rest)
-            return None if rest else f"{self.path}.{name}".lstrip(".")
+            fits = not rest or isinstance(below, (list, tuple)) and rest.isdecimal()  # or one of a list
+            return f"{self.path}.{name}".lstrip(".") if fits else None
         found = (value._find(name) for value in self.values() if isinstance(value, Values))
         return next((path for path in found if path is not None), None)

@@ -108,7 +108,7 @@ class LanguageModelObjective(Objective):
 
     def loss(self, model: nn.Module, batch: Window, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, LanguageModel)
-        device = model.output.weight.device
+        device = model.embedding.weight.device
         inputs, targets = batch.inputs.to(device), batch.targets.to(device)
         valid = None if batch.valid is None else batch.valid.to(device)
         features, carried = model(inputs, carried, valid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from seqsru.data.files import sha256, unfinished, write_whole
 from seqsru.data.tokenizer_record import read_record
 from seqsru.errors import Busy, Refused
 from seqsru.training import checkpoints, ownership
+from seqsru.training.lock import hold
 
 _holders: dict[Path, int] = {}  # the thread of this process that holds a run directory
 
@@ -81,7 +81,7 @@ class RunDirectory:
             return
         with open(self.lock, "a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                hold(file)
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"

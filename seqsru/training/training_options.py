@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from seqsru.errors import Refused, check_at_least, check_at_most, check_known
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_threads
 from seqsru.settings import checked_arguments
 
 Normalize = Literal["tokens", "batch"]
@@ -55,8 +55,8 @@ class TrainingOptions:
     tensorboard : bool
         Whether to write TensorBoard events; needs the extra plot.
     threads : int
-        CPU threads of torch; 0 leaves its own choice. The bits of the result depend on it; a run that goes on
-        with others says so in its log.
+        CPU threads of torch, at most 256 or four a processor; 0 leaves its own choice. The bits of the result
+        depend on it; a run that goes on with others says so in its log.
 
     Raises
     ------
@@ -96,6 +96,7 @@ class TrainingOptions:
             threads=self.threads,
         )
         check_at_most(1_000_000_000, accumulate=self.accumulate)
+        check_threads(0, threads=self.threads)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
                 "either epochs or steps",

@@ -51,7 +51,7 @@ def test_defaults_are_written_once():
         for name, parameter in inspect.signature(source).parameters.items():
             if name not in left_out:
                 assert own[name].default == parameter.default
-    assert SRU(I, D).stack.num_layers == 2
+    assert own["num_layers"].default == inspect.signature(Stack).parameters["num_layers"].default == 1
 
 
 def test_options_reach_the_cells():
@@ -131,7 +131,7 @@ def test_streaming_equals_whole():
 
 
 def test_gradients_reach_everything():
-    rnn = SRU(I, D, bidirectional=True, layer_norm=True, projection_size=3, normalize_after=True)
+    rnn = SRU(I, D, 2, bidirectional=True, layer_norm=True, projection_size=3, normalize_after=True)
     x, state = torch.randn(T, B, I, requires_grad=True), torch.randn(4, B, D, requires_grad=True)
     y, last = rnn(x, state, VALID)
     (y.square().sum() + last.square().sum()).backward()
@@ -147,7 +147,7 @@ def test_compiles():
 
 
 def test_wrong_inputs():
-    rnn = SRU(I, D)
+    rnn = SRU(I, D, 2)
     x = torch.randn(T, B, I)
     with pytest.raises(Refused, match=r"x: expected 3 axes, or 2 .* found shape \(5,\)"):
         rnn(x[0, 0])

@@ -1,5 +1,7 @@
 """lstm and gru equal torch.nn's layers; what is done for their rows changes no result."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -103,14 +105,37 @@ def test_bits_do_not_depend_on_memory_layout_or_on_neighbours_in_wide_layers(nam
 
 
 @over_layers
-def test_onednn_is_left_as_it_was(name):
-    cell, _ = pair(name)
-    before = torch.backends.mkldnn.enabled
-    with torch.no_grad():
-        cell(torch.randn(1, 1, I), cell.initial_state(1))
-        with pytest.raises(RuntimeError):
-            cell(torch.randn(1, 1, I + 1), cell.initial_state(1))
-    assert torch.backends.mkldnn.enabled is before
+@pytest.mark.parametrize("valid", [None, torch.ones_like(VALID), VALID])
+@torch.no_grad()
+def test_nothing_of_the_process_is_changed_for_a_call(name, valid, monkeypatch):
+    """Nor put back: another thread would compute with it meanwhile, or put back what it found."""
+
+    def changed(*_):
+        raise AssertionError("oneDNN was switched for the whole process")
+
+    monkeypatch.setattr(torch._C, "_set_mkldnn_enabled", changed)
+    cell, layer = pair(name)
+    for steps in (T, 1):
+        x, state = torch.randn(steps, B, I), tuple(torch.randn(B, H) for _ in cell.initial_state(B))
+        cell(x, state, None if valid is None else valid[:steps])
+    with pytest.raises(RuntimeError):
+        cell(torch.randn(1, 1, I + 1), cell.initial_state(1))
+
+
+@over_layers
+def test_threads_that_run_a_cell_at_once_get_the_bits_of_one(name):
+    cell = CELLS[name](32, 32)
+    x, enabled = torch.randn(T, B, 32), torch.backends.mkldnn.enabled
+
+    def run(_):
+        with torch.no_grad():
+            return [cell(x[:steps], cell.initial_state(B))[0] for steps in (T, 1, 2) * 20]
+
+    expected = run(0)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(run, range(8)):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert torch.backends.mkldnn.enabled is enabled
 
 
 @over_layers

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqsru.errors import Refused
-from seqsru.ops import loops, mgu_loop, pru_loop
+from seqsru.ops import loop_operators, mgu_loop, pru_loop
 
 
 def mgu_plain(u, h, weight, valid):
@@ -84,7 +84,10 @@ def test_only_the_last_state_or_only_the_outputs_may_be_used(loop, plain):
 
 @pytest.mark.parametrize(
     "forward, backward",
-    [(loops._mgu_forward, loops._mgu_backward), (loops._pru_forward, loops._pru_backward)],
+    [
+        (loop_operators.mgu_forward, loop_operators.mgu_backward),
+        (loop_operators.pru_forward, loop_operators.pru_backward),
+    ],
     ids=["mgu", "pru"],
 )
 def test_operators_are_registered_as_torch_wants(forward, backward):
@@ -94,7 +97,7 @@ def test_operators_are_registered_as_torch_wants(forward, backward):
         forward, (u, state, weight, valid, False), test_utils=("test_schema", "test_faketensor")
     )
     _, _, before, gates = forward(u, state, weight, valid, True)
-    arguments = (torch.rand_like(before), torch.rand_like(state), before, gates, u, weight, valid)
+    arguments = (torch.rand_like(before), torch.rand_like(state), before, gates, u, state, weight, valid)
     torch.library.opcheck(
         backward,
         tuple(tensor.detach() for tensor in arguments),

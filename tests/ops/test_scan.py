@@ -7,10 +7,11 @@ import re
 import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, scan_and_definition, sru_case
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from seqsru.errors import Refused
 from seqsru.ops import linear_scan, scan, sru_scan
+from seqsru.ops.reference import linear_loop
 
 BACKENDS = ["reference", "cpu"]
 
@@ -30,12 +31,12 @@ def test_gradients_of_the_linear_scan_are_exact(padded, backend):
     check_gradients(linear_case(31, 4, 3, 2, padded, poison=False), backend)
 
 
-def check_gradients(case, backend):
-    run, _ = scan_and_definition(case)
+def check_gradients(case, backend, check=gradcheck):
     """Compare with finite differences."""
+    run, _ = scan_and_definition(case)
     wanted = case.differentiable()
     given = [case.tensors[name].detach().clone().requires_grad_() for name in wanted]
-    assert gradcheck(
+    assert check(
         lambda *values: run(**(case.tensors | dict(zip(wanted, values))), **case.options, backend=backend),
         given,
     )
@@ -67,13 +68,33 @@ def test_an_output_that_nobody_reads_needs_no_gradient(backend):
         assert torch.equal(gradient, want)
 
 
-def test_a_second_derivative_is_refused():
-    case = sru_case(35, 2, 2, 3)
-    u = case.tensors["u"].requires_grad_()
-    h, _ = sru_scan(**case.tensors, **case.options)
-    (gradient,) = torch.autograd.grad(h.sum(), u, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
-        gradient.sum().backward()
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_gradients_are_exact(padded, backend):
+    check_gradients(linear_case(31, 3, 2, 2, padded, poison=False), backend, gradgradcheck)
+    for number, (highway, activation) in enumerate(
+        (("identity", "identity"), ("project", "tanh"), ("none", "tanh"), ("identity", "relu"))
+    ):
+        case = sru_case(
+            60 + number, 3, 2, 1, 2 - number % 2, highway, activation, padded, padded, poison=False
+        )
+        check_gradients(case, backend, gradgradcheck)
+
+
+def test_a_third_derivative_and_inputs_computed_from_one_another():
+    c0 = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    a, b = torch.rand(2, 4, 2, 3, dtype=torch.float64)
+
+    def run(c0):
+        return linear_scan(a * c0, b + c0.square(), c0.square())[0].pow(3).sum()
+
+    gradient = run(c0)
+    for _ in range(3):
+        (gradient,) = torch.autograd.grad(gradient.sum(), c0, create_graph=True)
+    expected = linear_loop(a * c0, b + c0.square(), c0.square(), None)[0].pow(3).sum()
+    for _ in range(3):
+        (expected,) = torch.autograd.grad(expected.sum(), c0, create_graph=True)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +131,7 @@ def test_operators_are_registered_as_torch_wants(case, backend):
         torch.library.opcheck(torch.ops.seqsru.sru_backward, arguments)
     else:
         *_, c = forward(*plain.values(), True, backend)
-        arguments = (gh, gc_last, plain["a"], plain["c0"], c, plain["valid"], backend)
+        arguments = (gh, gc_last, plain["a"], plain["b"], plain["c0"], c, plain["valid"], backend)
         torch.library.opcheck(torch.ops.seqsru.linear_backward, arguments)
 
 

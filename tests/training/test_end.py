@@ -211,7 +211,7 @@ def test_an_epoch_far_away_is_gone_on_with_at_once(tmp_path):
 
 
 def test_all_batches_of_an_epoch_may_be_one_update(tmp_path):
-    outcome = tiny.make(tmp_path, epochs=2, accumulate=2**64 - 1).fit()
+    outcome = tiny.make(tmp_path, epochs=2, accumulate=10**9).fit()
     assert (outcome.reason, outcome.step) == ("epochs", 2)
 
 
