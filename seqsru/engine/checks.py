@@ -33,7 +33,9 @@ def check_model(model: Model) -> None:
 
 
 def _check_part(model: Model, part: Part) -> None:
-    if part.widths.ndim != 1 or not all(0 < width <= 64 * MOST and width % GROUP == 0 for width in part.widths):
+    if part.widths.ndim != 1 or not all(
+        0 < width <= 64 * MOST and width % GROUP == 0 for width in part.widths
+    ):
         raise ValueError("widths of buffers")
     if not 0 <= part.state <= 64 * MOST:
         raise ValueError("size of the state")

@@ -26,7 +26,15 @@ from seqsru.errors import NotFound, Refused
 FORMAT = 1
 SUFFIX = ".seqsru"
 _PARTS = ("encoder", "decoder")
-_SIZES = ("memory", "source_embedding", "target_embedding", "embedded", "source_vocabulary", "vocabulary", "widest")
+_SIZES = (
+    "memory",
+    "source_embedding",
+    "target_embedding",
+    "embedded",
+    "source_vocabulary",
+    "vocabulary",
+    "widest",
+)
 MOST_BYTES = 16 * 2**30  # more than any model that one core decodes with
 
 
@@ -103,7 +111,9 @@ def load(path: str | os.PathLike[str]) -> Package:
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, Refused):
             raise
-        raise _damaged(path, "a whole file of `seqsru quantize`", f"one that cannot be read ({error})") from None
+        raise _damaged(
+            path, "a whole file of `seqsru quantize`", f"one that cannot be read ({error})"
+        ) from None
     if form != FORMAT:
         raise Refused(
             f"format {FORMAT} in {path}", repr(form), "quantise the run again with this version of seqsru"

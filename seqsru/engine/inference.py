@@ -194,9 +194,7 @@ class Engine:
         """
         if not targets:
             return []
-        space = self._space(
-            Size(room=max(1, *map(len, sources), 1), steps=max(1, *map(len, targets), 1))
-        )
+        space = self._space(Size(room=max(1, *map(len, sources), 1), steps=max(1, *map(len, targets), 1)))
         flat, offsets = _flat(sources)
         read, ends = _flat(inputs)
         wanted, _ = _flat(targets)
@@ -285,7 +283,11 @@ class Engine:
             space = self._space(Size(slots=here, longest=max_length, steps=max(1, len(prompt))))
             longest = space.size.longest
             flat, offsets = _flat([prompt] * here)
-            tokens, sizes, totals = np.zeros((here, longest), np.int64), np.zeros(here, np.int64), np.zeros(here)
+            tokens, sizes, totals = (
+                np.zeros((here, longest), np.int64),
+                np.zeros(here, np.int64),
+                np.zeros(here),
+            )
             status = _call(
                 "draw",
                 space,

@@ -105,7 +105,9 @@ def product(x, stride, rows, inputs, w, op_w, op_scale, op_shift, op_bias, tiles
     while done < rows:
         n = min(rows - done, MOST_ROWS)
         for row in range(n):
-            scales[row] = quantise_row(at(x, (done + row) * stride), inputs, int8s(bytes_at + row * row_bytes))
+            scales[row] = quantise_row(
+                at(x, (done + row) * stride), inputs, int8s(bytes_at + row * row_bytes)
+            )
         to, scale = address(at(y, done * y_stride)), address(scales)
         out = y_stride * 4
         if n == 1:
@@ -400,9 +402,7 @@ def dot_attention(query, keys, key_row, values, value_row, heads, width, n, scra
 
 
 @compiled
-def additive_attention(
-    query, keys, key_row, values, value_row, v, size, width, n, scratch, y, shown, wanted
-):
+def additive_attention(query, keys, key_row, values, value_row, v, size, width, n, scratch, y, shown, wanted):
     """Additive, over n keys of `size` numbers and values of `width`."""
     part = buffer(query)
     for s in range(n):

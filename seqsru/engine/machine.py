@@ -131,7 +131,18 @@ def execute(
                 wanted_here = number == last
                 if code == p.DOT:
                     dot_attention(
-                        query, keys, k_row, values, v_row, n, o[p.B], lengths[slot], scratch, to, weights, wanted_here
+                        query,
+                        keys,
+                        k_row,
+                        values,
+                        v_row,
+                        n,
+                        o[p.B],
+                        lengths[slot],
+                        scratch,
+                        to,
+                        weights,
+                        wanted_here,
                     )
                 else:
                     score = at(w, o[p.C])
@@ -147,7 +158,20 @@ def execute(
             for step in range(steps):
                 now = _time(step, steps, o[p.H])
                 product(
-                    hidden, state_row, rows, n, w, o[p.D], o[p.E], o[p.F], o[p.G], o[p.C], z, z_row, int8, scratch
+                    hidden,
+                    state_row,
+                    rows,
+                    n,
+                    w,
+                    o[p.D],
+                    o[p.E],
+                    o[p.F],
+                    o[p.G],
+                    o[p.C],
+                    z,
+                    z_row,
+                    int8,
+                    scratch,
                 )
                 for sequence in range(rows):
                     row = sequence * steps + now

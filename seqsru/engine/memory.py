@@ -86,9 +86,7 @@ def _folded(name: str, doc: str) -> Any:
                     builder.shuffle_vector(
                         vector,
                         ir.Constant(vector.type, ir.Undefined),
-                        ir.Constant(
-                            ir.VectorType(ir.IntType(32), width), list(range(start, start + width))
-                        ),
+                        ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
                     )
                     for start in (0, width)
                 ]
@@ -195,7 +193,9 @@ def weighted_sum(typingctx, weights, values, row, count, tiles, y):  # type: ign
                 start = builder.add(builder.mul(loop.index, row), column)
                 for tile, total in enumerate(totals):
                     place = builder.gep(values, [builder.add(start, ir.Constant(_I64, tile * LANES))])
-                    builder.store(_fma(builder, weight, _vector_at(builder, place), builder.load(total)), total)
+                    builder.store(
+                        _fma(builder, weight, _vector_at(builder, place), builder.load(total)), total
+                    )
             for tile, total in enumerate(totals):
                 place = builder.gep(y, [builder.add(column, ir.Constant(_I64, tile * LANES))])
                 builder.store(builder.load(total), builder.bitcast(place, _FLOATS.as_pointer()), align=4)

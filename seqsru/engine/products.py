@@ -47,7 +47,9 @@ def _dot_vnni256(builder: Any, accumulators: list[Any], activations: Any, weight
     shifted = builder.xor(activations, ir.Constant(_I32, 0x80808080 - (1 << 32)))
     rows, words = _splat(builder, shifted, 8), builder.bitcast(weights, _WORDS)
     return [
-        builder.call(function, [accumulators[part], rows, _lanes(builder, words, range(8 * part, 8 * part + 8))])
+        builder.call(
+            function, [accumulators[part], rows, _lanes(builder, words, range(8 * part, 8 * part + 8))]
+        )
         for part in range(2)
     ]
 
@@ -128,7 +130,9 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
     while len(parts) > 1:
         pairs = zip(parts[::2], parts[1::2])
         parts = [
-            builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, 2 * a.type.count), list(range(2 * a.type.count))))
+            builder.shuffle_vector(
+                a, b, ir.Constant(ir.VectorType(_I32, 2 * a.type.count), list(range(2 * a.type.count)))
+            )
             for a, b in pairs
         ]
     return parts[0]
@@ -209,12 +213,18 @@ def int8_kernel(rows: int, name: str) -> Any:
                 ]
                 for tile in range(together):
                     if shifted:
-                        begin = builder.neg(write.load(write.plus(shift, write.plus(offset, 64 * tile)), _WORDS, 4))
+                        begin = builder.neg(
+                            write.load(write.plus(shift, write.plus(offset, 64 * tile)), _WORDS, 4)
+                        )
                     else:
                         begin = ir.Constant(_WORDS, None)
                     for number in range(parts):
                         size = LANES // parts
-                        piece = _lanes(builder, begin, range(size * number, size * number + size)) if parts > 1 else begin
+                        piece = (
+                            _lanes(builder, begin, range(size * number, size * number + size))
+                            if parts > 1
+                            else begin
+                        )
                         for row in range(rows):
                             builder.store(piece, places[row][tile][number])
                 with cgutils.for_range(builder, quarters) as loop:
@@ -287,7 +297,9 @@ def float32_kernel(rows: int, together: int) -> Any:
                         value = _splat(builder, write.load(write.plus(row_at[row], four), _F32, 4), LANES)
                         for tile in range(together):
                             place = places[row][tile]
-                            builder.store(builder.call(fma, [value, weights[tile], builder.load(place)]), place)
+                            builder.store(
+                                builder.call(fma, [value, weights[tile], builder.load(place)]), place
+                            )
                 for tile in range(together):
                     at = write.plus(offset, 64 * tile)
                     for row in range(rows):

@@ -122,7 +122,9 @@ class Program:
         row += numbers
         self.operations.append(row + [0] * (FIELDS - len(row)))
 
-    def matrix(self, weight: NDArray[Any], bias: NDArray[Any] | None = None, *, fill: float = 0.0) -> list[int]:
+    def matrix(
+        self, weight: NDArray[Any], bias: NDArray[Any] | None = None, *, fill: float = 0.0
+    ) -> list[int]:
         """Add a matrix (O, I); return the six numbers that a product needs to find it."""
         outputs, inputs = weight.shape
         padded = -(-outputs // GROUP) * GROUP

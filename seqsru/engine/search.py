@@ -287,7 +287,11 @@ def _rank(g, slot, row, width, length, last):
             if place == count:
                 continue
             for later in range(min(found, count - 1), place, -1):
-                sums[later], rows[later], columns[later] = sums[later - 1], rows[later - 1], columns[later - 1]
+                sums[later], rows[later], columns[later] = (
+                    sums[later - 1],
+                    rows[later - 1],
+                    columns[later - 1],
+                )
             sums[place], rows[place], columns[place] = value, k, column
             found = min(found + 1, count)
     return found

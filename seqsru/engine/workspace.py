@@ -125,7 +125,9 @@ class Workspace:
         for name, part, count in (("ENCODER", encoder, size.room), ("DECODER", decoder, rows)):
             table = placed(part.table, part.widths, count, places[name.lower()])
             self._set(**{name: self._kept(table), f"{name}_COUNT": len(table)})
-        self._set(ENCODER_STATE=places["encoder_state"], ENCODER_STATE_ROW=encoder.state, STATE_ROW=decoder.state)
+        self._set(
+            ENCODER_STATE=places["encoder_state"], ENCODER_STATE_ROW=encoder.state, STATE_ROW=decoder.state
+        )
         for name, part, place, count in (
             ("SOURCE", encoder, encoder.x, size.room),
             ("TARGET", decoder, decoder.x, rows),

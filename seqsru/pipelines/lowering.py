@@ -39,7 +39,23 @@ def lower(model: Translator, *, int8: bool) -> Model:
     if model.projection is not None:
         y = decoder.product(y, _array(model.projection.weight))
     output = decoder.matrix(_array(model.output_weight), _array(model.output_bias), fill=-math.inf)
-    return _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, output, source, target, model.embedding_size, model.source_vocabulary, model.target_vocabulary)
+    return _model(
+        numbers,
+        int8,
+        encoder,
+        decoder,
+        read,
+        encoded,
+        into,
+        y,
+        memory,
+        output,
+        source,
+        target,
+        model.embedding_size,
+        model.source_vocabulary,
+        model.target_vocabulary,
+    )
 
 
 def lower_language_model(model: LanguageModel, *, int8: bool) -> Model:
@@ -52,10 +68,42 @@ def lower_language_model(model: LanguageModel, *, int8: bool) -> Model:
         y = decoder.product(y, _array(model.projection.weight))
     output = decoder.matrix(_array(model.output.weight), _array(model.output.bias), fill=-math.inf)
     nothing = Program(numbers, int8)
-    return _model(numbers, int8, nothing, decoder, x, x, x, y, 0, output, table, table, model.embedding_size, model.vocabulary_size, model.vocabulary_size)
+    return _model(
+        numbers,
+        int8,
+        nothing,
+        decoder,
+        x,
+        x,
+        x,
+        y,
+        0,
+        output,
+        table,
+        table,
+        model.embedding_size,
+        model.vocabulary_size,
+        model.vocabulary_size,
+    )
 
 
-def _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, output, source, target, embedded, sources, targets):
+def _model(
+    numbers,
+    int8,
+    encoder,
+    decoder,
+    read,
+    encoded,
+    into,
+    y,
+    memory,
+    output,
+    source,
+    target,
+    embedded,
+    sources,
+    targets,
+):
     widest = max(inputs for program in (encoder, decoder) for _, inputs in program.products)
 
     def part(program: Program, x: Place, y: Place) -> Part:
@@ -64,8 +112,20 @@ def _model(numbers, int8, encoder, decoder, read, encoded, into, y, memory, outp
         table, widths, x, y = program.finished(x, y)
         return Part(table, widths, program.state, x, y)
 
-    return Model(numbers.joined(), int8, part(encoder, read, encoded), part(decoder, into, y), memory,
-        np.array(output, np.int64), source, target, embedded, sources, targets, widest)
+    return Model(
+        numbers.joined(),
+        int8,
+        part(encoder, read, encoded),
+        part(decoder, into, y),
+        memory,
+        np.array(output, np.int64),
+        source,
+        target,
+        embedded,
+        sources,
+        targets,
+        widest,
+    )
 
 
 def lower_stack(program: Program, stack: Stack, x: Place) -> Place:
@@ -192,7 +252,9 @@ def _ssru(program: Program, cell: Any, x: Place, y: Place, reverse: int) -> None
 def _minimal(code: int) -> Callable[..., None]:
     def emit(program: Program, cell: Any, x: Place, y: Place, reverse: int) -> None:
         u = program.product(x, _array(cell.weight), _array(cell.bias))
-        program.emit(code, u, y, None, cell.output_size, program.states(cell.output_size), 0, 0, 0, 0, 0, reverse)
+        program.emit(
+            code, u, y, None, cell.output_size, program.states(cell.output_size), 0, 0, 0, 0, 0, reverse
+        )
 
     return emit
 
