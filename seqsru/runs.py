@@ -20,11 +20,16 @@ from seqsru import __version__
 from seqsru import settings as strict
 from seqsru.cells.stack import trained_already
 from seqsru.data.inputs import STANDARD, descriptor
+from seqsru.data.outputs import write_output
+from seqsru.engine.file import SUFFIX
+from seqsru.engine.shortlist import Shortlist
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.pipelines import AnyPipeline
+from seqsru.pipelines.compiled import CompiledModel
+from seqsru.pipelines.lowering import lowered
 from seqsru.settings import (
     Choice,
     Section,
@@ -35,10 +40,11 @@ from seqsru.settings import (
     joined,
     registry,
 )
-from seqsru.tasks import TASKS, Task
+from seqsru.tasks import TASKS, Task, packages
 from seqsru.tasks.going_on import check_unchanged, file_sums
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Tokenizers, Trained
+from seqsru.tasks.translation import TranslationTask
 from seqsru.training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -52,6 +58,8 @@ from seqsru.training.resume import newest
 from seqsru.training.weights import load_model, model_tensors, select_average
 
 Which = Literal["best", "last"] | int  # checkpoint
+EngineName = Literal["auto", "compiled", "torch"]
+Precision = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -448,6 +456,8 @@ def load(
     checkpoint: Which = "best",
     average: int = 1,
     device: str | torch.device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> AnyPipeline: ...
 
 
@@ -459,6 +469,8 @@ def load(
     checkpoint: Which = "best",
     average: int = 1,
     device: str | torch.device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> P: ...
 
 
@@ -469,13 +481,15 @@ def load(
     checkpoint: Which = "best",
     average: int = 1,
     device: str | torch.device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> Any:
     """Load a trained model with its tokenizer.
 
     Parameters
     ----------
     run : path
-        What ``seqsru train`` wrote.
+        What ``seqsru train`` wrote, or the file that ``seqsru quantize`` made of it.
     kind : type, optional
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
@@ -485,6 +499,11 @@ def load(
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
     device : str or torch.device
         Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
+    engine : {"auto", "compiled", "torch"}
+        What decodes: a whole search in one compiled call, on a CPU, or torch. auto is compiled for a file of
+        `seqsru quantize`, else torch.
+    precision : {"float32", "int8"} or None
+        Of the compiled engine's weights: as the file has them, float32 for a run directory.
 
     Returns
     -------
@@ -502,7 +521,9 @@ def load(
     """
     if not (kind is None or isinstance(kind, type)):
         raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
-    trained = open_run(run, checkpoint=checkpoint, average=average, device=device)
+    trained = open_run(
+        run, checkpoint=checkpoint, average=average, device=device, engine=engine, precision=precision
+    )
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
         raise Refused(f"a run that gives a {kind.__name__}", f"one of {trained.task.noun}", do, "kind")
@@ -511,11 +532,24 @@ def load(
 
 @checked_arguments
 def open_run(
-    run: str | os.PathLike[str], *, checkpoint: Which | str, average: int, device: str | torch.device
+    run: str | os.PathLike[str],
+    *,
+    checkpoint: Which | str,
+    average: int,
+    device: str | torch.device,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> Trained:
     """Load a run, as `load` does, with what it was trained with."""
     where = choose_device(device)  # before anything is read
     check_at_least(1, average=average)
+    compiled = engine == "compiled"
+    if compiled and where.type != "cpu":
+        raise Refused("the device cpu for the compiled engine", where.type, "take engine torch", "device")
+    if Path(run).is_file():
+        return _open_file(Path(run), checkpoint, average, engine, precision)
+    if precision is not None and not compiled:
+        raise Refused("engine compiled with a precision", engine, "take it, or leave precision out", "engine")
     directory, which = RunDirectory(Path(run)), str(checkpoint)
     if not directory.config.is_file():
         raise no_run(directory)
@@ -533,4 +567,85 @@ def open_run(
             model: nn.Module = task.model(tokenizers)
     load_model(model, tensors, str(chosen.path))
     model = model.to(where).eval()
-    return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))
+    made = CompiledModel(lowered(model, int8=precision == "int8")) if compiled else None
+    pipeline = task.pipeline(model, tokenizers, engine=made)
+    return Trained(task, pipeline, weights, chosen.record.get("start"))
+
+
+def _open_file(
+    path: Path, checkpoint: Which | str, average: int, engine: EngineName, precision: Precision | None
+) -> Trained:
+    """Open a file of `quantize`, which has one checkpoint in one precision for one engine."""
+    trained = packages.opened(path, _task_of_config)
+    has = trained.pipeline.engine.model.precision
+    for setting, value, expected in (
+        ("checkpoint", checkpoint, "best"),
+        ("average", average, 1),
+        ("engine", engine, "compiled" if engine == "compiled" else "auto"),
+        ("precision", precision or has, has),
+    ):
+        if value != expected:
+            do = "leave it out, or name the run directory"
+            raise Refused(f"{expected} for the file {path}, which holds one model", value, do, setting)
+    return trained
+
+
+def _task_of_config(content: bytes) -> Task:
+    with TemporaryDirectory() as folder:
+        config = Path(folder) / packages.CONFIG
+        config.write_bytes(content)
+        return task_of(strict.load(config, schema()))
+
+
+def translates(run: str | os.PathLike[str]) -> bool:
+    """Say whether a run is a translation model, by its settings."""
+    directory = RunDirectory(Path(run))
+    if not directory.config.is_file():
+        raise no_run(directory)
+    return isinstance(task_of(strict.load(directory.config, schema())), TranslationTask)
+
+
+def quantize(
+    run: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    precision: Precision = "int8",
+    shortlist: Shortlist | None = None,
+    checkpoint: Which | str = "best",
+    average: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Make one file of a run, which the compiled engine decodes from on any processor.
+
+    Parameters
+    ----------
+    run : path
+        A trained translation or language model.
+    output : path, optional
+        The file; RUN.seqsru beside the run where not given.
+    precision : {"int8", "float32"}
+        Of the weights of products: int8 has one scale an output, and sums that are exact.
+    shortlist : Shortlist, optional
+        Learn from the training text which target pieces a source can lead to, and score only those.
+    checkpoint : {"best", "last"} or int
+    average : int
+        As for `load`.
+    tell : callable
+        Is given what a person should know on the way.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    Refused
+        A model that the engine does not run, or that is no translation model but has a shortlist.
+    """
+    directory = RunDirectory(Path(run))
+    trained = open_run(run, checkpoint=checkpoint, average=average, device="cpu", engine="torch")
+    path = Path(f"{directory.path}{SUFFIX}") if output is None else Path(output)
+    content = packages.packed(trained, directory.config.read_bytes(), precision, shortlist, tell)
+    write_output(path, content)
+    return path

@@ -14,7 +14,6 @@ from seqsru.engine.memory import (
     address,
     at,
     dot,
-    float32s,
     int8s,
     int32s,
     largest,
@@ -245,7 +244,7 @@ def _positive(a):
 
 @compiled
 def mingru_row(u, c, n, h):
-    """minGRU."""
+    """MinGRU."""
     new = buffer(c)
     for first in range(0, n, TILE):
         size = min(TILE, n - first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,14 +102,39 @@ def perplexity(
     Refused
         No lines.
     """
+    return scored(
+        text,
+        carried,
+        lambda tokens, eos: stream_nll(model, tokens, eos, window=window),
+        lambda sentences: [-nll for nll in sentence_nlls(model, sentences, text.eos)],
+    )
+
+
+def scored(
+    text: TokenStream,
+    carried: bool,
+    stream: Callable[[Tensor, int], float],
+    separate: Callable[[Sequence[Sequence[int]]], list[float]],
+) -> TextScore:
+    """Score a text by what a model makes of it.
+
+    Parameters
+    ----------
+    text, carried
+        As in `perplexity`.
+    stream : callable
+        Tokens, and the one before the first, to the negative log probability of the stream.
+    separate : callable
+        Sentences to the log probability of each, alone.
+    """
     if not len(text.tokens):
         raise Refused("at least one line of text", "none", "check the file", "text")
     if carried:
-        nll = stream_nll(model, text.tokens, text.eos, window=window)
+        nll = stream(text.tokens, text.eos)
     else:
         ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
         sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
-        nll = math.fsum(sentence_nlls(model, sentences, text.eos))
+        nll = -math.fsum(separate(sentences))
     return TextScore(
         nll,
         len(text.tokens),

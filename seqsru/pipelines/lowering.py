@@ -8,15 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqsru.cells import Cell, Stack
 from seqsru.engine import program as p
 from seqsru.engine.model import NOTHING, Model, Part
 from seqsru.engine.program import GROUP, LANES, Numbers, Place, Program
+from seqsru.errors import Refused
 from seqsru.models.attention import DotAttention
-from seqsru.models.language_model import LanguageModel
 from seqsru.models.decoder import Decoder
+from seqsru.models.language_model import LanguageModel
 from seqsru.models.translator import Translator
 
 
@@ -318,3 +319,21 @@ def lower_cell(program: Program, cell: Cell, x: Place, y: Place, reverse: int = 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.detach().float().cpu().numpy()
+
+
+def lowered(model: nn.Module, *, int8: bool) -> Model:
+    """Return a translator or a language model as a program.
+
+    Raises
+    ------
+    Refused
+        It is neither.
+    """
+    if isinstance(model, Translator):
+        return lower(model, int8=int8)
+    if isinstance(model, LanguageModel):
+        return lower_language_model(model, int8=int8)
+    do = "take engine torch"
+    raise Refused(
+        "a translation or language model for the compiled engine", type(model).__name__, do, "engine"
+    )

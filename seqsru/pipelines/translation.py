@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,10 +15,12 @@ from seqsru.data.lines import LineReport, text_lines
 from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis, Step, beam_search
+from seqsru.engine.inference import Output
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.models.translator import Translator
 from seqsru.pipelines.batches import alike, padded
+from seqsru.pipelines.compiled import CompiledModel
 from seqsru.settings import checked_arguments
 
 # Padded pairs of tokens that are scored at once: it bounds memory, and the scores do not depend on it.
@@ -99,23 +101,32 @@ class TranslationPipeline:
         The ones it was trained with.
     decoding : Decoding
         How `translate` decodes unless told otherwise.
+    engine : CompiledModel, optional
+        The same model compiled, which then decodes in place of `model`; `model` may be None beside it.
 
     Raises
     ------
     Refused
-        A tokenizer has another number of types than the model.
+        A tokenizer has another number of types than the model, or there is no model.
     """
 
-    model: Translator
+    model: Translator | None
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
     _: KW_ONLY
     decoding: Decoding = Decoding()
+    engine: CompiledModel | None = None
 
     def __post_init__(self) -> None:
-        for side, tokenizer, size in (
-            ("source", self.source_tokenizer, self.model.source_vocabulary),
-            ("target", self.target_tokenizer, self.model.target_vocabulary),
+        if self.model is not None:
+            sizes = self.model.source_vocabulary, self.model.target_vocabulary
+            self.model.eval()
+        elif self.engine is not None:
+            sizes = self.engine.model.source_vocabulary, self.engine.model.vocabulary
+        else:
+            raise Refused("a model, or an engine that has one", "neither", "give one of them", "model")
+        for side, tokenizer, size in zip(
+            ("source", "target"), (self.source_tokenizer, self.target_tokenizer), sizes
         ):
             if tokenizer.size != size:
                 raise Refused(
@@ -124,7 +135,6 @@ class TranslationPipeline:
                     "use the one the model was trained with",
                     f"{side}_tokenizer",
                 )
-        self.model.eval()
 
     @checked_arguments
     def translate(
@@ -167,7 +177,7 @@ class TranslationPipeline:
             cuts.append(max(0, len(tokens) + 1 - decoding.max_source))
             sources.append([*tokens[: decoding.max_source - 1], eos] if tokens else [])
         translations = [Translation("", [], 0.0, 0.0, None, [], [], 0, ()) for _ in lines]
-        for members in alike(sources, decoding.batch_size, decoding.batch_by):
+        for members in self._groups(sources, decoding):
             found = self._search([sources[index] for index in members], decoding, attention)
             for index, hypotheses in zip(members, found):
                 best, *others = [self._translation(sources[index], cuts[index], h) for h in hypotheses]
@@ -203,6 +213,12 @@ class TranslationPipeline:
             )
             for source, target in zip(sources, targets)
         ]
+        if self.engine is not None:
+            outputs = [translation for _, translation in pairs]
+            return self.engine.score(
+                [line for line, _ in pairs], [[start, *output[:-1]] for output in outputs], outputs
+            )
+        model = self._torch()
         groups: dict[tuple[int, int], list[int]] = {}
         for index, (line, translation) in enumerate(pairs):
             groups.setdefault((padded(line), padded(translation)), []).append(index)
@@ -215,7 +231,7 @@ class TranslationPipeline:
                 out, real = self._pad([pairs[index][1] for index in batch], self.target_tokenizer)
                 with torch.no_grad():
                     into = torch.cat([torch.full_like(out[:1], start), out[:-1]])
-                    _, nll = self.model.cross_entropy(self.model(source, valid, into), out, real)
+                    _, nll = model.cross_entropy(model(source, valid, into), out, real)
                 for index, row, kept in zip(batch, nll.t().tolist(), real.t().tolist()):
                     # fsum rounds once, whatever the order
                     scores[index] = -math.fsum(value for value, inside in zip(row, kept) if inside)
@@ -256,17 +272,38 @@ class TranslationPipeline:
             **{name: getattr(base, name, None) if value is None else value for name, value in changes.items()}
         )
 
+    def _torch(self) -> Translator:
+        """Return the model, where torch is to decode."""
+        assert self.model is not None  # else there is an engine
+        return self.model
+
+    def _groups(self, sources: list[list[int]], decoding: Decoding) -> Iterable[list[int]]:
+        """Return which sentences go through `_search` together: for the engine, which sees to it, all."""
+        if self.engine is None:
+            return alike(sources, decoding.batch_size, decoding.batch_by)
+        return [[index for index, tokens in enumerate(sources) if tokens]]
+
     @torch.no_grad()
     def _search(
         self, sources: list[list[int]], decoding: Decoding, attention: bool
-    ) -> list[list[Hypothesis]]:
-        """Decode sources that are padded to the same length."""
+    ) -> Sequence[Sequence[Hypothesis | Output]]:
+        """Decode sources; without an engine all are padded to the same length."""
+        if self.engine is not None:
+            return self.engine.search(
+                sources,
+                [self.target_tokenizer.bos] * len(sources),
+                eos=self.target_tokenizer.eos,
+                decoding=decoding,
+                limits=[decoding.longest(len(tokens)) for tokens in sources],
+                attention=attention,
+            )
+        model = self._torch()
         source, valid = self._pad(sources, self.source_tokenizer)
-        memory, state = self.model.begin(source, valid)
+        memory, state = model.begin(source, valid)
         start = torch.full((len(sources),), self.target_tokenizer.bos, device=source.device)
-        step: Step = self.model.step
+        step: Step = model.step
         if attention or decoding.coverage:
-            step = partial(self.model.step, with_attention=True)
+            step = partial(model.step, with_attention=True)
         limits = torch.tensor([decoding.longest(len(tokens)) for tokens in sources])
         return beam_search(
             step,
@@ -280,13 +317,13 @@ class TranslationPipeline:
             with_attention=attention,
         )
 
-    def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis) -> Translation:
+    def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis | Output) -> Translation:
         """Turn a hypothesis into text."""
         eos = self.target_tokenizer.eos
         tokens = [token for token in hypothesis.tokens if token != eos]
         attention, source_labels, target_labels = hypothesis.attention, [], []
         if attention is not None:
-            attention = attention[:, : len(source)].clone()
+            attention = torch.as_tensor(attention)[:, : len(source)].clone()
             source_labels = self.source_tokenizer.labels(source)
             target_labels = self.target_tokenizer.labels(hypothesis.tokens)
         text, scores = self.target_tokenizer.decode(tokens), (hypothesis.log_prob, hypothesis.score)
@@ -294,6 +331,6 @@ class TranslationPipeline:
 
     def _pad(self, sequences: list[list[int]], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
         """Return tokens (T, B) and their validity, on the model's device."""
-        device = self.model.output_bias.device
+        device = self._torch().output_bias.device
         tokens, valid = pad(sequences, tokenizer.pad, multiple=SOURCE_MULTIPLE)
         return tokens.to(device), valid.to(device)

@@ -347,7 +347,9 @@ class ClassificationTask(Task):
     def omissions(self, objective: ClassificationObjective) -> list[str]:
         return []
 
-    def pipeline(self, model: Classifier, tokenizers: Tokenizers) -> ClassificationPipeline:
+    def pipeline(
+        self, model: Classifier, tokenizers: Tokenizers, *, engine: None = None
+    ) -> ClassificationPipeline:
         lowercase = self.settings["data"]["lowercase"]
         return ClassificationPipeline(
             model, tokenizers["tokenizer"], tokenizers["labels"], lowercase=lowercase

@@ -17,6 +17,7 @@ from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
+from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, from_signature
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
@@ -272,8 +273,10 @@ class LanguageModelling(Task):
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
         return []
 
-    def pipeline(self, model: LanguageModel, tokenizers: Tokenizers) -> LanguagePipeline:
-        return LanguagePipeline(model, tokenizers["tokenizer"])
+    def pipeline(
+        self, model: LanguageModel | None, tokenizers: Tokenizers, *, engine: CompiledModel | None = None
+    ) -> LanguagePipeline:
+        return LanguagePipeline(model, tokenizers["tokenizer"], engine=engine)
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         stack = self.settings["model"]["stack"]

@@ -181,8 +181,8 @@ class Task(ABC):
     # ---- the trained model -------------------------------------------------------------------------
 
     @abstractmethod
-    def pipeline(self, model: Any, tokenizers: Tokenizers) -> Pipeline:
-        """Text in, text or numbers out."""
+    def pipeline(self, model: Any, tokenizers: Tokenizers, *, engine: Any = None) -> Pipeline:
+        """Text in, text or numbers out; with an engine, which is the model compiled, the model may be None."""
 
     @abstractmethod
     def fields(self, model: nn.Module) -> dict[str, object]:
@@ -193,8 +193,13 @@ class Pipeline(Protocol):
     """What every pipeline has."""
 
     @property
-    def model(self) -> nn.Module:
-        """The model, in evaluation mode."""
+    def model(self) -> nn.Module | None:
+        """The model, in evaluation mode; None where there is an engine alone."""
+        ...
+
+    @property
+    def engine(self) -> Any:
+        """The compiled model that is used in its place; None where torch computes."""
         ...
 
 
@@ -211,30 +216,39 @@ class Trained:
         Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
     start : str or None
         What their training started from, if not from weights that were drawn.
+    record : mapping, optional
+        What a file says of the model it was made of: ``fields``, ``model`` and ``shortlist``.
     """
 
     task: Task
     pipeline: Any
     weights: str
     start: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def signed(self, fields: Mapping[str, object]) -> str:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
-        model: nn.Module = self.pipeline.model
-        device: torch.device = next(model.parameters()).device
+        model: nn.Module | None = self.pipeline.model
+        engine = self.pipeline.engine
+        if model is None:
+            first, digest, device = self.record["fields"], self.record["model"], torch.device("cpu")
+        else:
+            first, digest = self.task.fields(model), weights_hash(model)[:DIGITS]
+            device = next(model.parameters()).device
+        decoded = {}
+        if engine is not None:
+            decoded = {"engine": "compiled", "precision": engine.model.precision}
+            decoded["shortlist"] = self.record.get("shortlist")
         rest = {
             "weights": self.weights,
-            "model": weights_hash(model)[:DIGITS],
+            "model": digest,
             "start": self.start,
             "seed": self.task.settings["seed"],
+            **decoded,
             **machine(device),
         }
         return signature(
-            {
-                **self.task.fields(model),
-                **fields,
-                **{name: value for name, value in rest.items() if name not in fields},
-            }
+            {**first, **fields, **{name: value for name, value in rest.items() if name not in fields}}
         )
 
 

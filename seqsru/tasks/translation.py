@@ -34,6 +34,7 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models import Translator
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
+from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.settings import (
     Schema,
@@ -501,9 +502,12 @@ class TranslationTask(Task):
     def omissions(self, objective: TranslationObjective) -> list[str]:
         return [str(objective.pairs.report)]
 
-    def pipeline(self, model: Translator, tokenizers: Tokenizers) -> TranslationPipeline:
+    def pipeline(
+        self, model: Translator | None, tokenizers: Tokenizers, *, engine: CompiledModel | None = None
+    ) -> TranslationPipeline:
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
-        return TranslationPipeline(model, source, target, decoding=self.settings["decoding"].make())
+        decoding = self.settings["decoding"].make()
+        return TranslationPipeline(model, source, target, decoding=decoding, engine=engine)
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         encoder, decoder = self.settings["model"]["encoder"], self.settings["model"]["decoder"]
