@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from seqsru.decoding.beam import check_limits
+from seqsru.decoding.drawing import check_drawing
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
 from seqsru.decoding.rules import Rule
 from seqsru.errors import Refused
@@ -93,18 +93,6 @@ def sample(
             memory = tuple(tensor.index_select(0, rows) for tensor in memory)
             state = tuple(tensor.index_select(0, rows) for tensor in state)
     return [Hypothesis(output, total, total, None) for output, total in zip(outputs, sums)]
-
-
-def check_drawing(temperature: float, top_k: int, top_p: float) -> None:
-    """Refuse a way to draw that cannot be meant."""
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise Refused(
-            "a finite number above 0", temperature, "for the likeliest token set top_k to 1", "temperature"
-        )
-    if top_k < 0:
-        raise Refused("at least 0", top_k, "0 keeps every token", "top_k")
-    if not 0 < top_p <= 1:
-        raise Refused("above 0 and at most 1", top_p, "1 keeps every token", "top_p")
 
 
 def _draw(log_probs: Tensor, uniform: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:

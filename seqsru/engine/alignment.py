@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqsru.engine import alignment_kernels as kernels
 from seqsru.errors import Refused, check_at_least
 
 BATCH = 1 << 16  # tokens of a side that are flattened at once
@@ -40,6 +42,12 @@ class Associations:
     target: NDArray[np.int64]
     given_source: NDArray[np.float64]
     given_target: NDArray[np.float64]
+
+
+@cache
+def _kernels() -> Any:
+    """Import what is compiled, and with it Numba: only what learns needs it."""
+    return import_module("seqsru.engine.alignment_kernels")
 
 
 class Alignment:
@@ -98,7 +106,7 @@ class Alignment:
             self._expect(batch, counts)
         if not some:
             raise Refused("sentence pairs to align", "none", "check the training files", "pairs")
-        kernels.maximise(self._keys, self._numbers, *self.sizes)
+        _kernels().maximise(self._keys, self._numbers, *self.sizes)
         self._null = [count / (count.sum() or 1.0) for count in counts]
         self._first = False
 
@@ -111,7 +119,7 @@ class Alignment:
         longest = min(LONGEST, self.most_pairs // 2)
         while True:
             room = min(int(LOAD * len(self._keys)), self.most_pairs)
-            done = kernels.expect(
+            done = _kernels().expect(
                 *batch, done, self._keys, self._numbers, self.sizes[1], self._used, room, longest,
                 self._first, self._null[0], null_counts[0], self._null[1], null_counts[1], self._slots,
             )  # fmt: skip
@@ -121,7 +129,7 @@ class Alignment:
 
     def _empty_table(self, slots: int) -> None:
         self._keys = np.full(slots, -1, np.int64)
-        self._numbers = np.zeros((slots, kernels.NUMBERS))
+        self._numbers = np.zeros((slots, _kernels().NUMBERS))
 
     def _make_room(self, room: int) -> None:
         """Double the table, or halve what is in it."""
@@ -134,13 +142,13 @@ class Alignment:
         keys, numbers = self._keys[taken], self._numbers[taken]
         del self._keys, self._numbers  # before the new ones are made
         self._empty_table(slots)
-        kernels.insert(self._keys, self._numbers, keys, numbers)
+        _kernels().insert(self._keys, self._numbers, keys, numbers)
         self._used[0] = len(keys)
 
     def _strength(self, slots: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return p(t | s) p(s | t) by the counts so far."""
         source, target = np.divmod(self._keys[slots], self.sizes[1])
-        counts = self._numbers[slots, kernels.COUNT :].prod(axis=1)
+        counts = self._numbers[slots, _kernels().COUNT :].prod(axis=1)
         return np.asarray(counts / (self.source_counts[source] * self.target_counts[target]))
 
     def associations(self) -> Associations:
@@ -148,7 +156,7 @@ class Alignment:
         taken = np.flatnonzero(self._keys >= 0)
         taken = taken[np.argsort(self._keys[taken])]
         source, target = np.divmod(self._keys[taken], self.sizes[1])
-        given_source, given_target = self._numbers[taken, : kernels.COUNT].T
+        given_source, given_target = self._numbers[taken, : _kernels().COUNT].T
         return Associations(source, target, given_source, given_target)
 
 

@@ -1,27 +1,19 @@
-"""The functions that are called from Python: each is given the address of what `layout` names."""
+"""The one function that is called from Python: it is given the address of what `layout` names."""
 
 from __future__ import annotations
 
 from seqsru.engine import layout as a
-from seqsru.engine import scoring
-from seqsru.engine import search as searching
+from seqsru.engine.scoring import draw, follow, score
+from seqsru.engine.search import translate
 
 
-def search(g):
-    """Search the best outputs; STATUS is 1 where the model gives what is no number."""
-    g[a.STATUS] = searching.translate(g)
-
-
-def score(g):
-    """Score given tokens; STATUS as above."""
-    g[a.STATUS] = scoring.score(g)
-
-
-def draw(g):
-    """Draw continuations; STATUS as above."""
-    g[a.STATUS] = scoring.draw(g)
-
-
-def follow(g):
-    """Give the log probabilities of every next token; STATUS as above."""
-    g[a.STATUS] = scoring.follow(g)
+def run(g):
+    """Do what WHAT says; STATUS is then 1 where the model gave what is no number, else 0."""
+    if g[a.WHAT] == a.SEARCH:
+        g[a.STATUS] = translate(g)
+    elif g[a.WHAT] == a.SCORE:
+        g[a.STATUS] = score(g)
+    elif g[a.WHAT] == a.DRAW:
+        g[a.STATUS] = draw(g)
+    else:
+        g[a.STATUS] = follow(g)

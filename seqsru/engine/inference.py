@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -125,7 +126,7 @@ class Engine:
         flat, offsets = _flat(sources)
         allowed, edges = _flat(columns if columns is not None else [])
         status = _call(
-            "search",
+            a.SEARCH,
             space,
             numbers={
                 "SENTENCES": count,
@@ -200,7 +201,7 @@ class Engine:
         wanted, _ = _flat(targets)
         nll = np.zeros(len(wanted))
         status = _call(
-            "score",
+            a.SCORE,
             space,
             numbers={"SENTENCES": len(targets), "CARRIED": carried},
             arrays={
@@ -227,7 +228,7 @@ class Engine:
         read, ends = _flat(inputs)
         log_probs = np.zeros((len(inputs), self.model.vocabulary), np.float32)
         status = _call(
-            "follow",
+            a.FOLLOW,
             space,
             numbers={"SENTENCES": len(inputs)},
             arrays={
@@ -289,7 +290,7 @@ class Engine:
                 np.zeros(here),
             )
             status = _call(
-                "draw",
+                a.DRAW,
                 space,
                 numbers={"SENTENCES": here, "EOS": eos, "TOP_K": top_k, "UNIFORM_ROW": here},
                 arrays={
@@ -362,7 +363,7 @@ def _flat(sequences: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def _call(
-    name: str,
+    what: int,
     space: Workspace,
     *,
     numbers: dict[str, int],
@@ -370,32 +371,50 @@ def _call(
     fresh: bool = False,
 ) -> int:
     g = space.g.copy()  # a call swaps places in it
+    g[a.WHAT] = what
     for key, value in numbers.items():
         g[a.NAMES.index(key)] = value
     for key, array in arrays.items():
         g[a.NAMES.index(key)] = 0 if array is None else array.ctypes.data
     if fresh:
         space.clear()
-    _entry(name)(g.ctypes.data)
+    _entry()(g.ctypes.data)
     return int(g[a.STATUS])
 
 
+# The files that the compiled code follows from.
+_SOURCES = (
+    "entries",
+    "kernels",
+    "layout",
+    "machine",
+    "memory",
+    "packing",
+    "processor",
+    "products",
+    "program",
+    "scoring",
+    "search",
+)
+
+
 @cache
-def _entry(name: str) -> Callable[[int], int]:
-    """Return a function of the engine, compiled: it takes the address of what `layout` names."""
+def _entry() -> Callable[[int], int]:
+    """Return the engine's function, compiled: it takes the address of what `layout` names."""
     here = Path(__file__).parent
     address = compiled.address(
-        lambda: _body(name),
+        _body,
         ("int64*",),
-        name=f"engine-{name}-{processor.DOT}",
-        sources=[*sorted(here.glob("*.py")), here.parent / "ops" / "cpu_math.py"],
+        name=f"engine-{processor.DOT}",
+        sources=[*(here / f"{name}.py" for name in _SOURCES), here.parent / "ops" / "cpu_math.py"],
         fastmath=("contract",),
     )
     signature = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)
     return partial(signature(address), IGNORED, IGNORED + 8)
 
 
-def _body(name: str) -> Callable[..., Any]:
-    """Import what is to be compiled, and with it Numba."""
-    function: Callable[..., Any] = getattr(import_module("seqsru.engine.entries"), name)
+def _body() -> Callable[..., Any]:
+    """Import what is to be compiled, and with it Numba; it is said, since it takes its time."""
+    print("seqsru: compiling the engine for this processor, once: about half a minute", file=sys.stderr)
+    function: Callable[..., Any] = import_module("seqsru.engine.entries").run
     return function

@@ -24,6 +24,8 @@ NAMES = (
     # what is found
     "OUT_COUNT", "OUT_TOKENS", "OUT_LENGTHS", "OUT_TOTALS", "OUT_SCORES", "OUT_ATTENTION",
     # what a call says of itself, and the clock
-    "STATUS", "TIMES", "TIMES_COUNT", "TIMES_ROOM",
+    "WHAT", "STATUS", "TIMES", "TIMES_COUNT", "TIMES_ROOM",
 )  # fmt: skip
 globals().update({name: place for place, name in enumerate(NAMES)})
+
+SEARCH, SCORE, DRAW, FOLLOW = range(4)  # of WHAT

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # torch takes a second to import, and the engine is timed without it
+    import torch
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
         return timed_begin
 
     def timed_stepping(step: Callable[..., Any], eos: int) -> Callable[..., Any]:
+        import torch
+
         end_token = torch.tensor([eos], device=device)
 
         def timed_step(*arguments: object, **options: object) -> Any:
@@ -146,5 +149,7 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
 def now(device: torch.device) -> int:
     """Nanoseconds on the clock once the device has done all it was given."""
     if device.type != "cpu":
+        import torch
+
         torch.accelerator.synchronize(device)
     return perf_counter_ns()

@@ -7,10 +7,11 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # torch takes a second to import, and not every measurement needs it
+    import torch
+    from torch import nn
 
 PACKAGES = ("seqsru", "torch", "numba", "numba-cuda", "numpy", "sentencepiece", "sacrebleu", "safetensors")
 
@@ -47,6 +48,8 @@ def environment(device: torch.device) -> Environment:
     Environment
         JSON-able.
     """
+    import torch
+
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
@@ -87,6 +90,8 @@ def weights_hash(model: nn.Module) -> str:
 
     Names, shapes, dtypes and bytes all count, so two models share a hash only if they compute the same thing.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         data = tensor.detach().cpu().contiguous()

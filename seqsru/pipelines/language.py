@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from seqsru.data.lines import one_line, text_lines
-from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
-from seqsru.decoding.sampling import check_drawing
+from seqsru.decoding import Decoding, Hypothesis
+from seqsru.decoding.drawing import check_drawing
 from seqsru.engine.inference import Output
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.evaluation.perplexity import TextScore, perplexity, scored, sentence_nlls
-from seqsru.models.language_model import LanguageModel
+from seqsru.evaluation.text_score import EncodedText, TextScore
 from seqsru.pipelines.compiled import CompiledModel, uniform
 from seqsru.settings import checked_arguments
+
+if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
+    from seqsru.models.language_model import LanguageModel
 
 
 @checked_arguments
@@ -42,13 +42,15 @@ class LanguagePipeline:
         The tokenizer has another number of types than the model, or there is no model.
     """
 
-    model: LanguageModel | None
+    model: Any  # a LanguageModel or None: naming it would import torch
     tokenizer: Tokenizer
     _: KW_ONLY
     engine: CompiledModel | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None:
+            if not isinstance(self.model, LanguageModel):
+                raise Refused("a LanguageModel", type(self.model).__name__, "give a language model", "model")
             size = self.model.vocabulary_size
             self.model.eval()
         elif self.engine is not None:
@@ -71,15 +73,23 @@ class LanguagePipeline:
         sentences = [[*self.tokenizer.encode(line), self.tokenizer.eos] for line in text_lines(lines)]
         if self.engine is not None:
             return self._scores(self.engine, sentences)
+        from seqsru.pipelines.eager import sentence_nlls
+
         return [-nll for nll in sentence_nlls(self._torch(), sentences, self.tokenizer.eos)]
 
     @checked_arguments
     def perplexity(self, lines: Sequence[str], *, carried: bool = True) -> TextScore:
         """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`."""
-        text = TokenStream.from_lines(lines, self.tokenizer)
         if self.engine is None:
-            return perplexity(self._torch(), text, carried=carried)
-        return scored(text, carried, self.engine.stream_nll, partial(self._scores, self.engine))
+            from seqsru.pipelines.eager import perplexity_of
+
+            return perplexity_of(self._torch(), lines, self.tokenizer, carried)
+        text = EncodedText(text_lines(lines), self.tokenizer)
+        if carried:
+            nll = self.engine.stream_nll(text.tokens, self.tokenizer.eos)
+        else:
+            nll = -math.fsum(self._scores(self.engine, text.sentences()))
+        return text.scored(nll, carried)
 
     @checked_arguments
     def generate(
@@ -126,18 +136,20 @@ class LanguagePipeline:
         check_seed(seed=seed)
         if self.engine is not None:
             return self._drawn(self.engine, prompt, count, max_length, temperature, top_k, top_p, seed)
-        prefix, state, start = self._begin(prompt, count)
-        drawn = sample(
-            self._torch().step,
-            (),
-            state,
-            start,
+        from seqsru.pipelines.eager import draw
+
+        check_drawing(temperature, top_k, top_p)
+        prefix = self._prefix(prompt)
+        drawn = draw(
+            self._torch(),
+            [self.tokenizer.eos, *prefix],
+            count,
             eos=self.tokenizer.eos,
-            max_length=torch.full((count,), max_length),
+            max_length=max_length,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            generator=torch.Generator().manual_seed(seed),
+            seed=seed,
         )
         return [self._text(prefix, hypothesis) for hypothesis in drawn]
 
@@ -179,16 +191,10 @@ class LanguagePipeline:
             )
             ends = [Hypothesis(one.tokens, one.log_prob, one.score, None) for one in outputs]
             return [(self._text(context[1:], one), one) for one in ends]
-        prefix, state, start = self._begin(prompt, 1)
-        (found,) = beam_search(
-            self._torch().step,
-            (),
-            state,
-            start,
-            eos=self.tokenizer.eos,
-            max_length=torch.tensor([max_length]),
-            decoding=decoding,
-        )
+        from seqsru.pipelines.eager import continuations
+
+        prefix, eos = self._prefix(prompt), self.tokenizer.eos
+        found = continuations(self._torch(), [eos, *prefix], eos, max_length, decoding)
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
 
     def timed(self, name: str) -> TimedDecoder:
@@ -201,21 +207,12 @@ class LanguagePipeline:
 
     def _torch(self) -> LanguageModel:
         """Return the model, where torch is to be used."""
-        assert self.model is not None  # else there is an engine
-        return self.model
+        model: LanguageModel = self.model
+        assert model is not None  # else there is an engine
+        return model
 
     def _prefix(self, prompt: str) -> list[int]:
         return self.tokenizer.encode(one_line(prompt, "prompt"))
-
-    def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
-        """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
-        model = self._torch()
-        device = model.embedding.weight.device
-        prefix = self._prefix(prompt)
-        context = torch.tensor([self.tokenizer.eos, *prefix], device=device)
-        with torch.no_grad():
-            _, state = model.begin(context[:-1, None])
-        return prefix, tuple(t.repeat_interleave(rows, 0) for t in state), context[-1:].repeat(rows)
 
     def _scores(self, engine: CompiledModel, sentences: Sequence[Sequence[int]]) -> list[float]:
         """Return the log probability of each sentence, alone."""

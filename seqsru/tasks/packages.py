@@ -2,40 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 
-from seqsru.data import load_tokenizer
+from seqsru.data import load_tokenizer, read_lines
+from seqsru.decoding import RULES, Decoding
 from seqsru.engine.file import Package, dumps, load
 from seqsru.engine.shortlist import Lexicon, Shortlist, train
 from seqsru.errors import Refused
-from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines import LanguagePipeline, TranslationPipeline
 from seqsru.pipelines.compiled import CompiledModel
-from seqsru.pipelines.lowering import lowered
-from seqsru.tasks.task import Task, Tell, Trained
+from seqsru.tasks.answers import Split, Tell, Trained
+from seqsru.tasks.kinds import KINDS
 
 Precision = Literal["float32", "int8"]
-TaskOf = Callable[[bytes], Task]  # a run's config.yaml to its task
-CONFIG = "config.yaml"
+SPLITS: tuple[Split, ...] = ("test", "validation")
 
 
-def packed(
-    trained: Trained, config: bytes, precision: Precision, shortlist: Shortlist | None, tell: Tell
-) -> bytes:
+class PackedTask:
+    """What a file has of a task: enough for its answers to the commands; the attributes are those of `Task`.
+
+    Parameters
+    ----------
+    record : mapping
+        What `packed` wrote.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        kind = KINDS[record["task"]]
+        self.noun, self.reads, self.further, self.answers = kind.noun, kind.reads, kind.further, kind.answers
+        self.settings = PlainSettings(record["settings"])
+        self._record = record
+
+    def files(self, split: Split) -> list[Path]:
+        """The files of a split."""
+        return [Path(path) for path in self._record["files"].get(split, ())]
+
+    def data_name(self, split: Split) -> str:
+        """What a signature calls a split."""
+        return self.files(split)[0].name
+
+    def sample(self) -> tuple[str, list[str]]:
+        """A name for some lines that the model is for, and the lines."""
+        source, *_ = self.files("test") or self.files("validation")
+        return source.name, read_lines(source).lines
+
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name of the file of each tokenizer, by its role."""
+        return dict(self._record["tokenizers"])
+
+    def fields(self, model: Any) -> dict[str, object]:
+        """The first fields of a signature."""
+        return dict(self._record["fields"])
+
+
+class PlainSettings(dict[str, Any]):
+    """Settings as plain values."""
+
+    def flat(self) -> dict[str, Any]:
+        """The names of files among them by dotted path."""
+        return dict(_paths("data", self["data"]))
+
+
+def _paths(name: str, value: Any) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _paths(f"{name}.{key}", below)
+    elif isinstance(value, list):
+        for place, below in enumerate(value):
+            yield from _paths(f"{name}.{place}", below)
+    elif isinstance(value, str) and os.path.isabs(value):
+        yield name, Path(value)
+
+
+def packed(trained: Trained, precision: Precision, shortlist: Shortlist | None, tell: Tell) -> bytes:
     """Return a trained run as the content of a file.
 
     Parameters
     ----------
     trained : Trained
         A translation or language model.
-    config : bytes
-        Its config.yaml.
     precision : {"float32", "int8"}
         Of the weights of products.
     shortlist : Shortlist or None
@@ -47,20 +101,31 @@ def packed(
     Refused
         A model that the engine does not run, or a shortlist where there is none.
     """
+    from seqsru.evaluation.environment import weights_hash
+    from seqsru.pipelines.lowering import lowered
+
     task, pipeline = trained.task, trained.pipeline
     model = lowered(pipeline.model, int8=precision == "int8")
-    record = {
+    record: dict[str, Any] = {
+        "task": task.settings.chosen,
+        "settings": json.loads(json.dumps(task.settings.plain(), default=str)),  # paths as text
+        "files": {split: [str(path) for path in task.files(split)] for split in SPLITS},
+        "tokenizers": task.tokenizer_files(),
+        "parameters": sum(parameter.numel() for parameter in pipeline.model.parameters()),
         "fields": task.fields(pipeline.model),
         "weights": trained.weights,
         "model": weights_hash(pipeline.model)[:DIGITS],
         "start": trained.start,
         "shortlist": None,
+        "decoding": None,
     }
+    if isinstance(pipeline, TranslationPipeline):
+        record["decoding"] = _plain(pipeline.decoding)
     tensors: Mapping[str, Any] = {}
     if shortlist is not None:
         tensors = _lexicon(trained, shortlist, tell).tensors()
         record["shortlist"] = f"{shortlist.best}+{shortlist.frequent}"
-    files = {CONFIG: config}
+    files: dict[str, bytes] = {}
     with TemporaryDirectory() as folder:
         for role, file in task.tokenizer_files().items():
             _tokenizers(pipeline)[role].save(folder, file)
@@ -68,8 +133,8 @@ def packed(
     return dumps(Package(model, files, tensors, record))
 
 
-def opened(path: Path, task_of: TaskOf, threads: int = 1) -> Trained:
-    """Open a file that `packed` gave the content of.
+def opened(path: Path) -> Trained:
+    """Open a file that `packed` gave the content of; nothing of torch is imported.
 
     Raises
     ------
@@ -77,21 +142,41 @@ def opened(path: Path, task_of: TaskOf, threads: int = 1) -> Trained:
         There is none, or it is damaged.
     """
     package = load(path)
-    task = task_of(package.files[CONFIG])
+    record, model = package.record, package.model
+    task = PackedTask(record)
     with TemporaryDirectory() as folder:
         for name, content in package.files.items():
             (Path(folder) / Path(name).name).write_bytes(content)
-        tokenizers = {role: load_tokenizer(folder, file) for role, file in task.tokenizer_files().items()}
+        files = task.tokenizer_files()
+        loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
+    tokenizers = {role: loaded[file] for role, file in files.items()}
     lexicon = None
     if package.tensors:
-        model = package.model
         lexicon = Lexicon.from_tensors(
             package.tensors, source_size=model.source_vocabulary, target_size=model.vocabulary
         )
-    engine = CompiledModel(package.model, lexicon, threads)
-    pipeline = task.pipeline(None, tokenizers, engine=engine)
-    record = package.record
+    engine = CompiledModel(model, lexicon)
+    pipeline: TranslationPipeline | LanguagePipeline
+    if record["decoding"] is not None:
+        source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
+        decoding = _decoding(record["decoding"])
+        pipeline = TranslationPipeline(None, source, target, decoding=decoding, engine=engine)
+    else:
+        pipeline = LanguagePipeline(None, tokenizers["tokenizer"], engine=engine)
     return Trained(task, pipeline, record["weights"], record["start"], record)
+
+
+def _plain(decoding: Decoding) -> dict[str, Any]:
+    """Return a decoding as plain JSON values, each rule as its name and arguments."""
+    plain = {one.name: getattr(decoding, one.name) for one in fields(decoding)}
+    names = {rule: name for name, rule in RULES.items()}
+    plain["rules"] = [[names[type(rule)], vars(rule)] for rule in decoding.rules]
+    return plain
+
+
+def _decoding(plain: Mapping[str, Any]) -> Decoding:
+    """Return what `_plain` wrote."""
+    return Decoding(**{**plain, "rules": tuple(RULES[name](**given) for name, given in plain["rules"])})
 
 
 def _tokenizers(pipeline: Any) -> dict[str, Any]:
