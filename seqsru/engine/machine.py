@@ -112,7 +112,7 @@ def execute(
                 for i in range(n):
                     y[i] += a[i]
             for i in range(n):
-                y[i] /= np.float32(total)
+                y[i] /= np.float32(max(total, 1))
         elif code == p.START:
             for i in range(n):
                 f[start + o[p.B] + i] = x[i]
