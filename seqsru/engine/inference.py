@@ -311,13 +311,13 @@ class Engine:
             The model gives NaN.
         """
         outputs: list[Output] = []
-        self._targets([prompt, [start, eos]])
+        self._targets([[start, eos]])
         _check_limit(max_length)
         for first in range(0, count, slots):
             here = min(slots, count - first)
             space = self._space(Size(slots=here, longest=max_length, steps=max(1, len(prompt))))
             longest = space.size.longest
-            flat, offsets = _flat([prompt] * here)
+            flat, offsets = self._sources([prompt] * here)
             tokens, sizes, totals = (
                 np.zeros((here, longest), np.int64),
                 np.zeros(here, np.int64),

@@ -17,8 +17,8 @@ from seqsru.engine.machine import execute
 from seqsru.engine.memory import above, at, float32s, float64s, int32s, int64s, lowest_bit, nanoseconds
 
 NOTHING = -np.inf
-# Scores are those of the definition to the last bit: nothing is fused.
-exact = njit(error_model="numpy", nogil=True)
+# Scores are those of the definition to the last bit: nothing is fused, as what says nothing of it would be.
+exact = njit(fastmath=False, error_model="numpy", nogil=True)
 FIRST, EXACT, ALL = 0, 1, 2  # the stop rules
 
 

@@ -110,15 +110,11 @@ def torch_follow(model, source, inputs):
     return log_probs, None if attention is None else attention[0].numpy()
 
 
-def empty(engine_, count):
-    """Sources of so many sentences for a language model, which has none."""
-    assert not len(engine_.model.encoder.table)
-    return [[]] * count
-
-
 def same_outputs(found, expected):
     """Compare lists of lists of outputs, to the last bit."""
-    plain = [[[(o.tokens, o.log_prob, o.score) for o in outputs] for outputs in side] for side in (found, expected)]
+    plain = [
+        [[(o.tokens, o.log_prob, o.score) for o in outputs] for outputs in side] for side in (found, expected)
+    ]
     assert plain[0] == plain[1]
     for left, right in zip(found, expected):
         for a, b in zip(left, right):

@@ -206,8 +206,8 @@ def test_a_layer_norm_may_have_no_weights():
 def test_every_cell_is_lowered_or_said_to_be_for_torch():
     assert {CELLS[name] for name in RUN} == set(LOWERED)
     names = (
-        "one of SRUCell, SSRUCell, QRNNCell, MinGRUCell, MinLSTMCell, ConvCell, LSTMCell, GRUCell in what the "
-        "compiled engine runs"
+        "one of SRUCell, SSRUCell, QRNNCell, MinGRUCell, MinLSTMCell, ConvCell, LSTMCell, GRUCell in what "
+        "the compiled engine runs"
     )
     for name in TORCH_ONLY:
         with pytest.raises(Refused) as refusal:
