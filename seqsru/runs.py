@@ -114,7 +114,8 @@ def load(
     average : int
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
     device : str
-        Where to compute: cpu, cuda, cuda:1 and so on, or a torch.device; auto is a CUDA GPU where there is one, else the CPU.
+        Where to compute: cpu, cuda, cuda:1 and so on, or a torch.device; auto is a CUDA GPU where there is
+        one, else the CPU.
     engine : {"auto", "compiled", "torch"}
         What decodes: a whole search in one compiled call, on a CPU, or torch. auto is compiled for a file of
         `seqsru quantize`, else torch.

@@ -18,11 +18,11 @@ NONE = "none"
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command."""
-    parser.description = """Make one file of a run, for the compiled engine: it decodes many times faster, on one core of a CPU.
+    parser.description = """Make one file of a run, which the compiled engine decodes from, on one core.
 
-The file holds packed weights, tokenizers and settings, on any processor; translate, score, generate, evaluate and
-latency take it in place of the run. For a translation model a shortlist is learned from the training text: the
-target pieces that a source can lead to, which are all that is scored.
+The file holds packed weights, tokenizers and settings, for any processor; translate, score, generate,
+evaluate and latency take it in place of the run, and need no torch. For a translation model a shortlist is
+learned from the training text: the target pieces that a source can lead to, which are all that is scored.
 
   seqsru quantize runs/en-de                              # runs/en-de.seqsru, int8, with a shortlist
   seqsru quantize runs/en-de --shortlist none --precision float32 --output exact.seqsru

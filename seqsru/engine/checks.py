@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from seqsru.engine import program as p
 from seqsru.engine.model import Model, Part
 from seqsru.engine.packing import GROUP, LANES
@@ -15,6 +17,8 @@ def check_model(model: Model) -> None:
         if not 0 <= getattr(model, name) <= MOST:
             raise ValueError(f"{name} is {getattr(model, name)}")
     language = not len(model.encoder.table)
+    if language and model.memory:
+        raise ValueError("memory of no source")
     for part in (model.encoder, model.decoder):
         _check_part(model, part)
     if not language:
@@ -27,6 +31,9 @@ def check_model(model: Model) -> None:
     _room(model.decoder, model.decoder.y, inputs)
     if tiles * LANES < model.vocabulary:
         raise ValueError("the output is smaller than the vocabulary")
+    bias = places[-1]
+    if not (model.numbers[bias + model.vocabulary : bias + tiles * LANES] == -np.inf).all():
+        raise ValueError("an output that is no token can be chosen")
     _numbers(model, model.target_embedding, model.vocabulary * model.embedded)
     if not language:
         _numbers(model, model.source_embedding, model.source_vocabulary * model.embedded)
@@ -59,6 +66,8 @@ def _check(model: Model, part: Part, o: list[int]) -> None:
 
     if not 0 < n <= MOST:
         raise ValueError("a width")
+    if part is model.decoder and (code in (p.KEEP, p.START, p.MEAN) or code == p.PRODUCT and o[p.H]):
+        raise ValueError("what is done once a sentence, in a step")
     if code == p.PRODUCT:
         _product(model, n, *o[p.B : p.G])
         room(p.X, n)
@@ -90,7 +99,9 @@ def _check(model: Model, part: Part, o: list[int]) -> None:
         state(o[p.B], n, model.decoder.state)
     elif code == p.KEEP:
         room(p.X, n)
-        state(o[p.B], max(n, o[p.C]), model.memory)
+        if o[p.C] < n:
+            raise ValueError("a row that is kept")
+        state(o[p.B], o[p.C], model.memory)
     elif code in (p.DOT, p.ADDITIVE):
         heads, key_row, value_row = o[p.B], o[p.F], o[p.G]
         if not 0 < heads <= MOST or n * heads > MOST:
@@ -119,7 +130,8 @@ def _check(model: Model, part: Part, o: list[int]) -> None:
             if o[p.E] not in (0, 1, 2) or o[p.G] not in (0, 1, 2):
                 raise ValueError("a highway or an activation")
             slices += o[p.E] == 2
-            room(p.Z, n)
+            if o[p.E] == 1:
+                room(p.Z, n)
             numbers(o[p.C], 2 * n)
             numbers(o[p.D], 2 * n)
             numbers(o[p.F], 1)

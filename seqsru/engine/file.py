@@ -26,6 +26,7 @@ from seqsru.errors import NotFound, Refused
 FORMAT = 1
 SUFFIX = ".seqsru"
 _PARTS = ("encoder", "decoder")
+_WRONG = (ValueError, KeyError, TypeError, IndexError, OverflowError)  # what comes of reading what is wrong
 _SIZES = (
     "memory",
     "source_embedding",
@@ -108,7 +109,8 @@ def load(path: str | os.PathLike[str]) -> Package:
         record = json.loads(metadata)
         form = record["format"]
         stated = record.pop("sha256")
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = _sum(tensors, record)
+    except _WRONG + (SafetensorError, OSError, AttributeError, RecursionError) as error:
         if isinstance(error, Refused):
             raise
         raise _damaged(
@@ -118,11 +120,11 @@ def load(path: str | os.PathLike[str]) -> Package:
         raise Refused(
             f"format {FORMAT} in {path}", repr(form), "quantise the run again with this version of seqsru"
         )
-    if _sum(tensors, record) != stated:
+    if found != stated:
         raise _damaged(path, "the content that its checksum was made of", "another")
     try:
         model, rest = _model(tensors, record["sizes"]), record["record"]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except _WRONG as error:
         raise _damaged(path, "a model that the engine can run", f"none ({error})") from None
     return Package(
         model,
@@ -133,22 +135,22 @@ def load(path: str | os.PathLike[str]) -> Package:
 
 
 def _model(tensors: Mapping[str, NDArray[Any]], sizes: Mapping[str, Any]) -> Model:
-    parts = {}
+    parts: dict[str, Any] = {}
     for name in _PARTS:
         table, widths = tensors[f"{name}.table"], tensors[f"{name}.widths"]
         state, *places = (int(value) for value in sizes[name])
         if table.dtype != np.int64 or widths.dtype != np.int64 or table.shape[1:] != (FIELDS,):
             raise ValueError(f"{name} is no program")
         parts[name] = Part(table, widths, state, Place(*places[:2]), Place(*places[2:]))
-    numbers = tensors["numbers"]
-    if numbers.dtype != np.float32 or numbers.ndim != 1:
-        raise ValueError("numbers are not float32")
+    numbers, output = tensors["numbers"], tensors["output"]
+    if numbers.dtype != np.float32 or numbers.ndim != 1 or output.dtype != np.int64:
+        raise ValueError("numbers are not float32, or the output no product")
     model = Model(
         numbers=aligned(numbers),
         int8=bool(sizes["int8"]),
-        output=np.ascontiguousarray(tensors["output"], np.int64),
+        output=output,
         **parts,
-        **{name: int(sizes[name]) for name in _SIZES},
+        **dict[str, Any]({name: int(sizes[name]) for name in _SIZES}),
     )
     check_model(model)
     return model

@@ -21,7 +21,7 @@ from seqsru.engine import layout as a
 from seqsru.engine import processor
 from seqsru.engine.model import Model
 from seqsru.engine.workspace import Size, Workspace
-from seqsru.errors import Refused
+from seqsru.errors import Refused, check_at_least
 from seqsru.ops import compiled
 from seqsru.ops.compiled import IGNORED
 
@@ -95,14 +95,23 @@ class Engine:
         Raises
         ------
         Refused
-            The model gives NaN, or a rule is none that the engine knows.
+            The model gives NaN, a rule is none that the engine knows, a limit is below 1, or an id is none of
+            the model's; attention of a language model.
         """
         count = len(sources)
         if not count:
             return []
         limit, n_best = max(limits), decoding.n_best
+        _check_limit(min(limits))
         rules = _rules(decoding, self.model.vocabulary)
         language = not len(self.model.encoder.table)
+        if language and (attention or decoding.coverage):
+            raise Refused(
+                "attention weights from the step",
+                "None",
+                "ask the model for them, or use a model that attends",
+                "with_attention" if attention else "coverage",
+            )
         size = Size(
             slots=min(slots, count),
             beam=decoding.beam,
@@ -123,8 +132,13 @@ class Engine:
         totals, scores = np.zeros(outs), np.zeros(outs)
         weights = np.zeros((outs, longest, room) if attention else (1, 1, 1), np.float32)
         minimum, forbidden, ngrams = rules
-        flat, offsets = _flat(sources)
-        allowed, edges = _flat(columns if columns is not None else [])
+        flat, offsets = self._sources(sources)
+        allowed, edges = self._targets(columns if columns is not None else [])
+        self._targets([starts, [eos]])
+        if columns is not None and not all((ids == eos).any() for ids in columns):
+            raise Refused(
+                "</s> in every shortlist", "none", "make the file again with `seqsru quantize`", "columns"
+            )
         status = _call(
             a.SEARCH,
             space,
@@ -195,10 +209,10 @@ class Engine:
         """
         if not targets:
             return []
+        flat, offsets = self._sources(sources)
+        read, ends = self._targets(inputs)
+        wanted, _ = self._targets(targets)
         space = self._space(Size(room=max(1, *map(len, sources), 1), steps=max(1, *map(len, targets), 1)))
-        flat, offsets = _flat(sources)
-        read, ends = _flat(inputs)
-        wanted, _ = _flat(targets)
         nll = np.zeros(len(wanted))
         status = _call(
             a.SCORE,
@@ -218,19 +232,35 @@ class Engine:
         _check(status)
         return [nll[first:last] for first, last in zip(ends[:-1], ends[1:])]
 
-    def follow(self, sources: Sequence[Ids], inputs: Sequence[Ids]) -> NDArray[np.float32]:
+    def follow(
+        self, sources: Sequence[Ids], inputs: Sequence[Ids], weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the log probabilities of every next token, (sentences, V), after what the decoder has read.
 
-        Parameters, errors : those of `score`.
+        Parameters
+        ----------
+        sources : sequence of token ids
+            As in `score`.
+        inputs : sequence of token ids
+            What the decoder reads, at least one token each.
+        weights : float32 ndarray of shape (sentences, S), optional
+            Is filled with the weights of attention at the last input of each; S covers the longest source.
+
+        Raises
+        ------
+        Refused
+            The model gives NaN, or an id is none of the model's.
         """
+        check_at_least(1, inputs=min(map(len, inputs), default=1))
+        flat, offsets = self._sources(sources)
+        read, ends = self._targets(inputs)
         space = self._space(Size(room=max(1, *map(len, sources), 1), steps=max(1, *map(len, inputs), 1)))
-        flat, offsets = _flat(sources)
-        read, ends = _flat(inputs)
         log_probs = np.zeros((len(inputs), self.model.vocabulary), np.float32)
+        shown = np.zeros((len(inputs), space.size.room), np.float32)
         status = _call(
             a.FOLLOW,
             space,
-            numbers={"SENTENCES": len(inputs)},
+            numbers={"SENTENCES": len(inputs), "ATTENTION": weights is not None},
             arrays={
                 "TOKENS": flat,
                 "OFFSETS": offsets,
@@ -238,9 +268,12 @@ class Engine:
                 "TARGET_OFFSETS": ends,
                 "COLUMNS": None,
                 "NLL": log_probs,
+                "OUT_ATTENTION": shown,
             },
         )
         _check(status)
+        if weights is not None:
+            weights[:] = shown[:, : weights.shape[1]]
         return log_probs
 
     def draw(
@@ -279,11 +312,13 @@ class Engine:
             The model gives NaN.
         """
         outputs: list[Output] = []
+        self._targets([[start, eos]])
+        _check_limit(max_length)
         for first in range(0, count, slots):
             here = min(slots, count - first)
             space = self._space(Size(slots=here, longest=max_length, steps=max(1, len(prompt))))
             longest = space.size.longest
-            flat, offsets = _flat([prompt] * here)
+            flat, offsets = self._sources([prompt] * here)
             tokens, sizes, totals = (
                 np.zeros((here, longest), np.int64),
                 np.zeros(here, np.int64),
@@ -313,6 +348,13 @@ class Engine:
                 outputs.append(Output(tokens[row, : sizes[row]].tolist(), total, total, None))
         return outputs
 
+    def _sources(self, sources: Sequence[Ids]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids of sources, or of prompts, as `_flat` does."""
+        return _flat(sources, self.model.source_vocabulary, "source")
+
+    def _targets(self, sequences: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return _flat(sequences, self.model.vocabulary, "target")
+
     def _space(self, size: Size) -> Workspace:
         """Return a workspace that does: one that is there, or a new one."""
         for place, space in enumerate(self._workspaces):
@@ -328,18 +370,23 @@ def _rules(decoding: Decoding, vocabulary: int) -> tuple[int, list[int], list[in
     """Return what the rules ask for: fewest tokens, forbidden tokens, lengths that may not repeat."""
     minimum, forbidden, ngrams = 0, set[int](), []
     for rule in decoding.rules:
-        if isinstance(rule, MinimumLength):
+        if type(rule) is MinimumLength:  # a subclass may do anything
             minimum = max(minimum, rule.length)
-        elif isinstance(rule, ForbiddenTokens):
+        elif type(rule) is ForbiddenTokens:
             rule.check(vocabulary)
             forbidden |= set(rule.tokens)
-        elif isinstance(rule, NoRepeatedNgram):
+        elif type(rule) is NoRepeatedNgram:
             ngrams.append(rule.size)
         else:
             raise Refused(
                 "rules that the compiled engine knows", type(rule).__name__, "choose engine torch", "rules"
             )
     return minimum, sorted(forbidden), ngrams
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        raise Refused("at least 1", limit, "</s> is a token too", "max_length")
 
 
 def _check(status: int) -> None:
@@ -355,11 +402,24 @@ def _ids(values: Ids) -> NDArray[np.int64]:
     return np.array(values or [0], np.int64)
 
 
-def _flat(sequences: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ids one after the other, and where each sequence begins and the last ends."""
+def _flat(
+    sequences: Sequence[Any], vocabulary: int, side: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ids one after the other, and where each sequence begins and the last ends.
+
+    Compiled code reads where an id says, so none may be outside the vocabulary.
+    """
     parts = [np.asarray(sequence, np.int64) for sequence in sequences]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return np.concatenate([np.zeros(0, np.int64), *parts, np.zeros(1, np.int64)]), offsets
+    flat = np.concatenate([*parts, np.zeros(1, np.int64)])
+    if flat.min() < 0 or flat.max() >= vocabulary:
+        wrong = flat.min() if flat.min() < 0 else flat.max()
+        raise Refused(
+            f"{side} ids from 0 to {vocabulary - 1}",
+            int(wrong),
+            "use the tokenizer that belongs to the model",
+        )
+    return flat, offsets
 
 
 def _call(
@@ -415,6 +475,6 @@ def _entry() -> Callable[[int], int]:
 
 def _body() -> Callable[..., Any]:
     """Import what is to be compiled, and with it Numba; it is said, since it takes its time."""
-    print("seqsru: compiling the engine for this processor, once: about half a minute", file=sys.stderr)
+    print("seqsru: compiling the engine for this processor, once: about a minute", file=sys.stderr)
     function: Callable[..., Any] = import_module("seqsru.engine.entries").run
     return function

@@ -1,4 +1,4 @@
-"""Runs a program: one compiled loop over its operations, for rows that are hypotheses or steps of a sentence."""
+"""Runs a program: one compiled loop over its operations, for hypotheses or for the steps of a sentence."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def execute(
                 for i in range(n):
                     y[i] += a[i]
             for i in range(n):
-                y[i] /= np.float32(total)
+                y[i] /= np.float32(max(total, 1))
         elif code == p.START:
             for i in range(n):
                 f[start + o[p.B] + i] = x[i]
@@ -147,7 +147,8 @@ def execute(
                 else:
                     score = at(w, o[p.C])
                     additive_attention(
-                        query, keys, k_row, values, v_row, score, n, o[p.B], lengths[slot], scratch, to, weights,
+                        query, keys, k_row, values, v_row, score, n, o[p.B], lengths[slot], scratch, to,
+                        weights,
                         wanted_here,
                     )  # fmt: skip
         elif code == p.WINDOW:

@@ -16,7 +16,7 @@ _I64 = ir.IntType(64)
 
 
 @intrinsic
-def at(typingctx, p, n):  # type: ignore[no-untyped-def]
+def at(typingctx, p, n):
     """Return a pointer to element `n` after the one that `p` points to."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -26,7 +26,7 @@ def at(typingctx, p, n):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def address(typingctx, p):  # type: ignore[no-untyped-def]
+def address(typingctx, p):
     """Return where `p` points, as an integer."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -37,11 +37,11 @@ def address(typingctx, p):  # type: ignore[no-untyped-def]
 
 def _pointer(kind: Any, doc: str) -> Any:
     @intrinsic
-    def pointer(typingctx, place):  # type: ignore[no-untyped-def]
+    def pointer(typingctx, place):
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-        return types.CPointer(kind)(types.int64), build  # type: ignore[no-untyped-call]
+        return types.CPointer(kind)(types.int64), build
 
     pointer.__doc__ = doc
     return pointer
@@ -62,7 +62,7 @@ def _folded(name: str, doc: str) -> Any:
     """An intrinsic that folds `tiles` vectors into one and that into a number, always in the same order."""
 
     @intrinsic
-    def fold(typingctx, p, tiles):  # type: ignore[no-untyped-def]
+    def fold(typingctx, p, tiles):
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             p, tiles = arguments
             total = cgutils.alloca_once(builder, _FLOATS)
@@ -111,7 +111,7 @@ summed = _folded("sum", "Return the sum of 16 · tiles numbers at p, in one orde
 
 
 @intrinsic
-def above(typingctx, p, limit):  # type: ignore[no-untyped-def]
+def above(typingctx, p, limit):
     """Return a bit for each of the 16 numbers at p: whether it is greater than the limit."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -127,11 +127,11 @@ def above(typingctx, p, limit):  # type: ignore[no-untyped-def]
         greater = builder.fcmp_ordered(">", vector, limits)
         return builder.zext(builder.bitcast(greater, ir.IntType(LANES)), _I64)
 
-    return types.int64(types.CPointer(types.float32), types.float32), build  # type: ignore[no-untyped-call]
+    return types.int64(types.CPointer(types.float32), types.float32), build
 
 
 @intrinsic
-def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
+def lowest_bit(typingctx, bits):
     """Return the number of the lowest bit that is set."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -141,7 +141,7 @@ def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def nanoseconds(typingctx):  # type: ignore[no-untyped-def]
+def nanoseconds(typingctx):
     """Return a steady clock's time, in nanoseconds."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -160,7 +160,7 @@ def nanoseconds(typingctx):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def dot(typingctx, p, q, tiles):  # type: ignore[no-untyped-def]
+def dot(typingctx, p, q, tiles):
     """Return the sum of the products of 16 · tiles numbers at p and q, always in one order."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -169,16 +169,16 @@ def dot(typingctx, p, q, tiles):  # type: ignore[no-untyped-def]
         builder.store(ir.Constant(_FLOATS, None), total)
         with cgutils.for_range(builder, tiles) as loop:
             n = builder.mul(loop.index, ir.Constant(_I64, LANES))
-            vectors = [_vector_at(builder, builder.gep(place, [n])) for place in (p, q)]
-            builder.store(_fma(builder, *vectors, builder.load(total)), total)
+            left, right = (_vector_at(builder, builder.gep(place, [n])) for place in (p, q))
+            builder.store(_fma(builder, left, right, builder.load(total)), total)
         return _tree(builder, builder.load(total))
 
     return types.float32(p, q, types.int64), build
 
 
 @intrinsic
-def weighted_sum(typingctx, weights, values, row, count, tiles, y):  # type: ignore[no-untyped-def]
-    """Write to y the sum of `count` rows of 16 · tiles values, each times its weight, in order of the rows."""
+def weighted_sum(typingctx, weights, values, row, count, tiles, y):
+    """Write to y the sum of `count` rows of 16 · tiles values, each times its weight, in order."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         weights, values, row, count, tiles, y = arguments

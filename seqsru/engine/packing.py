@@ -38,7 +38,13 @@ def pack_int8(weight: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def quantise(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return weights (O, I) as integers from -127 to 127 with one scale an output, (O,)."""
+    """Return weights (O, I) as integers from -127 to 127 with one scale an output, (O,).
+
+    A row with NaN or an infinity in it has no scale that is a number.
+    """
     scales = np.abs(weight).max(axis=1, initial=0.0).astype(np.float32) / np.float32(127.0)
     safe = np.where(scales > 0, scales, np.float32(1.0))
-    return np.rint(weight / safe[:, None]).astype(np.int8), scales
+    with np.errstate(invalid="ignore"):
+        whole = np.nan_to_num(np.rint(weight / safe[:, None]), nan=0.0)  # NaN is in the scale already
+    # A scale that is no normal number is coarse: what it divides may come out greater.
+    return np.clip(whole, -127, 127).astype(np.int8), scales

@@ -187,15 +187,18 @@ def int8_kernel(rows: int, name: str) -> Any:
 
     The intrinsic takes addresses and sizes, all int64: the rows' bytes and their stride; the rows' scales;
     weights, scales of outputs, 128 times the sums of their weights, biases; quarters of I; tiles; outputs and
-    their stride in bytes. It writes ``sum · (row's scale · output's scale) + bias``.
+    their stride in bytes. It writes ``sum · (row's scale · output's scale) + bias``, rounded once.
     """
     dot, parts, shifted, narrow, wide = DOTS[name]
     together = narrow if rows == 1 else wide
 
-    def typed(typingctx: Any, x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, row_stride):  # type: ignore[no-untyped-def]
+    def typed(typingctx: Any, x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, row_stride):
         def body(builder: Any, arguments: Any) -> None:
             x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, row_stride = arguments
             write = _Writer(builder)
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), "llvm.fma.v16f32"
+            )
             part = ir.VectorType(_I32, LANES // parts)
             places = [
                 [[cgutils.alloca_once(builder, part) for _ in range(parts)] for _ in range(together)]
@@ -246,8 +249,8 @@ def int8_kernel(rows: int, name: str) -> Any:
                     for row in range(rows):
                         of_row = _splat(builder, write.load(write.plus(scales, 4 * row), _F32, 4), LANES)
                         total = _joined(builder, [builder.load(place) for place in places[row][tile]])
-                        value = builder.fmul(builder.sitofp(total, _FLOATS), builder.fmul(of_row, scale))
-                        write.store(builder.fadd(value, added), write.plus(out_at[row], at), 4)
+                        value = [builder.sitofp(total, _FLOATS), builder.fmul(of_row, scale), added]
+                        write.store(builder.call(fma, value), write.plus(out_at[row], at), 4)
 
             _blocks(builder, tiles, together, block)
 
@@ -267,7 +270,7 @@ def float32_kernel(rows: int, together: int) -> Any:
     I; tiles; outputs and their stride in bytes.
     """
 
-    def typed(typingctx: Any, x, stride, w, bias, inputs, tiles, y, row_stride):  # type: ignore[no-untyped-def]
+    def typed(typingctx: Any, x, stride, w, bias, inputs, tiles, y, row_stride):
         def body(builder: Any, arguments: Any) -> None:
             x, stride, w, bias, inputs, tiles, y, row_stride = arguments
             write = _Writer(builder)

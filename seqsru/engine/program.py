@@ -182,8 +182,8 @@ class Program:
         for column in (X, Y, Z):
             for row in table:
                 row[column] = found.get(int(row[column]), -1)
-        places = (Place(found[p.buffer], p.column) if p.buffer in found else p for p in (x, y))
-        return table, np.array(widths, np.int64), *places
+        read, result = (Place(found.get(p.buffer, 0), p.column) for p in (x, y))
+        return table, np.array(widths, np.int64), read, result
 
 
 def placed(table: NDArray[np.int64], widths: NDArray[np.int64], rows: int, first: int) -> NDArray[np.int64]:

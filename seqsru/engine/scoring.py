@@ -30,7 +30,7 @@ def score(g):
         if g[a.ENCODER_COUNT]:
             n = offsets[sentence + 1] - offsets[sentence]
             read_source(g, 0, at(tokens, offsets[sentence]), n, state)
-        read_target(g, 0, at(inputs, first), length, state)
+        read_target(g, 0, at(inputs, first), length, state, 0)
         for begin in range(0, length, g[a.BLOCK]):
             rows = min(g[a.BLOCK], length - begin)
             output(g, begin, rows)
@@ -44,8 +44,12 @@ def score(g):
 
 @compiled
 def follow(g):
-    """Write the log probabilities of what may follow each sentence's inputs: rows of VOCABULARY float32."""
+    """Write the log probabilities of what may follow each sentence's inputs: rows of VOCABULARY float32.
+
+    With ATTENTION, write the weights of the last input too: rows of ROOM.
+    """
     f, out = float32s(g[a.FLOATS]), float32s(g[a.NLL])
+    weights, room = float32s(g[a.OUT_ATTENTION]), g[a.ROOM]
     offsets, tokens = int64s(g[a.OFFSETS]), int64s(g[a.TOKENS])
     ends, inputs = int64s(g[a.TARGET_OFFSETS]), int64s(g[a.INPUTS])
     state, n = g[a.STATES], g[a.VOCABULARY]
@@ -55,7 +59,7 @@ def follow(g):
             f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:
             read_source(g, 0, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state)
-        read_target(g, 0, at(inputs, first), length, state)
+        read_target(g, 0, at(inputs, first), length, state, g[a.ATTENTION])
         output(g, length - 1, 1)
         lp = at(f, g[a.LOGITS])
         top = log_softmax(lp, g[a.OUTPUT_TILES])
@@ -63,6 +67,10 @@ def follow(g):
             return 1
         for i in range(n):
             out[sentence * n + i] = lp[i]
+        if g[a.ATTENTION]:
+            shown = at(f, g[a.SHOWN] + (length - 1) * room)
+            for s in range(offsets[sentence + 1] - offsets[sentence]):
+                weights[sentence * room + s] = shown[s]
     return 0
 
 
@@ -71,8 +79,8 @@ def follow(g):
 _MAGIC = 6755399441055744.0 + 1023.0  # 1.5 * 2^52 and the bias of exponents
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
 _SERIES = (
-    1 / 6227020800, 1 / 479001600, 1 / 39916800, 1 / 3628800, 1 / 362880, 1 / 40320, 1 / 5040, 1 / 720, 1 / 120,
-    1 / 24, 1 / 6, 1 / 2, 1.0, 1.0,
+    1 / 6227020800, 1 / 479001600, 1 / 39916800, 1 / 3628800, 1 / 362880, 1 / 40320, 1 / 5040, 1 / 720,
+    1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0,
 )  # fmt: skip
 
 

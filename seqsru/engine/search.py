@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 
 from seqsru.engine import layout as a
 from seqsru.engine.kernels import compiled, log_softmax, product
@@ -16,6 +17,8 @@ from seqsru.engine.machine import execute
 from seqsru.engine.memory import above, at, float32s, float64s, int32s, int64s, lowest_bit, nanoseconds
 
 NOTHING = -np.inf
+# Scores are those of the definition to the last bit: nothing is fused, as what says nothing of it would be.
+exact = njit(fastmath=False, error_model="numpy", nogil=True)
 FIRST, EXACT, ALL = 0, 1, 2  # the stop rules
 
 
@@ -94,6 +97,7 @@ def _compact(g, slot):
 
 @compiled
 def embed(g, table, token, to):
+    """Write a token's row of a table of embeddings."""
     from_, n = at(float32s(g[a.NUMBERS]), table + token * g[a.EMBEDDED]), g[a.EMBEDDED]
     for i in range(n):
         to[i] = from_[i]
@@ -107,7 +111,7 @@ def read_source(g, slot, tokens, length, start):
     int64s(g[a.PICKED])[0] = slot
     if g[a.ENCODER_COUNT] == 0:  # a language model: the last token of the prompt is the first step's
         if length:
-            read_target(g, slot, tokens, length, start)
+            read_target(g, slot, tokens, length, start, 0)
         return
     for s in range(length):
         embed(g, g[a.EMBEDDING_SOURCE], tokens[s], at(f, g[a.SOURCE_AT] + s * g[a.SOURCE_ROW]))
@@ -121,16 +125,19 @@ def read_source(g, slot, tokens, length, start):
 
 
 @compiled
-def read_target(g, slot, tokens, length, state):
-    """Run the decoder over known tokens of one sentence, from the state there, which is changed."""
+def read_target(g, slot, tokens, length, state, keep):
+    """Run the decoder over known tokens of one sentence, from the state there, which is changed.
+
+    With `keep` weights of attention go to SHOWN, a row a token.
+    """
     f = float32s(g[a.FLOATS])
     for t in range(length):
         embed(g, g[a.EMBEDDING_TARGET], tokens[t], at(f, g[a.TARGET_AT] + t * g[a.TARGET_ROW]))
     int64s(g[a.PICKED])[0] = slot
     execute(
         int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length, state,
-        g[a.STATE_ROW], 0, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]), g[a.ROOM],
-        at(f, g[a.SCRATCH]), f, 0,
+        g[a.STATE_ROW], 0, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]),
+        g[a.ROOM], at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
     )  # fmt: skip
 
 
@@ -140,8 +147,8 @@ def step(g, rows, keep):
     f = float32s(g[a.FLOATS])
     execute(
         int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, rows, 1, g[a.STATES],
-        g[a.STATE_ROW], 0, int64s(g[a.ROW_SLOT]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]), g[a.ROOM],
-        at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
+        g[a.STATE_ROW], 0, int64s(g[a.ROW_SLOT]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]),
+        g[a.ROOM], at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
     )  # fmt: skip
 
 
@@ -185,8 +192,8 @@ def _scores(g, slot, row, width):
     if g[a.COLUMNS]:
         room, n = float32s(g[a.COMPACT] + 4 * slot * g[a.COMPACT_SIZE]), tiles * 16
         product(
-            x, g[a.FEATURES_ROW], width, g[a.OUTPUT_INPUTS], room, 3 * n, 0, n, 2 * n, tiles, y, g[a.LOGITS_ROW],
-            g[a.INT8], at(f, g[a.SCRATCH]),
+            x, g[a.FEATURES_ROW], width, g[a.OUTPUT_INPUTS], room, 3 * n, 0, n, 2 * n, tiles, y,
+            g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]),
         )  # fmt: skip
     fine = True
     for k in range(width):
@@ -297,7 +304,7 @@ def _rank(g, slot, row, width, length, last):
     return found
 
 
-@compiled
+@exact
 def _covered(g, slot, row, steps, ended):
     """Return the coverage penalty of the path to a row: of its weights on each source position."""
     n, beam = int64s(g[a.SOURCE_LENGTHS])[slot], g[a.BEAM]
@@ -322,7 +329,7 @@ def _covered(g, slot, row, steps, ended):
     return total
 
 
-@compiled
+@exact
 def _finish(g, slot, total, row, steps, ended, keep_order):
     """Put a hypothesis among the slot's finished ones, score down; of equal ones the first stays first."""
     beam = g[a.BEAM]

@@ -108,7 +108,7 @@ class Workspace:
             "next_states": live * decoder.state,
             "memory": size.slots * model.memory * size.room,
             "logits": max(live, SCORED) * max(tiles, int(output[1])) * LANES,
-            "shown": live * size.room,
+            "shown": rows * size.room,
             "scratch": max(2 * model.widest, size.room) + 2 * GROUP,
             "kept": size.slots * size.longest * size.beam * size.room if size.keep else 0,
             "compact": size.slots * compact,

@@ -131,7 +131,7 @@ def uniform(seed: int, count: int) -> NDArray[np.float64]:
 
     Both are of the Mersenne Twister, 53 bits of two draws of 32 each, the first in front.
     """
-    generator: Any = np.random.RandomState(seed & 0xFFFFFFFF)._bit_generator  # type: ignore[attr-defined]
+    generator: Any = np.random.RandomState(seed & 0xFFFFFFFF)._bit_generator
     raw = generator.random_raw(2 * count).astype(np.uint64).reshape(-1, 2)
     bits = (raw[:, 0] << np.uint64(32) | raw[:, 1]) & np.uint64((1 << 53) - 1)
     drawn: NDArray[np.float64] = bits.astype(np.float64) * 2.0**-53

@@ -181,7 +181,7 @@ class Task(ABC):
 
     @abstractmethod
     def pipeline(self, model: Any, tokenizers: Tokenizers, *, engine: Any = None) -> Pipeline:
-        """Text in, text or numbers out; with an engine, which is the model compiled, the model may be None."""
+        """Text in, text or numbers out; beside an engine, the model compiled, it may be None."""
 
     @abstractmethod
     def fields(self, model: nn.Module) -> dict[str, object]:
