@@ -25,7 +25,7 @@ from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks.answers import Answering, Trained
-from seqsru.tasks.kinds import KINDS
+from seqsru.tasks.kinds import kinds
 
 LOADING = from_signature(runs.load, skip=["run", "kind"])
 READING = from_signature(read_lines, skip=["path"])
@@ -112,7 +112,7 @@ def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Tr
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
     """Declare the flags that a command has for each task that answers it; those of several tasks once."""
     declared: set[str] = set()
-    for task in KINDS.values():
+    for task in kinds().values():
         if command not in task.answers:
             continue
         entries = task.answers[command].flags.entries
@@ -150,7 +150,7 @@ def ask(
         The task does not answer the command, a flag that was given belongs to another task, or files cannot
         be read or written as asked.
     """
-    able, named = [task for task in KINDS.values() if command in task.answers], vars(arguments)
+    able, named = [task for task in kinds().values() if command in task.answers], vars(arguments)
     if command not in trained.task.answers:
         raise Refused(
             f"a run of {' or '.join(task.noun for task in able)}",

@@ -49,6 +49,8 @@ class LanguagePipeline:
 
     def __post_init__(self) -> None:
         if self.model is not None:
+            from seqsru.models.language_model import LanguageModel
+
             if not isinstance(self.model, LanguageModel):
                 raise Refused("a LanguageModel", type(self.model).__name__, "give a language model", "model")
             size = self.model.vocabulary_size

@@ -1,26 +1,46 @@
-"""The tasks: one file each, by name."""
+"""The tasks: one file each, by name; each is imported when it is asked for, and torch with it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
-    from seqsru.tasks.registry import TASKS as TASKS
+if TYPE_CHECKING:
     from seqsru.tasks.task import Task as Task
 
-# Where what needs torch is: importing it takes a second.
-_PLACES = {
-    "TASKS": "registry",
-    "Task": "task",
-}
 
-__all__ = [
-    "TASKS",
-    "Task",
-]
+class Tasks(Mapping[str, "type[Task]"]):
+    """Classes of tasks by name, from ``module.Class`` below `seqsru.tasks`."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> type[Task]:
+        module, _, task = self._places[name].partition(".")
+        found: type[Task] = getattr(import_module(f"seqsru.tasks.{module}"), task)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+TASKS = Tasks(
+    {
+        "classification": "classification.ClassificationTask",
+        "language_model": "language_modelling.LanguageModelling",
+        "translation": "translation.TranslationTask",
+    }
+)
+
+__all__ = ["TASKS", "Task"]
 
 
 def __getattr__(name: str) -> object:
     """Import what the package exports when it is first asked for."""
-    if name in _PLACES:
-        return getattr(import_module(f"seqsru.tasks.{_PLACES[name]}"), name)
+    if name == "Task":
+        return import_module("seqsru.tasks.task").Task
     raise AttributeError(f"module 'seqsru.tasks' has no attribute {name!r}")

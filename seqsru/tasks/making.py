@@ -35,8 +35,8 @@ from seqsru.settings import (
     joined,
     registry,
 )
+from seqsru.tasks import TASKS
 from seqsru.tasks.going_on import check_unchanged, file_sums
-from seqsru.tasks.registry import TASKS
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (

@@ -101,10 +101,10 @@ def effect(run, monkeypatch, tmp_path):
     watch(language, "sample", lambda *_, **options: str([options[name] for name in drawn]))
     watch(torch, "set_num_threads", lambda count: count)
 
-    def call(command, *arguments):
+    def call(command, *arguments, stdin="one two\nthree\n"):
         seen.clear()
         before = set(tmp_path.iterdir())
-        status, out, err = run(command, *arguments, stdin="one two\nthree\n")
+        status, out, err = run(command, *arguments, stdin=stdin)
         if command == "latency":
             out = [line for line in out.splitlines() if line.startswith("seqsru ")]
         return status, (out, err, list(seen), sorted(set(tmp_path.iterdir()) - before)), err
@@ -124,6 +124,15 @@ def test_every_flag_is_used_or_refused(command, task, texts, effect, request, tm
     assert status == 0, err
     for name, takes_value in flags_of(command).items():
         if name == "--help":
+            continue
+        if name == "--on-bad-line":
+            bad = []
+            for path in files_of(command, task, texts):
+                bad.append(tmp_path / f"bad-{path.name}")
+                bad[-1].write_bytes(path.read_bytes() + b"\xff\n")
+            given = [trained, *bad], {"stdin": b"one\n\xff\n"}
+            assert effect(command, *given[0], **given[1])[0] == 2
+            assert effect(command, *given[0], name, "skip", **given[1])[0] == 0
             continue
         value = [VALUES.get(name, "")] if takes_value else []
         if name in FILES and takes_value:
