@@ -21,7 +21,8 @@ from seqsru.cells.sru import SRUCell
 from seqsru.cells.ssru import SSRUCell
 from seqsru.engine import program as p
 from seqsru.engine.model import NOTHING, Model, Part
-from seqsru.engine.program import GROUP, LANES, Numbers, Place, Program
+from seqsru.engine.packing import GROUP, LANES
+from seqsru.engine.program import Numbers, Place, Program
 from seqsru.errors import Refused, one_of
 from seqsru.models.attention import AdditiveAttention, DotAttention
 from seqsru.models.decoder import Decoder
