@@ -14,8 +14,10 @@ MOST = 2**24  # of any width: far beyond what is trained
 def check_model(model: Model) -> None:
     """Raise a ValueError where an operation would read or write outside its buffers, states or numbers."""
     for name in ("memory", "embedded", "source_vocabulary", "vocabulary", "widest"):
-        if not 0 <= getattr(model, name) <= MOST:
+        if not (name != "memory") <= getattr(model, name) <= MOST:
             raise ValueError(f"{name} is {getattr(model, name)}")
+    if not len(model.decoder.table):
+        raise ValueError("no decoder")
     language = not len(model.encoder.table)
     if language and model.memory:
         raise ValueError("memory of no source")
@@ -47,6 +49,9 @@ def _check_part(model: Model, part: Part) -> None:
     if not 0 <= part.state <= 64 * MOST:
         raise ValueError("size of the state")
     for row in part.table.tolist():
+        for field in (p.X, p.Y, p.Z):  # also where the operation reads none
+            if row[field : field + 2] != [-1, 0]:
+                _room(part, p.Place(row[field], row[field + 1]), 0)
         _check(model, part, row)
 
 

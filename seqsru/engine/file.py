@@ -149,8 +149,9 @@ def _model(tensors: Mapping[str, NDArray[Any]], sizes: Mapping[str, Any]) -> Mod
         numbers=aligned(numbers),
         int8=bool(sizes["int8"]),
         output=output,
-        **parts,
-        **dict[str, Any]({name: int(sizes[name]) for name in _SIZES}),
+        encoder=parts["encoder"],
+        decoder=parts["decoder"],
+        **{name: int(sizes[name]) for name in _SIZES},
     )
     check_model(model)
     return model

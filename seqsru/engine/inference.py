@@ -348,7 +348,7 @@ class Engine:
                 outputs.append(Output(tokens[row, : sizes[row]].tolist(), total, total, None))
         return outputs
 
-    def _sources(self, sources: Sequence[Ids]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _sources(self, sources: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids of sources, or of prompts, as `_flat` does."""
         return _flat(sources, self.model.source_vocabulary, "source")
 
@@ -361,7 +361,19 @@ class Engine:
             if space.size.covers(size):
                 self._workspaces.insert(0, self._workspaces.pop(place))
                 return space
-        space = Workspace(self.model, size)
+        try:
+            space = Workspace(self.model, size)
+        except (
+            MemoryError,
+            ValueError,
+            OverflowError,
+        ):  # the last two of numpy, beyond what can be addressed
+            raise Refused(
+                "a search that fits in memory",
+                f"{size.slots} x {size.beam} outputs of {size.longest} tokens at once",
+                "lower beam, batch_size or the longest output",
+                "beam",
+            ) from None
         self._workspaces = [space, *self._workspaces][:_HELD]
         return space
 
@@ -399,7 +411,7 @@ def _check(status: int) -> None:
 
 
 def _ids(values: Ids) -> NDArray[np.int64]:
-    return np.array(values or [0], np.int64)
+    return np.array(values if len(values) else [0], np.int64)
 
 
 def _flat(

@@ -8,6 +8,7 @@ import pytest
 from seqsru.decoding import Decoding, MinimumLength
 from seqsru.engine.inference import Engine
 from seqsru.engine.workspace import Size
+from seqsru.errors import Refused
 from tests.engine.tiny_models import EOS, START, ids, lowered, same_outputs, small, translator
 
 CELLS = ("sru", "lstm", "gru", "qrnn", "conv", "ssru", "mingru", "minlstm")
@@ -175,6 +176,19 @@ def test_threads_with_an_engine_each(int8):
             found = list(pool.map(lambda part: search(fresh("lstm", int8), part, 3), sources))
             for a, b in zip(found, expected):
                 same_outputs(a, b)
+
+
+def test_what_does_not_fit_in_memory_is_refused():
+    for size in (
+        Size(slots=10**6, beam=10**5, longest=10**6),
+        Size(beam=10**5, longest=10**9, room=10**6, keep=True),
+    ):
+        with pytest.raises(Refused) as refusal:
+            fresh()._space(size)
+        assert str(refusal.value) == (
+            f"beam: expected a search that fits in memory, found {size.slots} x {size.beam} outputs of "
+            f"{size.longest} tokens at once; lower beam, batch_size or the longest output"
+        )
 
 
 def test_a_workspace_does_for_what_is_smaller():

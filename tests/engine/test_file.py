@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -247,7 +248,7 @@ def test_tensors_of_another_kind(tmp_path, content):
     tensors, record = parts(content, tmp_path)
     for name in ("numbers", "output", "encoder.table", "decoder.table", "encoder.widths", "decoder.widths"):
         for kind in (np.float64, np.int32, np.uint64, np.bool_, np.float16):
-            other = tensors | {name: tensors[name].astype(kind)}
+            other = tensors | {name: np.zeros(tensors[name].shape, kind)}
             refused(written(tmp_path, forged(other, record)), RUNS, NONE)
         for shape in ((-1, 1), (1, 1, -1)):
             other = tensors | {name: tensors[name].reshape(shape)}
@@ -399,21 +400,21 @@ def other_models(model):
             yield (name, value), replace(model, **{name: value})
 
 
-def attack(model):
-    """Change every number: what is not refused runs without leaving its memory."""
-    model_refused, ran = 0, 0
+def attack(model, every):
+    """Change every number, one change in so many: what is not refused runs without leaving its memory."""
+    count, ran = 0, 0
     assert run_within_bounds(model)
-    for what, other in other_models(model):
+    for what, other in islice(other_models(model), 0, None, every):
         try:
             check_model(other)
         except ValueError:
-            model_refused += 1
+            count += 1
             continue
         try:
             ran += run_within_bounds(other)
         except AssertionError as error:
             raise AssertionError(f"{what}: {error}") from None
-    assert model_refused > 1000 and ran > 100
+    assert count > 1000 // every and ran > 100 // every
 
 
 SIZES = {"embedding": 5, "hidden": 8, "layers": 1}
@@ -446,7 +447,7 @@ def test_every_operation_is_attacked():
 
 
 def test_a_program_that_is_changed_is_refused_or_stays_in_its_memory():
-    attack(attacked("sru", "translator", True))
+    attack(attacked("sru", "translator", True), every=17)
 
 
 @pytest.mark.slow
@@ -454,7 +455,7 @@ def test_a_program_that_is_changed_is_refused_or_stays_in_its_memory():
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("cell", ATTACKED)
 def test_programs_of_every_cell_that_are_changed(cell, int8, kind):
-    attack(attacked(cell, kind, int8))
+    attack(attacked(cell, kind, int8), every=11)
 
 
 def test_operations_in_places_where_they_may_not_be():

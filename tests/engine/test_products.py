@@ -8,7 +8,7 @@ from seqsru.engine import processor
 from seqsru.engine.kernels import product
 from seqsru.engine.memory import float32s
 from seqsru.engine.packing import GROUP, LANES, pack_float32, pack_int8, quantise
-from seqsru.engine.products import DOTS, MOST_ROWS, int8_kernel
+from seqsru.engine.products import DOTS, MOST_ROWS, float32_kernel, int8_kernel
 from seqsru.engine.program import Numbers, Program, aligned
 
 SIZES = (1, 3, 17, 63, 64, 65, 300)  # of the input
@@ -230,6 +230,30 @@ def test_the_largest_of_a_row_is_127(multiply):
         x = np.array([[most, -most, most / 3, 0.0]], np.float32)
         found = multiply(x, np.eye(4, dtype=np.float32), int8=True)[0]
         np.testing.assert_allclose(found, x[0], rtol=0, atol=most / 250)
+
+
+@pytest.mark.parametrize("rows, together", [(1, 1), (2, 1), (6, 1), (6, 4)])
+def test_tiles_that_are_worked_on_together_do_not_show(multiply, rows, together):
+    kernel = float32_kernel(rows, together)
+
+    @njit
+    def call(x, stride, w, bias, inputs, tiles, y, row_stride):
+        kernel(x, stride, w, bias, inputs, tiles, y, row_stride)
+
+    rng = np.random.default_rng(0)
+    for inputs in SIZES:
+        x = rng.standard_normal((rows, inputs)).astype(np.float32)
+        weight, bias = (
+            rng.standard_normal((130, inputs)).astype(np.float32),
+            rng.random(130).astype(np.float32),
+        )
+        packed, added = aligned(pack_float32(weight)), padded(bias, 130, np.float32)
+        y = np.full((rows, len(added)), np.nan, np.float32)
+        call(
+            x.ctypes.data, x.strides[0], packed.ctypes.data, added.ctypes.data, inputs, len(added) // LANES,
+            y.ctypes.data, y.strides[0],
+        )  # fmt: skip
+        np.testing.assert_array_equal(y[:, :130], multiply(x, weight, bias, int8=False))
 
 
 # ---- packing ---------------------------------------------------------------------------------------
