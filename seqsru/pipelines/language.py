@@ -18,7 +18,7 @@ from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import TextScore, perplexity, scored, sentence_nlls
 from seqsru.models.language_model import LanguageModel
-from seqsru.pipelines.compiled import CompiledModel, uniform
+from seqsru.pipelines.compiled import CompiledModel, timed_inside, uniform
 from seqsru.settings import checked_arguments
 
 
@@ -194,10 +194,13 @@ class LanguagePipeline:
     def timed(self, name: str) -> TimedDecoder:
         """Give `generate` to the meter: each line is a prompt, and the same draw continues it every time."""
 
-        def decode(line: str, length: int | None) -> list[str]:
-            return self.generate(line) if length is None else self.generate(line, max_length=length)
+        def decode(pipeline: LanguagePipeline, line: str, length: int | None) -> list[str]:
+            return pipeline.generate(line) if length is None else pipeline.generate(line, max_length=length)
 
-        return TimedDecoder(name, self.model, self.tokenizer.eos, "sampling", decode)
+        timed = TimedDecoder(
+            name, self.model, self.tokenizer.eos, "sampling", lambda *given: decode(self, *given)
+        )
+        return timed if self.engine is None else timed_inside(timed, self, decode)
 
     def _torch(self) -> LanguageModel:
         """Return the model, where torch is to be used."""
@@ -246,6 +249,8 @@ class LanguagePipeline:
             top_k=top_k,
             top_p=top_p,
             uniform=uniform(seed, max_length * count).reshape(max_length, count),
+            minimum=engine.fewest,
+            times=engine.times(max_length),
         )
         return [self._text(context[1:], output) for output in drawn]
 

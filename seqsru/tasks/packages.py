@@ -50,6 +50,7 @@ def packed(
     task, pipeline = trained.task, trained.pipeline
     model = lowered(pipeline.model, int8=precision == "int8")
     record = {
+        "parameters": sum(parameter.numel() for parameter in pipeline.model.parameters()),
         "fields": task.fields(pipeline.model),
         "weights": trained.weights,
         "model": weights_hash(pipeline.model)[:DIGITS],
