@@ -153,7 +153,7 @@ def test_the_time_the_meter_takes_is_left_out():
 
 
 def test_a_decoder_with_a_clock_of_its_own():
-    """It gives its readings itself, bare and timed lines alike, and its steps have no time of the model alone."""
+    """It sees to a forced length itself, and its steps have no time of the model alone."""
     asked = []
 
     def clocked(line, length):
