@@ -288,7 +288,9 @@ class Engine:
         top_k: int,
         top_p: float,
         uniform: NDArray[np.float64],
+        minimum: int = 0,
         slots: int = 32,
+        times: NDArray[np.int64] | None = None,
     ) -> list[Output]:
         """Draw continuations of one prompt, as `seqsru.decoding.sample` defines them.
 
@@ -303,8 +305,12 @@ class Engine:
             As in `sample`.
         uniform : float64 ndarray of shape (max_length, count)
             Random numbers from 0 to 1, one a step and continuation.
+        minimum : int
+            Fewest tokens of a continuation, its end included.
         slots : int
             Continuations at once.
+        times : int64 ndarray, optional
+            As in `search`; of the last continuations that are drawn at once.
 
         Raises
         ------
@@ -327,7 +333,15 @@ class Engine:
             status = _call(
                 a.DRAW,
                 space,
-                numbers={"SENTENCES": here, "EOS": eos, "TOP_K": top_k, "UNIFORM_ROW": here},
+                numbers={
+                    "SENTENCES": here,
+                    "EOS": eos,
+                    "TOP_K": top_k,
+                    "UNIFORM_ROW": here,
+                    "MINIMUM": minimum,
+                    "TIMES_COUNT": 0,
+                    "TIMES_ROOM": 0 if times is None else len(times),
+                },
                 arrays={
                     "TOKENS": flat,
                     "OFFSETS": offsets,
@@ -340,6 +354,7 @@ class Engine:
                     "OUT_TOKENS": tokens,
                     "OUT_LENGTHS": sizes,
                     "OUT_TOTALS": totals,
+                    "TIMES": times,
                 },
             )
             _check(status)

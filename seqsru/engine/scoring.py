@@ -7,7 +7,7 @@ import numpy as np
 from seqsru.engine import layout as a
 from seqsru.engine.kernels import compiled, log_softmax
 from seqsru.engine.memory import address, at, float32s, float64s, int64s
-from seqsru.engine.search import embed, output, read_source, read_target, step
+from seqsru.engine.search import NOTHING, embed, mark, output, read_source, read_target, step
 from seqsru.ops.cpu_math import TILE, buffer
 
 
@@ -188,6 +188,7 @@ def draw(g):
     uniform, order, e = float64s(g[a.UNIFORM]), int64s(g[a.CHOICES]), float64s(g[a.EXPONENTIALS])
     temperature, top_p = float64s(g[a.TEMPERATURE])[0], float64s(g[a.TOP_P])[0]
     n, width = g[a.VOCABULARY], g[a.STATE_ROW]
+    mark(g)
     for i in range(count):  # one slot a sentence
         start = g[a.NEXT_STATES] + i * width
         for j in range(width):
@@ -200,6 +201,7 @@ def draw(g):
     time = 0
     while rows:
         g[a.STATES], g[a.NEXT_STATES] = g[a.NEXT_STATES], g[a.STATES]
+        mark(g)
         for row in range(rows):
             i = slots[row]
             token = out[i * longest + time - 1] if time else starts[i]
@@ -213,6 +215,8 @@ def draw(g):
             top = log_softmax(lp, g[a.OUTPUT_TILES])
             if top - top != np.float32(0.0):
                 return 1
+            if time + 1 < g[a.MINIMUM]:
+                lp[g[a.EOS]] = np.float32(NOTHING)
             best = lp[0]
             for token in range(n):
                 best = max(best, lp[token])
@@ -241,4 +245,5 @@ def draw(g):
                 stay += 1
         rows = stay
         time += 1
+    mark(g)
     return 0

@@ -440,7 +440,7 @@ def _show(g, slot, out, step, row):
 
 
 @compiled
-def _mark(g):
+def mark(g):
     """Write the time down, if someone measures."""
     if g[a.TIMES] and g[a.TIMES_COUNT] < g[a.TIMES_ROOM]:
         int64s(g[a.TIMES])[g[a.TIMES_COUNT]] = nanoseconds()
@@ -457,7 +457,7 @@ def translate(g):
     keep = g[a.ATTENTION] or float64s(g[a.COVERAGE])[0] != 0.0
     state_row = g[a.STATE_ROW]
     active, sentence, rows = 0, 0, 0
-    _mark(g)
+    mark(g)
     while active < slots and sentence < g[a.SENTENCES]:
         order[active] = active
         _begin(g, active, sentence, rows)
@@ -466,7 +466,7 @@ def translate(g):
         rows += 1
     while active:
         g[a.STATES], g[a.NEXT_STATES] = g[a.NEXT_STATES], g[a.STATES]
-        _mark(g)
+        mark(g)
         row = 0
         for i in range(active):
             slot = order[i]
@@ -516,5 +516,5 @@ def translate(g):
                 stay += 1
             row += before
         active = stay
-    _mark(g)
+    mark(g)
     return 0

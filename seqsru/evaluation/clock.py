@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
@@ -33,6 +33,13 @@ class TimedDecoder:
         the end included, that the search may give at most.
     settings : mapping of str to object
         What a signature says of how it decodes.
+    engine : str or None
+        What decodes, for people, if not torch: ``compiled int8``.
+    clocked : callable or None
+        Of a decoder with a clock of its own inside: ``clocked(line, length)`` decodes a line and gives the
+        readings. It and `decode` then see to a forced length themselves, and `model` may be None.
+    weights, parameters : str and int, or None
+        What a report says of the model where `model` is None.
     """
 
     name: str
@@ -41,10 +48,16 @@ class TimedDecoder:
     decoder: str
     decode: Callable[[str, int | None], object]
     settings: Mapping[str, object] = field(default_factory=dict)
+    engine: str | None = None
+    clocked: Callable[[str, int | None], list[Readings]] | None = None
+    weights: str | None = None
+    parameters: int | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""
+        if self.clocked is not None:
+            return torch.device("cpu")
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -63,6 +76,12 @@ class Readings:
 
     begin: tuple[int, int]
     steps: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @classmethod
+    def inside(cls, readings: Sequence[int]) -> Readings:
+        """Of a decoder's own clock: before it reads the source, before each step, and at the end."""
+        begin, *steps = zip(readings, readings[1:])
+        return cls(begin, [(start, end, 0) for start, end in steps])
 
     def first_token(self) -> int:
         """Nanoseconds from the start of ``begin`` to the end of the first step."""

@@ -6,16 +6,19 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqsru.decoding.decoding import Decoding
+from seqsru.decoding.rules import MinimumLength
 from seqsru.engine.inference import Engine, Output
 from seqsru.engine.model import Model
 from seqsru.engine.shortlist import Lexicon
+from seqsru.evaluation.clock import Readings, TimedDecoder
 
 Ids = Sequence[int]
 R = TypeVar("R")
@@ -34,11 +37,17 @@ class CompiledModel:
         Which target types a source may use; None is all.
     threads : int
         Batches that are decoded at once.
+    fewest : int
+        Fewest tokens of what is decoded, its end included.
+    clock : list of int64 ndarray, optional
+        Gets the clock readings of each search or draw; see `seqsru.engine.inference.Engine.search`.
     """
 
     model: Model
     shortlist: Lexicon | None = None
     threads: int = 1
+    fewest: int = 1
+    clock: list[NDArray[np.int64]] | None = None
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
     @property
@@ -55,9 +64,10 @@ class CompiledModel:
         decoding: Decoding,
         limits: Ids,
         attention: bool = False,
-        times: NDArray[np.int64] | None = None,
     ) -> list[list[Output]]:
         """Search each sentence's best outputs; see `seqsru.engine.inference.Engine.search`."""
+        if self.fewest > 1:
+            decoding = replace(decoding, rules=(*decoding.rules, MinimumLength(self.fewest)))
         slots = AT_ONCE if decoding.batch_by == "tokens" else decoding.batch_size
 
         def part(members: list[int]) -> list[list[Output]]:
@@ -71,7 +81,7 @@ class CompiledModel:
                 columns=None if self.shortlist is None else [self.shortlist.columns(ids) for ids in given],
                 attention=attention,
                 slots=max(1, slots),
-                times=times,
+                times=self.times(max(limits[index] for index in members)),
             )
 
         return self._shared(part, sources)
@@ -100,6 +110,13 @@ class CompiledModel:
         )
         return math.fsum(value for nll in found for value in nll.tolist())
 
+    def times(self, tokens: int) -> NDArray[np.int64] | None:
+        """Return where the clock readings of so many tokens of one sentence go; None without a clock."""
+        if self.clock is None:
+            return None
+        self.clock.append(np.zeros(tokens + 2, np.int64))
+        return self.clock[-1]
+
     def engine(self) -> Engine:
         """Return this thread's own engine."""
         return self._engine()
@@ -124,6 +141,41 @@ class CompiledModel:
         for part, outputs in zip(parts, found):
             results.update(zip(part, outputs))
         return [results[index] for index in range(len(sentences))]
+
+
+def timed_inside(
+    timed: TimedDecoder, pipeline: Any, decode: Callable[[Any, str, int | None], object]
+) -> TimedDecoder:
+    """Return a decoder that the engine of its pipeline times, from inside the compiled call.
+
+    Parameters
+    ----------
+    timed : TimedDecoder
+        What it is otherwise.
+    pipeline : TranslationPipeline or LanguagePipeline
+        With an engine.
+    decode : callable
+        ``decode(pipeline, line, length)`` decodes a line to at most `length` tokens, if that is not None.
+    """
+
+    @cache
+    def made(length: int | None, clocked: bool) -> Any:
+        """Return the pipeline with the same engine, forced to a length and with a clock inside or without."""
+        engine = replace(pipeline.engine, fewest=length or 1, clock=[] if clocked else None)
+        return replace(pipeline, engine=engine)
+
+    def clocked(line: str, length: int | None) -> list[Readings]:
+        inside = made(length, True)
+        inside.engine.clock.clear()
+        decode(inside, line, length)
+        return [Readings.inside(times[times > 0].tolist()) for times in inside.engine.clock]
+
+    return replace(
+        timed,
+        decode=lambda line, length: decode(made(length, False), line, length),
+        clocked=clocked,
+        engine=f"compiled {pipeline.engine.model.precision}",
+    )
 
 
 def uniform(seed: int, count: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from seqsru.engine.inference import Output
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.text_score import EncodedText, TextScore
-from seqsru.pipelines.compiled import CompiledModel, uniform
+from seqsru.pipelines.compiled import CompiledModel, timed_inside, uniform
 from seqsru.settings import checked_arguments
 
 if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
@@ -202,10 +202,13 @@ class LanguagePipeline:
     def timed(self, name: str) -> TimedDecoder:
         """Give `generate` to the meter: each line is a prompt, and the same draw continues it every time."""
 
-        def decode(line: str, length: int | None) -> list[str]:
-            return self.generate(line) if length is None else self.generate(line, max_length=length)
+        def decode(pipeline: LanguagePipeline, line: str, length: int | None) -> list[str]:
+            return pipeline.generate(line) if length is None else pipeline.generate(line, max_length=length)
 
-        return TimedDecoder(name, self.model, self.tokenizer.eos, "sampling", decode)
+        timed = TimedDecoder(
+            name, self.model, self.tokenizer.eos, "sampling", lambda *given: decode(self, *given)
+        )
+        return timed if self.engine is None else timed_inside(timed, self, decode)
 
     def _torch(self) -> LanguageModel:
         """Return the model, where torch is to be used."""
@@ -245,6 +248,8 @@ class LanguagePipeline:
             top_k=top_k,
             top_p=top_p,
             uniform=uniform(seed, max_length * count).reshape(max_length, count),
+            minimum=engine.fewest,
+            times=engine.times(max_length),
         )
         return [self._text(context[1:], output) for output in drawn]
 

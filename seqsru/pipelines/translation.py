@@ -12,7 +12,7 @@ from seqsru.decoding import Decoding, Hypothesis
 from seqsru.engine.inference import Output
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.pipelines.compiled import CompiledModel
+from seqsru.pipelines.compiled import CompiledModel, timed_inside
 from seqsru.settings import checked_arguments
 
 if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
@@ -239,13 +239,16 @@ class TranslationPipeline:
         """
         decoding = self._decoding(decoding, {**changes, "n_best": 1})
 
-        def decode(line: str, length: int | None) -> list[Translation]:
+        def decode(pipeline: TranslationPipeline, line: str, length: int | None) -> list[Translation]:
             if length is None:
-                return self.translate([line], decoding)
-            return self.translate([line], decoding, length_factor=0.0, length_offset=length)
+                return pipeline.translate([line], decoding)
+            return pipeline.translate([line], decoding, length_factor=0.0, length_offset=length)
 
         eos, how = self.target_tokenizer.eos, decoding.signature_fields()
-        return TimedDecoder(name, self.model, eos, f"beam {decoding.beam}", decode, how)
+        timed = TimedDecoder(
+            name, self.model, eos, f"beam {decoding.beam}", lambda *given: decode(self, *given), how
+        )
+        return timed if self.engine is None else timed_inside(timed, self, decode)
 
     def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
         """Return how to decode: as given or as the pipeline was made, with changes that are not None."""
