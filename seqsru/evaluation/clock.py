@@ -54,10 +54,10 @@ class TimedDecoder:
     parameters: int | None = None
 
     @property
-    def device(self) -> torch.device:
-        """Where the model's parameters are."""
+    def device(self) -> torch.device | None:
+        """Where the model's parameters are; None for an engine, which is on the CPU."""
         if self.clocked is not None:
-            return torch.device("cpu")
+            return None
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -165,9 +165,9 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
             delattr(model, name)
 
 
-def now(device: torch.device) -> int:
+def now(device: torch.device | None) -> int:
     """Nanoseconds on the clock once the device has done all it was given."""
-    if device.type != "cpu":
+    if device is not None and device.type != "cpu":
         import torch
 
         torch.accelerator.synchronize(device)

@@ -35,27 +35,31 @@ class Environment(TypedDict):
     versions: dict[str, str]
 
 
-def environment(device: torch.device) -> Environment:
+def environment(device: torch.device | None) -> Environment:
     """Describe the machine a measurement runs on, at the moment of the call.
 
     Parameters
     ----------
-    device : torch.device
-        Device that holds the model.
+    device : torch.device or None
+        Device that holds the model; None is the CPU with one thread, which torch has no part in.
 
     Returns
     -------
     Environment
         JSON-able.
     """
-    import torch
+    name, threads = cpu_name(), 1
+    if device is not None:
+        import torch
 
+        threads = torch.get_num_threads()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else name
     return {
-        "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device": "cpu" if device is None else device.type,
+        "device_name": name,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "affinity": sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
         "load_average": [round(load, 2) for load in os.getloadavg()] if sys.platform != "win32" else None,
         "system": platform.platform(),

@@ -21,10 +21,8 @@ is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-
-import torch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from seqsru.errors import Refused, check_at_least, check_threads
 from seqsru.evaluation.clock import Readings, TimedDecoder, now, watched
@@ -94,9 +92,7 @@ def measure(
         raise Refused(
             f"1 for {inside[0]}, whose engine decodes a line on one thread", threads, why, "threads"
         )
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with _threads(threads, any(decoder.clocked is None for decoder in decoders)):
         surroundings = environment(decoders[0].device)
         warmups = [_warm_up(decoder, lines, length, warmup) for decoder in decoders]
         passes: list[list[Gathered]] = [[] for _ in decoders]
@@ -107,8 +103,6 @@ def measure(
                 turns = list(enumerate(decoders))
                 for which, decoder in turns[::-1] if (repeat + i) % 2 else turns:
                     _time_line(decoder, line, length, passes[which][-1])
-    finally:
-        torch.set_num_threads(threads_before)
     return {
         "protocol": {
             "mode": "natural" if length is None else "forced",
@@ -128,6 +122,22 @@ def measure(
         ],
         "ratio": _ratio(decoders, passes) if len(decoders) == 2 else None,
     }
+
+
+@contextmanager
+def _threads(threads: int, torchs: bool) -> Iterator[None]:
+    """Give torch so many threads until the context ends, if it is to decode."""
+    if not torchs:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int | None, repeats: int) -> None:
