@@ -5,6 +5,7 @@ What trains needs torch, which takes a second to import; a file of `quantize` is
 
 # Annotations are read at run time: the arguments of `load` and `quantize` are flags.
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -139,12 +140,20 @@ def load(
     if not (kind is None or isinstance(kind, type)):
         raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
     trained = open_run(
-        run, checkpoint=checkpoint, average=average, device=str(device), engine=engine, precision=precision
+        run, checkpoint=checkpoint, average=average, device=_named(device), engine=engine, precision=precision
     )
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
         raise Refused(f"a run that gives a {kind.__name__}", f"one of {trained.task.noun}", do, "kind")
     return trained.pipeline
+
+
+def _named(device: object) -> str:
+    """The name of a device; a torch.device has one."""
+    torch = sys.modules.get("torch")  # what has not been imported made no device
+    if isinstance(device, str) or (torch is not None and isinstance(device, torch.device)):
+        return str(device)
+    raise Refused("text or a device", repr(device), "change it", "device")
 
 
 @checked_arguments

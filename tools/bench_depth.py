@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure as the flags say, print and perhaps write the tables."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    able = [name for name, kind in CELLS.items() if kind.__name__ in LOWERED]
+    able = [name for name, kind in CELLS.items() if kind in LOWERED]
     parser.add_argument(
         "--cells",
         default=",".join(CELL_NAMES),
