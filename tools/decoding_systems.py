@@ -33,7 +33,6 @@ class SeqsruSystem:
 
     def __init__(self, model: dict[str, Any], sizes: dict[str, int], folder: Path) -> None:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        import numpy as np
         import torch
 
         from seqsru.cells import Stack
@@ -49,7 +48,6 @@ class SeqsruSystem:
         translator = Translator(V, V, encoder, decoder, D, tying="target").eval()
         self.model = lower(translator, int8=model["int8"])
         self.sizes, self.short = sizes, model["shortlist"]
-        self.penalties = np.array([1.0, *range(1, sizes["target"] + 1)], np.float64)
         self.bos, self.eos = 1, 2
 
     def prepare(self, sentences: Sentences) -> tuple[Sentences, Any]:
@@ -64,39 +62,27 @@ class SeqsruSystem:
         return ended, [np.sort(np.append(draw(words, count, replace=False), self.eos)) for _ in ended]
 
     def decoder(self, threads: int, batch: int, beam: int) -> Decoder:
-        """Search in memory that is made once."""
-        from seqsru.engine.model import Workspace, translate
+        """Search with the engine, whose memory is made at the first call."""
+        from seqsru.decoding import Decoding, MinimumLength
+        from seqsru.engine.inference import Engine
 
         if threads != 1:
             raise ValueError(f"expected 1 thread of seqsru, found {threads}")
         length = self.sizes["target"]
-        columns = -(-self.sizes["shortlist"] // 64) * 64 if self.short else 0
-        room = -(-self.sizes["source"] // 16) * 16
-        space = Workspace(
-            self.model,
-            slots=batch,
-            beam=beam,
-            room=room,
-            longest=length,
-            n_best=1,
-            keep=False,
-            columns=columns,
-        )
+        engine = Engine(self.model)
+        decoding = Decoding(beam=beam, rules=(MinimumLength(length),))
 
         def decode(inputs: tuple[Sentences, Any]) -> Any:
             sources, columns = inputs
-            return translate(
-                self.model,
+            starts, limits = [self.bos] * len(sources), [length] * len(sources)
+            return engine.search(
                 sources,
-                [length] * len(sources),
-                bos=self.bos,
+                starts,
+                limits,
                 eos=self.eos,
-                beam=beam,
-                penalties=self.penalties,
-                minimum=length,
-                slots=batch,
+                decoding=decoding,
                 columns=columns,
-                workspace=space,
+                slots=batch,
             )
 
         return decode
