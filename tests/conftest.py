@@ -14,7 +14,7 @@ import torch
 # Fresh tensors are filled with NaN, so an element that a kernel leaves unwritten cannot pass.
 torch.use_deterministic_algorithms(True)
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and they hand that on to the commands
+# A shell that starts the tests in the background has them ignore Ctrl-C, which they hand on to the commands
 # that they start: tests of Ctrl-C need it heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
