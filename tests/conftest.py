@@ -1,6 +1,7 @@
 """Settings every test runs under, and the folder of real corpora."""
 
 import os
+import signal
 from pathlib import Path
 
 # Before torch starts its threads, and for every process that a test starts: models this small gain nothing
@@ -12,6 +13,11 @@ import torch
 
 # Fresh tensors are filled with NaN, so an element that a kernel leaves unwritten cannot pass.
 torch.use_deterministic_algorithms(True)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which they hand on to the commands
+# that they start: tests of Ctrl-C need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
