@@ -1,441 +1,66 @@
 """Settings into a run directory, and back: `train` and `load` are the two ways in.
 
-What may be set is read from the signatures of what the tasks make, so that a new cell, tokenizer, optimizer
-or schedule, or a new option of one, needs nothing here; nor does a new task.
+What trains needs torch, which takes a second to import; a file of `quantize` is opened without it.
 """
 
-# Annotations are read at run time: `RunOptions` and `load` are settings and flags.
+# Annotations are read at run time: the arguments of `load` and `quantize` are flags.
 import os
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-import torch
-from torch import nn
+from seqsru.data.outputs import write_output
+from seqsru.engine.file import SUFFIX
+from seqsru.engine.shortlist import Shortlist
+from seqsru.errors import Refused, check_at_least
+from seqsru.settings import checked_arguments
+from seqsru.tasks import packages
+from seqsru.tasks.answers import Trained
 
-from seqsru import __version__
-from seqsru import settings as strict
-from seqsru.cells.stack import trained_already
-from seqsru.data.inputs import STANDARD, descriptor
-from seqsru.errors import Refused, check_at_least, check_seed
-from seqsru.evaluation.environment import weights_hash
-from seqsru.evaluation.probe import LayerProbe, probe
-from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
-from seqsru.pipelines import AnyPipeline
-from seqsru.settings import (
-    Choice,
-    Section,
-    SettingsError,
-    Values,
-    checked_arguments,
-    from_signature,
-    joined,
-    registry,
-)
-from seqsru.tasks import TASKS, Task
-from seqsru.tasks.going_on import check_unchanged, file_sums
-from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
-from seqsru.tasks.task import Tokenizers, Trained
-from seqsru.training import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Outcome,
-    RunDirectory,
-    Trainer,
-    TrainingOptions,
-    checkpoints,
-)
-from seqsru.training.resume import newest
-from seqsru.training.weights import load_model, model_tensors, select_average
+if TYPE_CHECKING:
+    import torch
+
+    from seqsru.pipelines import AnyPipeline
+    from seqsru.tasks.making import RunOptions as RunOptions
+    from seqsru.tasks.making import check_output as check_output
+    from seqsru.tasks.making import choose_device as choose_device
+    from seqsru.tasks.making import load_settings as load_settings
+    from seqsru.tasks.making import prepare as prepare
+    from seqsru.tasks.making import probe_layers as probe_layers
+    from seqsru.tasks.making import rehearse as rehearse
+    from seqsru.tasks.making import schema as schema
+    from seqsru.tasks.making import task_of as task_of
+    from seqsru.tasks.making import train as train
+
+    Device = str | torch.device
+else:
+    Device = str  # as a flag has it
 
 Which = Literal["best", "last"] | int  # checkpoint
+EngineName = Literal["auto", "compiled", "torch"]
+Precision = Literal["float32", "int8"]
+
+_MAKING = (
+    "RunOptions",
+    "check_output",
+    "choose_device",
+    "load_settings",
+    "prepare",
+    "probe_layers",
+    "rehearse",
+    "schema",
+    "task_of",
+    "train",
+)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a run goes, and what it starts from.
-
-    Parameters
-    ----------
-    output : Path
-        The run directory; made if needed, and a run that is there goes on.
-    seed : int
-        Of the weights, the order of the data and every mask; not negative.
-    device : str
-        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
-    """
-
-    output: Path = field(metadata={"may_change": True})
-    seed: int = 1
-    device: str = field(default="auto", metadata={"may_change": True})
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used."""
-        if self.output.exists() and not self.output.is_dir():
-            raise Refused("a folder", f"the file {self.output}", "name another", "output")
-        check_at_least(0, seed=self.seed)
-        check_seed(seed=self.seed)
-
-    def start(self) -> torch.device:
-        """Seed the generators and choose the device."""
-        torch.manual_seed(self.seed)
-        return choose_device(self.device)
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
-
-    Raises
-    ------
-    Refused
-        If it is none of these, or a GPU that torch cannot use.
-    """
-    name = str(device)
-    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
-        do = "write cuda for a GPU, cuda:1 for the second one"
-        raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
-    there = torch.cuda.is_available()
-    if name.startswith("cpu") or (name == "auto" and not there):
-        return torch.device("cpu")
-    if not there:
-        do = "set device to cpu, or see what `seqsru doctor` says"
-        raise Refused(f"a CUDA GPU for device {name}", "none that torch can use", do, "device")
-    number = name.partition(":")[2]
-    if number and int(number) >= (count := torch.cuda.device_count()):
-        do = "count from 0, and see what `seqsru doctor` says"
-        raise Refused(f"one of the {count} CUDA GPUs that torch can use", repr(name), do, "device")
-    return torch.device("cuda" if name == "auto" else name)
-
-
-def schema() -> Choice:
-    """Every setting of every task."""
-    return Choice(
-        {
-            name: joined(
-                Section({}, task.text),
-                from_signature(RunOptions),
-                Section(
-                    {
-                        "start_from": from_signature(Start, optional=True),
-                        **task.sections(),
-                        "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
-                        "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
-                        "training": joined(from_signature(TrainingOptions), task.objective_section()),
-                    }
-                ),
-            )
-            for name, task in TASKS.items()
-        },
-        key="task",
-    )
-
-
-def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
-    """Read the settings of a run from its YAML file.
-
-    Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
-    begun, its own.
-
-    Parameters
-    ----------
-    path : Path
-    overrides : iterable of str
-        ``key.path=value``.
-
-    Raises
-    ------
-    SettingsError
-        As `seqsru.settings.load`; also if the other run is needed and not there.
-    """
-    overrides, known = list(overrides), schema()
-    file = strict.File(path)
-    base = base_of(file, known, overrides)
-    return strict.load(file, known, overrides, base=base, inherited=INHERITED)
-
-
-def task_of(settings: Values) -> Task:
-    """The task that settings choose, made with them."""
-    return TASKS[settings.chosen](settings)
-
-
-# ---- training --------------------------------------------------------------------------------------
-
-
-def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
-    """Train as the settings say, or go on with the run that is in the output directory.
-
-    Parameters
-    ----------
-    settings : Values
-        From ``seqsru.settings.load(path, schema())``.
-    tell : callable
-        Is given what a person should know on the way, a line at a time.
-
-    Raises
-    ------
-    SettingsError
-        A value that cannot be used, with its place, or other settings than those the run began with.
-    Refused, OSError
-        Data that cannot be used.
-    """
-    rehearse(settings)
-    check_output(settings)
-    task, run = task_of(settings), RunDirectory(settings["output"])
-    with run.exclusive():
-        found, earlier = newest(run), _earlier(run)
-        began = {} if found is None else found.record
-        sums = file_sums(settings)
-        if found is not None:
-            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
-        else:
-            if earlier is not None:  # it never came to train: nothing of it is worth keeping
-                run.forget(task_of(earlier).tokenizer_files().values())
-            _keep(settings, run)
-        # Sums that an older version did not keep are kept from now on.
-        kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
-        trainer = _prepared(task, run.path, run, tell, kept)
-        with settings["training"].blamed():
-            trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
-        if found is not None:  # nothing of a run that cannot go on so was touched
-            _keep(settings, run)
-        for note in trainer.notes:
-            tell(note)
-        tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
-        outcome = trainer.fit()
-        if outcome.best is not None:
-            fields = {
-                **task.fields(trainer.model),
-                "data": task.data_name("validation"),
-                **trainer.objective.signature_fields(),
-                "text": trainer.objective.text,
-                "weights": f"step-{outcome.best_step}",
-                "model": _best_weights(trainer, outcome, run),
-                "precision": trainer.options.precision,
-                "start": kept["start"],
-                "seed": settings["seed"],
-                **machine(trainer.device),
-            }
-            run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
-    return outcome
-
-
-def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
-    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
-    if outcome.best_step != outcome.step:
-        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
-        if not path.exists():
-            return None
-        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
-    return weights_hash(trainer.model)[:DIGITS]
-
-
-def rehearse(settings: Values) -> None:
-    """Make every object of a training run once, with a stand-in for the data.
-
-    So a value that one of them refuses is an error with its line before anything is read.
-
-    Raises
-    ------
-    SettingsError
-        There is one, or a data file is not there.
-    """
-    task, run = task_of(settings), RunDirectory(settings["output"])
-    _start(settings)
-    if task.settings["start_from"] is None:
-        for file in dict.fromkeys(task.tokenizer_files().values()):
-            if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
-                task.check_tokenizer(file)
-    _check_size(task)
-    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
-    _check_files(settings)
-    if not run.begun:
-        _started_from(task)
-
-
-def check_output(settings: Values) -> None:
-    """Refuse to train into a folder that holds something of somebody's under one of a run's names.
-
-    Raises
-    ------
-    SettingsError
-        It does: each such name.
-    """
-    with settings.blamed("output"):
-        RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
-
-
-def _check_size(task: Task) -> None:
-    """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
-    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
-    if "SC_PHYS_PAGES" not in names:
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with torch.device("meta"):  # shapes only
-            model = task.model(task.stand_in_tokenizers())
-        size = sum(p.numel() * p.element_size() for p in model.parameters())
-    except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
-        if "overflow" not in str(error).lower():
-            raise
-        size = 2**63
-    if size > memory:
-        section = task.settings["model"]
-        sizes = {path: value for path, value in section.flat().items() if type(value) is int}
-        largest = max(sizes, key=sizes.__getitem__)
-        raise section.error(
-            Refused(
-                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
-                f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
-                "lower it",
-                largest.removeprefix(f"{section.path}."),
-            )
-        )
-
-
-def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
-    """Look at every layer at step 0 of the training that the settings describe; nothing is kept.
-
-    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
-    """
-    trainer = prepare(settings, tell)
-    batch = next(trainer.objective.batches(1, 0))
-    return probe(trainer.model, lambda: trainer.objective.loss(trainer.model, batch, None).loss)
-
-
-def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
-    """A trainer at its first step, for who looks into a training; tokenizers are kept nowhere.
-
-    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
-    """
-    rehearse(settings)
-    task, run = task_of(settings), RunDirectory(settings["output"])
-    with TemporaryDirectory() as folder:
-        fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
-        there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
-        return _prepared(task, run.path if there else Path(folder), run, tell, {})
-
-
-def _prepared(
-    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
-) -> Trainer:
-    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
-
-    In ``kept`` is noted what it started from, if that is another run.
-    """
-    earlier = None if run.begun else _started_from(task)
-    texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
-    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
-    if earlier is not None:
-        path, other = task.settings["start_from"]["run"], earlier.pipeline.model
-        load_model(trainer.model, model_tensors(other), str(path))
-        digest = weights_hash(other)
-        kept["start"] = f"{path.name},{earlier.weights},{digest}"
-        trainer.notes.append(
-            f"starts from the weights {earlier.weights} of {path} (sha256 {digest}), and with its tokenizers"
-        )
-    elif not run.begun:
-        task.initialise(trainer.model, tokenizers, tell)
-    for line in (*task.omissions(trainer.objective), *trainer.objective.notes):
-        tell(line)
-    return trainer
-
-
-def _start(settings: Values) -> torch.device:
-    options = settings.of(RunOptions)
-    with options.blamed():
-        device: torch.device = options.make().start()
-    return device
-
-
-def _trainer(
-    task: Task,
-    texts: Any,
-    tokenizers: Tokenizers,
-    device: torch.device,
-    run: RunDirectory,
-    kept: dict[str, Any],
-) -> Trainer:
-    """Everything between data and training loop."""
-    settings = task.settings
-    model = task.model(tokenizers).to(device)
-    objective = task.objective(texts, tokenizers)
-    optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
-    schedule = settings["schedule"].make(settings["optimizer"]["lr"])
-    options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options, kept)
-
-
-def _started_from(task: Task) -> Trained | None:
-    """The run that a new one starts from, which its settings fit; None where it starts by itself."""
-    start = task.settings["start_from"]
-    if start is None:
-        return None
-    with start.blamed("run"):
-        options: Start = start.make()
-        signature({"start": options.run.name})  # asked before the work
-        found = open_run(
-            options.run, checkpoint=str(options.checkpoint), average=options.average, device="cpu"
-        )
-    check_start(task, found)
-    return found
-
-
-def _tokenizers(
-    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
-) -> Tokenizers:
-    """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
-    if earlier is not None:
-        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
-            made.save(folder, task.tokenizer_files()[role])
-    for file in dict.fromkeys(task.tokenizer_files().values()):
-        if not RunDirectory(folder).tokenizer(file).is_file():
-            task.new_tokenizer(texts, file, tell).save(folder, file)
-    return task.load_tokenizers(folder)
-
-
-def _earlier(run: RunDirectory) -> Values | None:
-    """The settings that the run in a directory has; None where there are none."""
-    return strict.load(run.config, schema()) if run.config.exists() else None
-
-
-def _keep(settings: Values, run: RunDirectory) -> None:
-    """Write the resolved settings into the run directory."""
-    header = (
-        f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
-        "# this file repeats the run, or goes on with it.\n"
-    )
-    run.write(run.config, header + strict.dump(settings.plain()))
-
-
-def _check_files(settings: Values) -> None:
-    """Raise a SettingsError naming the line of each data file that is not there, or is none."""
-    problems = [
-        settings.error(Refused(f"a file at {path}", *wrong, name)).problems[0]
-        for name, path in settings["data"].flat().items()
-        if isinstance(path, Path) and (wrong := _no_file(path)) is not None
-    ]
-    if problems:
-        raise SettingsError(problems)
-
-
-def _no_file(path: Path) -> tuple[str, str] | None:
-    """What a path is that does not name the same file at every start of a run, and what to do."""
-    if str(path) == STANDARD or descriptor(path) is not None:
-        return "a stream of this process alone", "save it to a file, a run reads it at every start"
-    if path.is_file():
-        return None
-    if path.is_dir():
-        return "a folder", "name a file in it"
-    if path.exists():
-        return "a pipe or a device", "save it to a file, a run reads it at every start"
-    return "none", "check the path"
-
-
-# ---- a trained run ---------------------------------------------------------------------------------
+def __getattr__(name: str) -> object:
+    """Import what needs torch when it is first asked for."""
+    if name in _MAKING:
+        return getattr(import_module("seqsru.tasks.making"), name)
+    raise AttributeError(f"module 'seqsru.runs' has no attribute {name!r}")
 
 
 P = TypeVar("P")
@@ -447,8 +72,10 @@ def load(
     *,
     checkpoint: Which = "best",
     average: int = 1,
-    device: str | torch.device = "cpu",
-) -> AnyPipeline: ...
+    device: Device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+) -> "AnyPipeline": ...
 
 
 @overload
@@ -458,7 +85,9 @@ def load(
     *,
     checkpoint: Which = "best",
     average: int = 1,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> P: ...
 
 
@@ -468,14 +97,16 @@ def load(
     *,
     checkpoint: Which = "best",
     average: int = 1,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> Any:
     """Load a trained model with its tokenizer.
 
     Parameters
     ----------
     run : path
-        What ``seqsru train`` wrote.
+        What ``seqsru train`` wrote, or the file that ``seqsru quantize`` made of it.
     kind : type, optional
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
@@ -483,8 +114,14 @@ def load(
         The one with the best validation, the newest, or the one after so many updates.
     average : int
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
-    device : str or torch.device
-        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
+    device : str
+        Where to compute: cpu, cuda, cuda:1 and so on, or a torch.device; auto is a CUDA GPU where there is
+        one, else the CPU.
+    engine : {"auto", "compiled", "torch"}
+        What decodes: a whole search in one compiled call, on a CPU, or torch. auto is compiled for a file of
+        `seqsru quantize`, else torch.
+    precision : {"float32", "int8"} or None
+        Of the compiled engine's weights: as the file has them, float32 for a run directory.
 
     Returns
     -------
@@ -502,35 +139,119 @@ def load(
     """
     if not (kind is None or isinstance(kind, type)):
         raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
-    trained = open_run(run, checkpoint=checkpoint, average=average, device=device)
+    trained = open_run(
+        run, checkpoint=checkpoint, average=average, device=_named(device), engine=engine, precision=precision
+    )
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
         raise Refused(f"a run that gives a {kind.__name__}", f"one of {trained.task.noun}", do, "kind")
     return trained.pipeline
 
 
+def _named(device: object) -> str:
+    """The name of a device; a torch.device has one."""
+    torch = sys.modules.get("torch")  # what has not been imported made no device
+    if isinstance(device, str) or (torch is not None and isinstance(device, torch.device)):
+        return str(device)
+    raise Refused("text or a device", repr(device), "change it", "device")
+
+
 @checked_arguments
 def open_run(
-    run: str | os.PathLike[str], *, checkpoint: Which | str, average: int, device: str | torch.device
+    run: str | os.PathLike[str],
+    *,
+    checkpoint: Which | str,
+    average: int,
+    device: str,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
 ) -> Trained:
     """Load a run, as `load` does, with what it was trained with."""
-    where = choose_device(device)  # before anything is read
     check_at_least(1, average=average)
-    directory, which = RunDirectory(Path(run)), str(checkpoint)
-    if not directory.config.is_file():
-        raise no_run(directory)
-    task = task_of(strict.load(directory.config, schema()))
-    tokenizers = task.load_tokenizers(directory.path)
-    chosen = checkpoints.select(directory.checkpoints, which)
-    checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
-    if average == 1:
-        tensors, weights = chosen.model(), f"step-{chosen.step}"
-    else:
-        tensors = select_average(directory.checkpoints, which, average)
-        weights = f"mean-of-{average}-{which}"
-    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
-        with trained_already():
-            model: nn.Module = task.model(tokenizers)
-    load_model(model, tensors, str(chosen.path))
-    model = model.to(where).eval()
-    return Trained(task, task.pipeline(model, tokenizers), weights, chosen.record.get("start"))
+    compiled = engine == "compiled"
+    if compiled and device not in ("cpu", "auto"):
+        raise Refused("the device cpu for the compiled engine", device, "take engine torch", "device")
+    if Path(run).is_file():
+        return _open_file(Path(run), checkpoint, average, device, engine, precision)
+    if precision is not None and not compiled:
+        raise Refused("engine compiled with a precision", engine, "take it, or leave precision out", "engine")
+    from seqsru.tasks.making import choose_device, open_trained
+
+    where = choose_device("cpu" if compiled else device)  # before anything is read
+    return open_trained(run, str(checkpoint), average, where, (precision or "float32") if compiled else None)
+
+
+def _open_file(
+    path: Path,
+    checkpoint: Which | str,
+    average: int,
+    device: str,
+    engine: EngineName,
+    precision: Precision | None,
+) -> Trained:
+    """Open a file of `quantize`, which has one checkpoint in one precision for one engine."""
+    trained = packages.opened(path)
+    has = trained.pipeline.engine.model.precision
+    for setting, value, expected in (
+        ("checkpoint", checkpoint, "best"),
+        ("average", average, 1),
+        ("device", "cpu" if device == "auto" else device, "cpu"),
+        ("engine", engine, "compiled" if engine == "compiled" else "auto"),
+        ("precision", precision or has, has),
+    ):
+        if value != expected:
+            do = "leave it out, or name the run directory"
+            raise Refused(f"{expected} for the file {path}, which holds one model", value, do, setting)
+    return trained
+
+
+def translates(run: str | os.PathLike[str]) -> bool:
+    """Say whether a run is a translation model, by its settings."""
+    from seqsru.tasks.making import settings_of
+
+    return settings_of(run).chosen == "translation"
+
+
+def quantize(
+    run: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    precision: Precision = "int8",
+    shortlist: Shortlist | None = None,
+    checkpoint: Which | str = "best",
+    average: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Make one file of a run, which the compiled engine decodes from on any processor.
+
+    Parameters
+    ----------
+    run : path
+        A trained translation or language model.
+    output : path, optional
+        The file; RUN.seqsru beside the run where not given.
+    precision : {"int8", "float32"}
+        Of the weights of products: int8 has one scale an output, and sums that are exact.
+    shortlist : Shortlist, optional
+        Learn from the training text which target pieces a source can lead to, and score only those.
+    checkpoint : {"best", "last"} or int
+    average : int
+        As for `load`.
+    tell : callable
+        Is given what a person should know on the way.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    Refused
+        A model that the engine does not run, or that is no translation model but has a shortlist.
+    """
+    trained = open_run(run, checkpoint=checkpoint, average=average, device="cpu", engine="torch")
+    path = Path(f"{os.path.abspath(run)}{SUFFIX}") if output is None else Path(output)
+    content = packages.packed(trained, precision, shortlist, tell)
+    write_output(path, content)
+    return path

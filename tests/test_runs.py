@@ -18,7 +18,7 @@ from seqsru.decoding import RULES
 from seqsru.errors import Refused
 from seqsru.pipelines import LanguagePipeline
 from seqsru.settings import Choice, Section, Setting, SettingsError, paths
-from seqsru.tasks import TASKS
+from seqsru.tasks import TASKS, making
 from seqsru.training import OPTIMIZERS, SCHEDULES, CheckpointError, checkpoints
 from seqsru.training.weights import model_tensors
 
@@ -354,7 +354,7 @@ def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path, tokeni
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_configurations_have_no_mistake(path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # some of them are for a GPU
-    monkeypatch.setattr(runs, "_check_files", lambda settings: None)  # and their data is fetched later
+    monkeypatch.setattr(making, "_check_files", lambda settings: None)  # and their data is fetched later
     runs.rehearse(strict.load(path, runs.schema()))
 
 

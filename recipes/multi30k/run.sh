@@ -30,5 +30,13 @@ paste -d '\n' "$run/five.en" "$run/five.de"
 echo "== how long one token takes"
 seqsru latency "$run" --average 4 --first 50 --json "$run/latency.json" --plot "$run/latency.png"
 
+echo "== one file in int8 with a shortlist (the engine is compiled once, in about a minute): BLEU and latency"
+seqsru quantize "$run" --average 4 --output "$run.seqsru"
+for year in 2016 2017; do
+    name=test_${year}_flickr
+    seqsru evaluate "$run.seqsru" "$data/$name.en" "$data/$name.de" --json "$run/$name.int8.json"
+done
+seqsru latency "$run.seqsru" --first 50 --json "$run/latency_int8.json"
+
 echo "== comparing with what is expected"
 python recipes/check.py "$here/expected.json" "$run"

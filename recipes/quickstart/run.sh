@@ -25,6 +25,12 @@ paste -d '\t' "$here/phrases.txt" "$run/phrases.de"
 echo "== measuring how long one token takes"
 seqsru latency "$run" --first 50 --json "$run/latency.json" --plot "$run/latency.png"
 
+echo "== one file for fast decoding (the engine is compiled once, in about a minute), and its latency"
+seqsru quantize "$run" --output "$run.seqsru"
+seqsru translate "$run.seqsru" "$test.en" --output "$run/test.int8.de"
+python "$here/exact_match.py" "$test.en" "$test.de" "$run/test.int8.de" "$run/exact_match_int8.json"
+seqsru latency "$run.seqsru" --first 50 --json "$run/latency_int8.json"
+
 echo "== comparing with what is expected"
 python recipes/check.py "$here/expected.json" "$run"
 echo "== try it:  echo 'quarter to nine' | $venv/bin/seqsru translate $run"

@@ -11,6 +11,7 @@ COMMANDS = {
     "score": "log probability of each line, or of a translation given its source",
     "generate": "continue lines of text, drawing at random",
     "classify": "label lines of text",
+    "quantize": "make one file of a run, for fast decoding on a CPU",
     "latency": "how long one token takes",
     "doctor": "what is installed, which backends work, and why one does not",
     "fetch": "put a named public corpus into a folder",

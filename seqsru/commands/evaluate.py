@@ -17,7 +17,7 @@ from seqsru.commands.flags import (
     write_json,
 )
 from seqsru.errors import Refused
-from seqsru.tasks.task import Evaluation
+from seqsru.tasks.answers import Evaluation
 
 SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
 

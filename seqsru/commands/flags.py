@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
 from tqdm import tqdm
 
 from seqsru import runs
@@ -25,9 +24,8 @@ from seqsru.data.outputs import check_outputs, write_output, written
 from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
-from seqsru.tasks import TASKS
-from seqsru.tasks.task import Trained
-from seqsru.training import RunDirectory
+from seqsru.tasks.answers import Answering, Trained
+from seqsru.tasks.kinds import kinds
 
 LOADING = from_signature(runs.load, skip=["run", "kind"])
 READING = from_signature(read_lines, skip=["path"])
@@ -98,7 +96,9 @@ def placed(flags: Values) -> Iterator[None]:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declare the run directory and how to load it."""
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="what `seqsru train` wrote")
+    parser.add_argument(
+        "run_directory", metavar="RUN", type=Path, help="what `seqsru train` or `seqsru quantize` wrote"
+    )
     add_settings(parser, "what to load", LOADING)
 
 
@@ -112,7 +112,7 @@ def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Tr
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
     """Declare the flags that a command has for each task that answers it; those of several tasks once."""
     declared: set[str] = set()
-    for task in TASKS.values():
+    for task in kinds().values():
         if command not in task.answers:
             continue
         entries = task.answers[command].flags.entries
@@ -150,7 +150,7 @@ def ask(
         The task does not answer the command, a flag that was given belongs to another task, or files cannot
         be read or written as asked.
     """
-    able, named = [task for task in TASKS.values() if command in task.answers], vars(arguments)
+    able, named = [task for task in kinds().values() if command in task.answers], vars(arguments)
     if command not in trained.task.answers:
         raise Refused(
             f"a run of {' or '.join(task.noun for task in able)}",
@@ -188,10 +188,18 @@ def _check_files(
     check_sources(*reads)
     task = trained.task
     folders = [arguments.run_directory, vars(arguments).get("against")]
-    directories = [RunDirectory(folder) for folder in folders if folder is not None]
-    own = [path for run in directories for path in run.files(task.tokenizer_files().values())]
+    own = [path for run in folders if run is not None for path in _files_of(run, task)]
     texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
     check_outputs(writes, [*reads, *own, *texts])
+
+
+def _files_of(run: Path, task: Answering) -> list[Path]:
+    """Every file of a run, or the one that a run was made into."""
+    if run.is_file():
+        return [run]
+    from seqsru.training import RunDirectory
+
+    return list(RunDirectory(run).files(task.tokenizer_files().values()))
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -211,6 +219,10 @@ def use_threads(arguments: argparse.Namespace) -> None:
             do = "leave it out for torch's own choice"
             raise Refused("--threads of at least 1", str(arguments.threads), do)
         check_threads(**{"--threads": arguments.threads})
+        if vars(arguments)["run_directory"].is_file():
+            return  # the engine takes them from the flag
+        import torch
+
         torch.set_num_threads(arguments.threads)
 
 

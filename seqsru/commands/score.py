@@ -20,7 +20,7 @@ from seqsru.commands.flags import (
     use_threads,
 )
 from seqsru.data import LineReport, read_parallel
-from seqsru.tasks.task import Scorer
+from seqsru.tasks.answers import Scorer
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

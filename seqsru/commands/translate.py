@@ -23,7 +23,7 @@ from seqsru.commands.flags import (
 from seqsru.data import LineReport
 from seqsru.errors import Refused
 from seqsru.evaluation.plots import new_figure, plot_attention
-from seqsru.tasks.task import LineTranslator
+from seqsru.tasks.answers import LineTranslator
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

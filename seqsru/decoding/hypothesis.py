@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes a second to import, and not every decoder needs it
+    from torch import Tensor
 
-Memory = tuple[Tensor, ...]
-State = tuple[Tensor, ...]
+Memory: TypeAlias = "tuple[Tensor, ...]"
+State: TypeAlias = "tuple[Tensor, ...]"
 # (tokens (N,), Memory, State) -> log probabilities (N, V), attention (N, S) or None, State
-Step = Callable[[Tensor, Any, Any], tuple[Tensor, Tensor | None, Any]]
+Step: TypeAlias = "Callable[[Tensor, Any, Any], tuple[Tensor, Tensor | None, Any]]"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -39,4 +40,8 @@ def coverage_penalty(coverage: NDArray[Any]) -> float:
         in it.
     """
     # A position that softmax rounded to exactly 0 counts as the smallest float32: the score stays finite.
-    return float(np.log(np.clip(coverage, np.finfo(np.float32).tiny, 1.0)).sum())
+    # One sum, from the first position to the last: any engine that adds so has the same bits.
+    least, total = float(np.finfo(np.float32).tiny), 0.0
+    for received in coverage.tolist():
+        total += math.log(min(max(received, least), 1.0))
+    return total

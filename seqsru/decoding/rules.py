@@ -1,13 +1,15 @@
 """Rules that forbid tokens while decoding; a new one is a class here and a line in `RULES`."""
 
 # Annotations are read at run time: the settings of a rule are its constructor's arguments.
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from seqsru.errors import Refused, check_at_least
+
+if TYPE_CHECKING:  # torch takes a second to import, and not every decoder needs it
+    from torch import Tensor
 
 
 class Rule(ABC):
@@ -18,7 +20,7 @@ class Rule(ABC):
     """
 
     @abstractmethod
-    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+    def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":
         """Return new log probabilities.
 
         Parameters
@@ -52,12 +54,12 @@ class MinimumLength(Rule):
             raise Refused("at least 1", length, "leave the rule min_length out", "length")
         self.length = length
 
-    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+    def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":
         """Forbid ``</s>`` while the output would be too short."""
         if history.shape[1] + 1 >= self.length:
             return log_probs
         log_probs = log_probs.clone()
-        log_probs[:, eos] = -torch.inf
+        log_probs[:, eos] = -math.inf
         return log_probs
 
 
@@ -77,9 +79,15 @@ class ForbiddenTokens(Rule):
             check_at_least(0, tokens=token)
         self.tokens = sorted(set(tokens))
 
-    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+    def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":
         """Forbid the tokens."""
-        vocabulary = log_probs.shape[1]
+        self.check(log_probs.shape[1])
+        log_probs = log_probs.clone()
+        log_probs[:, self.tokens] = -math.inf
+        return log_probs
+
+    def check(self, vocabulary: int) -> None:
+        """Refuse token numbers that a vocabulary of so many types does not have."""
         if self.tokens[-1] >= vocabulary:
             raise Refused(
                 f"token numbers from 0 to {vocabulary - 1}",
@@ -87,9 +95,6 @@ class ForbiddenTokens(Rule):
                 "take them from the target tokenizer",
                 "tokens",
             )
-        log_probs = log_probs.clone()
-        log_probs[:, self.tokens] = -torch.inf
-        return log_probs
 
 
 class NoRepeatedNgram(Rule):
@@ -106,7 +111,7 @@ class NoRepeatedNgram(Rule):
             raise Refused("at least 1", size, "leave the rule no_repeat_ngram out", "size")
         self.size = size
 
-    def __call__(self, log_probs: Tensor, history: Tensor, eos: int) -> Tensor:
+    def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":
         """Forbid each token that would end a sequence already generated."""
         length = history.shape[1]
         if length < self.size:
@@ -114,9 +119,11 @@ class NoRepeatedNgram(Rule):
         grams = history.unfold(1, self.size, 1)  # (N, length - size + 1, size)
         suffix = history[:, length - self.size + 1 :]  # (N, size - 1)
         repeated = (grams[:, :, :-1] == suffix.unsqueeze(1)).all(-1)  # (N, length - size + 1)
-        hits = torch.zeros_like(log_probs).scatter_add_(1, grams[:, :, -1], repeated.to(log_probs.dtype))
+        hits = log_probs.new_zeros(log_probs.shape).scatter_add_(
+            1, grams[:, :, -1], repeated.to(log_probs.dtype)
+        )
         hits[:, eos] = 0
-        return log_probs.masked_fill(hits > 0, -torch.inf)
+        return log_probs.masked_fill(hits > 0, -math.inf)
 
 
 RULES: dict[str, Callable[..., Rule]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from seqsru.decoding.beam import check_limits
+from seqsru.decoding.drawing import check_drawing
 from seqsru.decoding.hypothesis import Hypothesis, Memory, State, Step
 from seqsru.decoding.rules import Rule
 from seqsru.errors import Refused
@@ -63,14 +63,7 @@ def sample(
     Refused
         If a setting cannot be meant, or nothing is left to choose from.
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise Refused(
-            "a finite number above 0", temperature, "for the likeliest token set top_k to 1", "temperature"
-        )
-    if top_k < 0:
-        raise Refused("at least 0", top_k, "0 keeps every token", "top_k")
-    if not 0 < top_p <= 1:
-        raise Refused("above 0 and at most 1", top_p, "1 keeps every token", "top_p")
+    check_drawing(temperature, top_k, top_p)
     limits = check_limits(start, max_length)
     outputs: list[list[int]] = [[] for _ in limits]
     sums = [0.0] * len(limits)

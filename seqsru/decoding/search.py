@@ -119,5 +119,8 @@ class Search:
         score = total / self.penalty(max(len(tokens), 1), self.alpha)
         attention = torch.stack(weights[::-1]) if weights else None  # (length, S)
         if self.coverage and attention is not None and self.valid is not None:
-            score += self.coverage * coverage_penalty(attention.double().sum(0).numpy()[self.valid])
+            covered = np.zeros(attention.shape[1])
+            for row_weights in attention.numpy():  # in the order of time, as any engine can add
+                covered += row_weights
+            score += self.coverage * coverage_penalty(covered[self.valid])
         return Hypothesis(tokens[::-1], total, score, attention if self.with_attention else None)

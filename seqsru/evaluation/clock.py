@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # torch takes a second to import, and the engine is timed without it
+    import torch
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class TimedDecoder:
         the end included, that the search may give at most.
     settings : mapping of str to object
         What a signature says of how it decodes.
+    engine : str or None
+        What decodes, for people, if not torch: ``compiled int8``.
+    clocked : callable or None
+        Of a decoder with a clock of its own inside: ``clocked(line, length)`` decodes a line and gives the
+        readings. It and `decode` then see to a forced length themselves, and `model` may be None.
+    weights, parameters : str and int, or None
+        What a report says of the model where `model` is None.
     """
 
     name: str
@@ -40,10 +48,16 @@ class TimedDecoder:
     decoder: str
     decode: Callable[[str, int | None], object]
     settings: Mapping[str, object] = field(default_factory=dict)
+    engine: str | None = None
+    clocked: Callable[[str, int | None], list[Readings]] | None = None
+    weights: str | None = None
+    parameters: int | None = None
 
     @property
-    def device(self) -> torch.device:
-        """Where the model's parameters are."""
+    def device(self) -> torch.device | None:
+        """Where the model's parameters are; None for an engine, which is on the CPU."""
+        if self.clocked is not None:
+            return None
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -62,6 +76,12 @@ class Readings:
 
     begin: tuple[int, int]
     steps: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @classmethod
+    def inside(cls, readings: Sequence[int]) -> Readings:
+        """Of a decoder's own clock: before it reads the source, before each step, and at the end."""
+        begin, *steps = zip(readings, readings[1:])
+        return cls(begin, [(start, end, 0) for start, end in steps])
 
     def first_token(self) -> int:
         """Nanoseconds from the start of ``begin`` to the end of the first step."""
@@ -115,6 +135,8 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
         return timed_begin
 
     def timed_stepping(step: Callable[..., Any], eos: int) -> Callable[..., Any]:
+        import torch
+
         end_token = torch.tensor([eos], device=device)
 
         def timed_step(*arguments: object, **options: object) -> Any:
@@ -143,8 +165,10 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
             delattr(model, name)
 
 
-def now(device: torch.device) -> int:
+def now(device: torch.device | None) -> int:
     """Nanoseconds on the clock once the device has done all it was given."""
-    if device.type != "cpu":
+    if device is not None and device.type != "cpu":
+        import torch
+
         torch.accelerator.synchronize(device)
     return perf_counter_ns()

@@ -7,10 +7,11 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # torch takes a second to import, and not every measurement needs it
+    import torch
+    from torch import nn
 
 PACKAGES = ("seqsru", "torch", "numba", "numba-cuda", "numpy", "sentencepiece", "sacrebleu", "safetensors")
 
@@ -34,25 +35,31 @@ class Environment(TypedDict):
     versions: dict[str, str]
 
 
-def environment(device: torch.device) -> Environment:
+def environment(device: torch.device | None) -> Environment:
     """Describe the machine a measurement runs on, at the moment of the call.
 
     Parameters
     ----------
-    device : torch.device
-        Device that holds the model.
+    device : torch.device or None
+        Device that holds the model; None is the CPU with one thread, which torch has no part in.
 
     Returns
     -------
     Environment
         JSON-able.
     """
+    name, threads = cpu_name(), 1
+    if device is not None:
+        import torch
+
+        threads = torch.get_num_threads()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else name
     return {
-        "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device": "cpu" if device is None else device.type,
+        "device_name": name,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "affinity": sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
         "load_average": [round(load, 2) for load in os.getloadavg()] if sys.platform != "win32" else None,
         "system": platform.platform(),
@@ -87,6 +94,8 @@ def weights_hash(model: nn.Module) -> str:
 
     Names, shapes, dtypes and bytes all count, so two models share a hash only if they compute the same thing.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         data = tensor.detach().cpu().contiguous()

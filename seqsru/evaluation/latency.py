@@ -13,17 +13,19 @@ Five times are kept apart, in milliseconds:
 ``sentences``     text in to text out, in calls of their own, without any clock inside
 
 A decoder without steps, such as a classifier, has the last two; its ``encoding`` is the call of its model.
+
+The compiled engine reads the clock itself, inside the one call that decodes a line: before it reads the
+source, before each step and at the end. A token then ends with the search's work on it, and ``model_steps``
+is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-
-import torch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from seqsru.errors import Refused, check_at_least, check_threads
-from seqsru.evaluation.clock import TimedDecoder, now, watched
+from seqsru.evaluation.clock import Readings, TimedDecoder, now, watched
 from seqsru.evaluation.environment import environment, weights_hash
 from seqsru.evaluation.latency_report import (
     TIMES,
@@ -37,6 +39,7 @@ from seqsru.evaluation.latency_report import (
 )
 
 STEPLESS: tuple[TimeName, ...] = ("encoding", "sentences")  # the times of a decoder without steps
+INSIDE: tuple[TimeName, ...] = ("first_token", "later_tokens", "encoding", "sentences")  # of an engine
 COMPARED: tuple[TimeName, ...] = ("first_token", "later_tokens", "sentences")
 
 Gathered = dict[TimeName, list[int]]  # nanoseconds
@@ -67,7 +70,7 @@ def measure(
         Lines decoded before that, which do not count; the report says how many lines and steps they were.
     threads : int
         Threads of torch (and of the kernels, which follow it) during the measurement. At batch 1 one thread
-        is as fast as several, and steadier.
+        is as fast as several, and steadier; the compiled engine decodes a line on one.
 
     Returns
     -------
@@ -77,16 +80,19 @@ def measure(
     Raises
     ------
     Refused
-        No line to decode, a count below its least value, no line that gave a second token, or a forced length
-        for a decoder without steps.
+        No line to decode, a count below its least value, no line that gave a second token, a forced length
+        for a decoder without steps, or several threads for the compiled engine.
     """
     lines = [line for line in lines if line.strip()]
     _check(decoders, lines, length, repeats)
     check_at_least(1, warmup=warmup, threads=threads)
     check_threads(threads=threads)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    if threads > 1 and (inside := [decoder.name for decoder in decoders if decoder.clocked is not None]):
+        why = "leave it out, or measure torch alone"
+        raise Refused(
+            f"1 for {inside[0]}, whose engine decodes a line on one thread", threads, why, "threads"
+        )
+    with _threads(threads, any(decoder.clocked is None for decoder in decoders)):
         surroundings = environment(decoders[0].device)
         warmups = [_warm_up(decoder, lines, length, warmup) for decoder in decoders]
         passes: list[list[Gathered]] = [[] for _ in decoders]
@@ -97,8 +103,6 @@ def measure(
                 turns = list(enumerate(decoders))
                 for which, decoder in turns[::-1] if (repeat + i) % 2 else turns:
                     _time_line(decoder, line, length, passes[which][-1])
-    finally:
-        torch.set_num_threads(threads_before)
     return {
         "protocol": {
             "mode": "natural" if length is None else "forced",
@@ -118,6 +122,22 @@ def measure(
         ],
         "ratio": _ratio(decoders, passes) if len(decoders) == 2 else None,
     }
+
+
+@contextmanager
+def _threads(threads: int, torchs: bool) -> Iterator[None]:
+    """Give torch so many threads until the context ends, if it is to decode."""
+    if not torchs:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int | None, repeats: int) -> None:
@@ -145,32 +165,41 @@ def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int |
 
 def _times(decoder: TimedDecoder) -> tuple[TimeName, ...]:
     """The names of the times that a decoder has."""
+    if decoder.clocked is not None:
+        return INSIDE
     return STEPLESS if decoder.eos is None else TIMES
 
 
 def _warm_up(decoder: TimedDecoder, lines: Sequence[str], length: int | None, warmup: int) -> int:
     """Decode the first lines, around again where there are too few, and count the steps."""
-    with watched(decoder, length) as calls:
-        for i in range(warmup):
-            decoder.decode(lines[i % len(lines)], length)
+    calls = [call for i in range(warmup) for call in _clocked(decoder, lines[i % len(lines)], length)]
     return sum(len(call.steps) for call in calls)
+
+
+def _clocked(decoder: TimedDecoder, line: str, length: int | None) -> list[Readings]:
+    """Decode a line with the clock inside."""
+    if decoder.clocked is not None:
+        return decoder.clocked(line, length)
+    with watched(decoder, length) as calls:
+        decoder.decode(line, length)
+    return calls
 
 
 def _time_line(decoder: TimedDecoder, line: str, length: int | None, gathered: Gathered) -> None:
     """Decode a line twice, bare and then with the clock inside, and add its times to the lists."""
     device = decoder.device
-    with nullcontext() if length is None else watched(decoder, length, timed=False):
+    free = length is None or decoder.clocked is not None
+    with nullcontext() if free else watched(decoder, length, timed=False):
         start = now(device)
         decoder.decode(line, length)
         gathered["sentences"].append(now(device) - start)
-    with watched(decoder, length) as calls:
-        decoder.decode(line, length)
-    for call in calls:
+    for call in _clocked(decoder, line, length):
         gathered["encoding"].append(call.begin[1] - call.begin[0])
         if call.steps:
             gathered["first_token"].append(call.first_token())
             gathered["later_tokens"] += call.later_tokens()
-            gathered["model_steps"] += call.model_steps()
+            if "model_steps" in gathered:
+                gathered["model_steps"] += call.model_steps()
 
 
 def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]) -> SystemReport:
@@ -188,11 +217,15 @@ def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]
     summaries: Times = {}
     for name, nanoseconds in times.items():
         summaries[name] = summary(nanoseconds)
+    weights, count = decoder.weights, decoder.parameters
+    if decoder.model is not None:
+        weights = weights_hash(decoder.model)
+        count = sum(parameter.numel() for parameter in decoder.model.parameters())
     return {
         "name": decoder.name,
-        "decoder": decoder.decoder,
-        "weights": weights_hash(decoder.model),
-        "parameters": sum(parameter.numel() for parameter in decoder.model.parameters()),
+        "decoder": ", ".join(filter(None, [decoder.decoder, decoder.engine])),
+        "weights": weights,
+        "parameters": count,
         "steps": steps,
         "warmup_steps": warmup_steps,
         **summaries,

@@ -24,7 +24,10 @@ class Summary(TypedDict):
 
 
 class Times(TypedDict, total=False):
-    """The times of :mod:`seqsru.evaluation.latency`; a decoder without steps has the last two alone."""
+    """The times of :mod:`seqsru.evaluation.latency`; a decoder without steps has the last two alone.
+
+    One that is timed from inside has no `model_steps`.
+    """
 
     first_token: Summary
     later_tokens: Summary
@@ -34,12 +37,15 @@ class Times(TypedDict, total=False):
 
 
 class SystemReport(Times):
-    """What was measured of one decoder; `steps` counts its tokens, in the repeats and in the warm-up."""
+    """What was measured of one decoder; `steps` counts its tokens, in the repeats and in the warm-up.
+
+    A file that does not say which weights it was made of, or how many, leaves None.
+    """
 
     name: str
     decoder: str
-    weights: str
-    parameters: int
+    weights: str | None
+    parameters: int | None
     steps: int
     warmup_steps: int
 
@@ -114,10 +120,12 @@ def table(report: LatencyReport) -> str:
     protocol, surroundings = report["protocol"], report["environment"]
     rows = [f"{'milliseconds, batch 1':<36}{'n':>7}{'mean':>9}{'P50':>9}{'P90':>9}{'P99':>9}{'max':>9}"]
     for system in report["systems"]:
-        rows.append(
-            f"{system['name']} ({system['decoder']}, {system['parameters'] / 1e6:.2f} M parameters, "
-            f"weights {system['weights']})"
-        )
+        about = [system["decoder"]]
+        if system["parameters"] is not None:
+            about.append(f"{system['parameters'] / 1e6:.2f} M parameters")
+        if system["weights"] is not None:
+            about.append(f"weights {system['weights']}")
+        rows.append(f"{system['name']} ({', '.join(about)})")
         for name in TIMES:
             if name in system:
                 times = system[name]

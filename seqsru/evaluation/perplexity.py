@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from torch import Tensor
 from seqsru.data.padding import pad
 from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
+from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
 
 # Tokens of one stream read in a forward call: long enough that the products are whole, short enough for
@@ -20,64 +19,6 @@ from seqsru.models.language_model import LanguageModel
 WINDOW = 1024
 # Padded tokens of sentences read in a forward call.
 ROOM = 4096
-
-
-@dataclass(frozen=True)
-class TextScore:
-    """What a language model makes of a text.
-
-    Attributes
-    ----------
-    nll : float
-        Negative log probability of the text, natural logarithm: every token and every ``<eos>``.
-    tokens : int
-        Tokens and ends of lines predicted.
-    words, lines, bytes : int
-        Size of the text: words as white space separates them, UTF-8 bytes with one line end a line.
-    unknown : int
-        How many of the tokens are the unknown type: with many, no value below can be compared.
-    state : str
-        ``carried`` across lines, or ``separate``: each line from the initial state.
-    """
-
-    nll: float
-    tokens: int
-    words: int
-    lines: int
-    bytes: int
-    unknown: int
-    state: str
-
-    @property
-    def perplexity(self) -> float:
-        """``exp(nll / (words + lines))``: comparable between tokenizers; a token's where tokens are words."""
-        return _exp(self.nll / (self.words + self.lines))
-
-    @property
-    def token_perplexity(self) -> float:
-        """``exp(nll / tokens)``."""
-        return _exp(self.nll / self.tokens)
-
-    @property
-    def bits_per_token(self) -> float:
-        """``nll / (ln 2 · tokens)``; with a vocabulary of characters, bits per character."""
-        return self.nll / (math.log(2.0) * self.tokens)
-
-    @property
-    def bits_per_byte(self) -> float:
-        """``nll / (ln 2 · bytes)``."""
-        return self.nll / (math.log(2.0) * self.bytes)
-
-    def values(self) -> dict[str, float]:
-        """The four of them, by name."""
-        return {
-            name: getattr(self, name)
-            for name in ("perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """The four values, and what they were computed from, as plain JSON values."""
-        return {**self.values(), **asdict(self)}
 
 
 def perplexity(
@@ -184,7 +125,3 @@ def _by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 700.0 else math.inf

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from seqsru import __version__
 from seqsru.errors import Refused
+
+if TYPE_CHECKING:  # torch takes a second to import, and not every number needs it
+    import torch
+    from torch import nn
 
 DIGITS = 12  # hexadecimal ones of a digest
 
@@ -42,5 +44,7 @@ def parameters(model: nn.Module) -> str:
 
 def machine(device: torch.device) -> dict[str, object]:
     """The last fields of every signature: ``torch``, ``device``, ``threads``."""
+    import torch
+
     version = torch.__version__.split("+")[0]
     return {"torch": version, "device": device.type, "threads": torch.get_num_threads()}

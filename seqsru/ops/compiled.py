@@ -34,7 +34,7 @@ IGNORED = ctypes.addressof(_ignored)
 
 
 def address(
-    function: Callable[..., Any],
+    body: Callable[[], Callable[..., Any]],
     arguments: Iterable[str],
     *,
     name: str,
@@ -49,8 +49,8 @@ def address(
 
     Parameters
     ----------
-    function : callable
-        Whose body Numba compiles; it returns nothing.
+    body : callable
+        Gives the function that Numba compiles, which returns nothing; asked only where it is not on disk.
     arguments : iterable of str
         Numba's names of its arguments' types, a star after those of pointers: ``int64``, ``float32*``.
     name : str
@@ -68,7 +68,7 @@ def address(
         found = None if where is None else _read(where)
         place = 0 if found is None else _loaded(*found)
         if not place:
-            made = _compile(function, arguments, fastmath, parallel)
+            made = _compile(body(), arguments, fastmath, parallel)
             if where is not None:
                 _write(where, *made)
             place = _loaded(*made)

@@ -60,7 +60,7 @@ def kernel(function: Callable[..., Any], dtype: str) -> tuple[Callable[[int, int
         Where its code is.
     """
     address = compiled.address(
-        function,
+        lambda: function,
         ("int64", "int64", "int64*", *_TYPES[dtype]),
         name=f"{function.__name__}-{dtype}",
         sources=sources(),
@@ -99,6 +99,6 @@ def _sharing() -> Callable[[int, int, int, int, int, int], int]:
     target: Any = cpu_target
     assert target.target_context is not None  # makes Numba's own functions known to the loader
     address = compiled.address(
-        share, ["int64"] * 6, name="share", sources=sources(), fastmath=(), parallel=True
+        lambda: share, ["int64"] * 6, name="share", sources=sources(), fastmath=(), parallel=True
     )
     return partial(_SHARE(address), IGNORED, IGNORED + 8)

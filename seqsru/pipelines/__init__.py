@@ -1,10 +1,22 @@
 """Text in, text out: a trained model with its tokenizers, immutable, so that threads may share it."""
 
-from seqsru.pipelines.classification import Classification, ClassificationPipeline
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 
-AnyPipeline = ClassificationPipeline | LanguagePipeline | TranslationPipeline
+if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
+    from seqsru.pipelines.classification import Classification as Classification
+    from seqsru.pipelines.classification import ClassificationPipeline as ClassificationPipeline
+
+    AnyPipeline = ClassificationPipeline | LanguagePipeline | TranslationPipeline
+
+# Where what needs torch is: importing it takes a second.
+_PLACES = {
+    "Classification": "classification",
+    "ClassificationPipeline": "classification",
+}
 
 __all__ = [
     "AnyPipeline",
@@ -14,3 +26,10 @@ __all__ = [
     "Translation",
     "TranslationPipeline",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what the package exports when it is first asked for."""
+    if name in _PLACES:
+        return getattr(import_module(f"seqsru.pipelines.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'seqsru.pipelines' has no attribute {name!r}")

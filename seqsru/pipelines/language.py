@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
 
 from seqsru.data.lines import one_line, text_lines
-from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Hypothesis, beam_search, sample
+from seqsru.decoding import Decoding, Hypothesis
+from seqsru.decoding.drawing import check_drawing
+from seqsru.engine.inference import Output
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
-from seqsru.models.language_model import LanguageModel
+from seqsru.evaluation.text_score import EncodedText, TextScore
+from seqsru.pipelines.compiled import CompiledModel, timed_inside, uniform
 from seqsru.settings import checked_arguments
+
+if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
+    from seqsru.models.language_model import LanguageModel
 
 
 @checked_arguments
@@ -29,25 +33,39 @@ class LanguagePipeline:
         Put in evaluation mode.
     tokenizer : Tokenizer
         The one it was trained with.
+    engine : CompiledModel, optional
+        The same model compiled, which is then used in place of `model`; `model` may be None beside it.
 
     Raises
     ------
     Refused
-        The tokenizer has another number of types than the model.
+        The tokenizer has another number of types than the model, or there is no model.
     """
 
-    model: LanguageModel
+    model: Any  # a LanguageModel or None: naming it would import torch
     tokenizer: Tokenizer
+    _: KW_ONLY
+    engine: CompiledModel | None = None
 
     def __post_init__(self) -> None:
-        if self.tokenizer.size != self.model.vocabulary_size:
+        if self.model is not None:
+            from seqsru.models.language_model import LanguageModel
+
+            if not isinstance(self.model, LanguageModel):
+                raise Refused("a LanguageModel", type(self.model).__name__, "give a language model", "model")
+            size = self.model.vocabulary_size
+            self.model.eval()
+        elif self.engine is not None:
+            size = self.engine.model.vocabulary
+        else:
+            raise Refused("a model, or an engine that has one", "neither", "give one of them", "model")
+        if self.tokenizer.size != size:
             raise Refused(
-                f"a tokenizer of {self.model.vocabulary_size} types",
+                f"a tokenizer of {size} types",
                 f"one of {self.tokenizer.size}",
                 "use the one the model was trained with",
                 "tokenizer",
             )
-        self.model.eval()
 
     def score(self, lines: Sequence[str]) -> list[float]:
         """Log probability of each line and its end, alone, natural logarithm, in input order.
@@ -55,12 +73,25 @@ class LanguagePipeline:
         On a CPU in float32 the bits do not depend on what else is scored.
         """
         sentences = [[*self.tokenizer.encode(line), self.tokenizer.eos] for line in text_lines(lines)]
-        return [-nll for nll in sentence_nlls(self.model, sentences, self.tokenizer.eos)]
+        if self.engine is not None:
+            return self._scores(self.engine, sentences)
+        from seqsru.pipelines.eager import sentence_nlls
+
+        return [-nll for nll in sentence_nlls(self._torch(), sentences, self.tokenizer.eos)]
 
     @checked_arguments
     def perplexity(self, lines: Sequence[str], *, carried: bool = True) -> TextScore:
         """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`."""
-        return perplexity(self.model, TokenStream.from_lines(lines, self.tokenizer), carried=carried)
+        if self.engine is None:
+            from seqsru.pipelines.eager import perplexity_of
+
+            return perplexity_of(self._torch(), lines, self.tokenizer, carried)
+        text = EncodedText(text_lines(lines), self.tokenizer)
+        if carried:
+            nll = self.engine.stream_nll(text.tokens, self.tokenizer.eos)
+        else:
+            nll = -math.fsum(self._scores(self.engine, text.sentences()))
+        return text.scored(nll, carried)
 
     @checked_arguments
     def generate(
@@ -105,18 +136,22 @@ class LanguagePipeline:
         """
         check_at_least(1, count=count, max_length=max_length)
         check_seed(seed=seed)
-        prefix, state, start = self._begin(prompt, count)
-        drawn = sample(
-            self.model.step,
-            (),
-            state,
-            start,
+        if self.engine is not None:
+            return self._drawn(self.engine, prompt, count, max_length, temperature, top_k, top_p, seed)
+        from seqsru.pipelines.eager import draw
+
+        check_drawing(temperature, top_k, top_p)
+        prefix = self._prefix(prompt)
+        drawn = draw(
+            self._torch(),
+            [self.tokenizer.eos, *prefix],
+            count,
             eos=self.tokenizer.eos,
-            max_length=torch.full((count,), max_length),
+            max_length=max_length,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            generator=torch.Generator().manual_seed(seed),
+            seed=seed,
         )
         return [self._text(prefix, hypothesis) for hypothesis in drawn]
 
@@ -150,34 +185,73 @@ class LanguagePipeline:
             A setting that cannot be meant.
         """
         check_at_least(1, max_length=max_length)
-        prefix, state, start = self._begin(prompt, 1)
-        (found,) = beam_search(
-            self.model.step,
-            (),
-            state,
-            start,
-            eos=self.tokenizer.eos,
-            max_length=torch.tensor([max_length]),
-            decoding=Decoding(beam=beam, n_best=n_best, alpha=alpha),
-        )
+        decoding = Decoding(beam=beam, n_best=n_best, alpha=alpha)
+        if self.engine is not None:
+            *before, last = context = [self.tokenizer.eos, *self._prefix(prompt)]
+            (outputs,) = self.engine.search(
+                [before], [last], eos=self.tokenizer.eos, decoding=decoding, limits=[max_length]
+            )
+            ends = [Hypothesis(one.tokens, one.log_prob, one.score, None) for one in outputs]
+            return [(self._text(context[1:], one), one) for one in ends]
+        from seqsru.pipelines.eager import continuations
+
+        prefix, eos = self._prefix(prompt), self.tokenizer.eos
+        found = continuations(self._torch(), [eos, *prefix], eos, max_length, decoding)
         return [(self._text(prefix, hypothesis), hypothesis) for hypothesis in found]
 
     def timed(self, name: str) -> TimedDecoder:
         """Give `generate` to the meter: each line is a prompt, and the same draw continues it every time."""
 
-        def decode(line: str, length: int | None) -> list[str]:
-            return self.generate(line) if length is None else self.generate(line, max_length=length)
+        def decode(pipeline: LanguagePipeline, line: str, length: int | None) -> list[str]:
+            return pipeline.generate(line) if length is None else pipeline.generate(line, max_length=length)
 
-        return TimedDecoder(name, self.model, self.tokenizer.eos, "sampling", decode)
+        timed = TimedDecoder(
+            name, self.model, self.tokenizer.eos, "sampling", lambda *given: decode(self, *given)
+        )
+        return timed if self.engine is None else timed_inside(timed, self, decode)
 
-    def _begin(self, prompt: str, rows: int) -> tuple[list[int], tuple[torch.Tensor, ...], torch.Tensor]:
-        """Return the prompt's tokens, the state before the last of ``<eos>`` and them, and that one a row."""
-        device = self.model.embedding.weight.device
-        prefix = self.tokenizer.encode(one_line(prompt, "prompt"))
-        context = torch.tensor([self.tokenizer.eos, *prefix], device=device)
-        with torch.no_grad():
-            _, state = self.model.begin(context[:-1, None])
-        return prefix, tuple(t.repeat_interleave(rows, 0) for t in state), context[-1:].repeat(rows)
+    def _torch(self) -> LanguageModel:
+        """Return the model, where torch is to be used."""
+        model: LanguageModel = self.model
+        assert model is not None  # else there is an engine
+        return model
 
-    def _text(self, prefix: list[int], hypothesis: Hypothesis) -> str:
+    def _prefix(self, prompt: str) -> list[int]:
+        return self.tokenizer.encode(one_line(prompt, "prompt"))
+
+    def _scores(self, engine: CompiledModel, sentences: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log probability of each sentence, alone."""
+        inputs = [[self.tokenizer.eos, *sentence[:-1]] for sentence in sentences]
+        return engine.score([()] * len(sentences), inputs, sentences)
+
+    def _drawn(
+        self,
+        engine: CompiledModel,
+        prompt: str,
+        count: int,
+        max_length: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
+    ) -> list[str]:
+        """Draw in the engine what `sample` would draw."""
+        check_drawing(temperature, top_k, top_p)
+        *before, last = context = [self.tokenizer.eos, *self._prefix(prompt)]
+        drawn = engine.engine().draw(
+            before,
+            last,
+            count,
+            eos=self.tokenizer.eos,
+            max_length=max_length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            uniform=uniform(seed, max_length * count).reshape(max_length, count),
+            minimum=engine.fewest,
+            times=engine.times(max_length),
+        )
+        return [self._text(context[1:], output) for output in drawn]
+
+    def _text(self, prefix: list[int], hypothesis: Hypothesis | Output) -> str:
         return self.tokenizer.decode([*prefix, *(t for t in hypothesis.tokens if t != self.tokenizer.eos)])

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from seqsru.data.lines import LineReport, text_lines
-from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Hypothesis, Step, beam_search
+from seqsru.decoding import Decoding, Hypothesis
+from seqsru.engine.inference import Output
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.models.translator import Translator
-from seqsru.pipelines.batches import alike, padded
+from seqsru.pipelines.compiled import CompiledModel, timed_inside
 from seqsru.settings import checked_arguments
 
-# Padded pairs of tokens that are scored at once: it bounds memory, and the scores do not depend on it.
-SCORED_AT_ONCE = 8192
+if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
+    from seqsru.models.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,8 @@ class Translation:
     score : float
         What translations are ordered by: length and coverage penalties applied.
     attention : Tensor of shape (target length, source length), float32, or None
-        Weights on the source at each target token, both lengths with ``</s>``; where asked for.
+        Weights on the source at each target token, both lengths with ``</s>``; where asked for. An ndarray
+        from the engine.
     source_labels, target_labels : list of str
         A printable label for each column and row of `attention`; empty without it.
     cut : int
@@ -53,7 +48,7 @@ class Translation:
     tokens: list[int]
     log_prob: float
     score: float
-    attention: Tensor | None
+    attention: Any  # a Tensor or an ndarray, or None
     source_labels: list[str]
     target_labels: list[str]
     cut: int
@@ -99,23 +94,36 @@ class TranslationPipeline:
         The ones it was trained with.
     decoding : Decoding
         How `translate` decodes unless told otherwise.
+    engine : CompiledModel, optional
+        The same model compiled, which then decodes in place of `model`; `model` may be None beside it.
 
     Raises
     ------
     Refused
-        A tokenizer has another number of types than the model.
+        A tokenizer has another number of types than the model, or there is no model.
     """
 
-    model: Translator
+    model: Any  # a Translator or None: naming it would import torch
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
     _: KW_ONLY
     decoding: Decoding = Decoding()
+    engine: CompiledModel | None = None
 
     def __post_init__(self) -> None:
-        for side, tokenizer, size in (
-            ("source", self.source_tokenizer, self.model.source_vocabulary),
-            ("target", self.target_tokenizer, self.model.target_vocabulary),
+        if self.model is not None:
+            from seqsru.models.translator import Translator
+
+            if not isinstance(self.model, Translator):
+                raise Refused("a Translator", type(self.model).__name__, "give a translation model", "model")
+            sizes = self.model.source_vocabulary, self.model.target_vocabulary
+            self.model.eval()
+        elif self.engine is not None:
+            sizes = self.engine.model.source_vocabulary, self.engine.model.vocabulary
+        else:
+            raise Refused("a model, or an engine that has one", "neither", "give one of them", "model")
+        for side, tokenizer, size in zip(
+            ("source", "target"), (self.source_tokenizer, self.target_tokenizer), sizes
         ):
             if tokenizer.size != size:
                 raise Refused(
@@ -124,7 +132,6 @@ class TranslationPipeline:
                     "use the one the model was trained with",
                     f"{side}_tokenizer",
                 )
-        self.model.eval()
 
     @checked_arguments
     def translate(
@@ -167,7 +174,7 @@ class TranslationPipeline:
             cuts.append(max(0, len(tokens) + 1 - decoding.max_source))
             sources.append([*tokens[: decoding.max_source - 1], eos] if tokens else [])
         translations = [Translation("", [], 0.0, 0.0, None, [], [], 0, ()) for _ in lines]
-        for members in alike(sources, decoding.batch_size, decoding.batch_by):
+        for members in self._groups(sources, decoding):
             found = self._search([sources[index] for index in members], decoding, attention)
             for index, hypotheses in zip(members, found):
                 best, *others = [self._translation(sources[index], cuts[index], h) for h in hypotheses]
@@ -203,23 +210,14 @@ class TranslationPipeline:
             )
             for source, target in zip(sources, targets)
         ]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, (line, translation) in enumerate(pairs):
-            groups.setdefault((padded(line), padded(translation)), []).append(index)
-        scores = [0.0] * len(pairs)
-        for (length, steps), members in sorted(groups.items()):
-            size = max(1, SCORED_AT_ONCE // max(length, steps))
-            for first in range(0, len(members), size):
-                batch = members[first : first + size]
-                source, valid = self._pad([pairs[index][0] for index in batch], self.source_tokenizer)
-                out, real = self._pad([pairs[index][1] for index in batch], self.target_tokenizer)
-                with torch.no_grad():
-                    into = torch.cat([torch.full_like(out[:1], start), out[:-1]])
-                    _, nll = self.model.cross_entropy(self.model(source, valid, into), out, real)
-                for index, row, kept in zip(batch, nll.t().tolist(), real.t().tolist()):
-                    # fsum rounds once, whatever the order
-                    scores[index] = -math.fsum(value for value, inside in zip(row, kept) if inside)
-        return scores
+        if self.engine is not None:
+            outputs = [translation for _, translation in pairs]
+            return self.engine.score(
+                [line for line, _ in pairs], [[start, *output[:-1]] for output in outputs], outputs
+            )
+        from seqsru.pipelines.eager import score_pairs
+
+        return score_pairs(self._torch(), pairs, self.source_tokenizer.pad, self.target_tokenizer)
 
     def cut_report(self, translations: Sequence[Translation], name: str) -> LineReport:
         """Return which of the lines named `name` were cut; false where none was."""
@@ -241,13 +239,16 @@ class TranslationPipeline:
         """
         decoding = self._decoding(decoding, {**changes, "n_best": 1})
 
-        def decode(line: str, length: int | None) -> list[Translation]:
+        def decode(pipeline: TranslationPipeline, line: str, length: int | None) -> list[Translation]:
             if length is None:
-                return self.translate([line], decoding)
-            return self.translate([line], decoding, length_factor=0.0, length_offset=length)
+                return pipeline.translate([line], decoding)
+            return pipeline.translate([line], decoding, length_factor=0.0, length_offset=length)
 
         eos, how = self.target_tokenizer.eos, decoding.signature_fields()
-        return TimedDecoder(name, self.model, eos, f"beam {decoding.beam}", decode, how)
+        timed = TimedDecoder(
+            name, self.model, eos, f"beam {decoding.beam}", lambda *given: decode(self, *given), how
+        )
+        return timed if self.engine is None else timed_inside(timed, self, decode)
 
     def _decoding(self, decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
         """Return how to decode: as given or as the pipeline was made, with changes that are not None."""
@@ -256,44 +257,46 @@ class TranslationPipeline:
             **{name: getattr(base, name, None) if value is None else value for name, value in changes.items()}
         )
 
-    @torch.no_grad()
+    def _torch(self) -> Translator:
+        """Return the model, where torch is to decode."""
+        model: Translator = self.model
+        assert model is not None  # else there is an engine
+        return model
+
+    def _groups(self, sources: list[list[int]], decoding: Decoding) -> Iterable[list[int]]:
+        """Return which sentences go through `_search` together: for the engine, which sees to it, all."""
+        if self.engine is None:
+            from seqsru.pipelines.batches import alike
+
+            return alike(sources, decoding.batch_size, decoding.batch_by)
+        return [[index for index, tokens in enumerate(sources) if tokens]]
+
     def _search(
         self, sources: list[list[int]], decoding: Decoding, attention: bool
-    ) -> list[list[Hypothesis]]:
-        """Decode sources that are padded to the same length."""
-        source, valid = self._pad(sources, self.source_tokenizer)
-        memory, state = self.model.begin(source, valid)
-        start = torch.full((len(sources),), self.target_tokenizer.bos, device=source.device)
-        step: Step = self.model.step
-        if attention or decoding.coverage:
-            step = partial(self.model.step, with_attention=True)
-        limits = torch.tensor([decoding.longest(len(tokens)) for tokens in sources])
-        return beam_search(
-            step,
-            memory,
-            state,
-            start,
-            eos=self.target_tokenizer.eos,
-            max_length=limits,
-            decoding=decoding,
-            source_valid=valid,
-            with_attention=attention,
-        )
+    ) -> Sequence[Sequence[Hypothesis | Output]]:
+        """Decode sources; without an engine all are padded to the same length."""
+        if self.engine is not None:
+            return self.engine.search(
+                sources,
+                [self.target_tokenizer.bos] * len(sources),
+                eos=self.target_tokenizer.eos,
+                decoding=decoding,
+                limits=[decoding.longest(len(tokens)) for tokens in sources],
+                attention=attention,
+            )
+        from seqsru.pipelines.eager import search
 
-    def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis) -> Translation:
+        pad, target = self.source_tokenizer.pad, self.target_tokenizer
+        return search(self._torch(), sources, pad, target, decoding, attention)
+
+    def _translation(self, source: list[int], cut: int, hypothesis: Hypothesis | Output) -> Translation:
         """Turn a hypothesis into text."""
         eos = self.target_tokenizer.eos
         tokens = [token for token in hypothesis.tokens if token != eos]
         attention, source_labels, target_labels = hypothesis.attention, [], []
         if attention is not None:
-            attention = attention[:, : len(source)].clone()
+            attention = attention[:, : len(source)]
             source_labels = self.source_tokenizer.labels(source)
             target_labels = self.target_tokenizer.labels(hypothesis.tokens)
         text, scores = self.target_tokenizer.decode(tokens), (hypothesis.log_prob, hypothesis.score)
         return Translation(text, tokens, *scores, attention, source_labels, target_labels, cut, ())
-
-    def _pad(self, sequences: list[list[int]], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-        """Return tokens (T, B) and their validity, on the model's device."""
-        device = self.model.output_bias.device
-        tokens, valid = pad(sequences, tokenizer.pad, multiple=SOURCE_MULTIPLE)
-        return tokens.to(device), valid.to(device)

@@ -57,7 +57,7 @@ def checked_arguments(function: F) -> F:
 def argument(value: object, kind: object, name: str) -> object:
     """A value as its annotation has it; one that the annotation does not tell about is given back."""
     members = alternatives(kind)
-    if any(spellable(member) and element(member) is not None for member in members):
+    if typing.Any in members or any(spellable(member) and element(member) is not None for member in members):
         return value
     simple = tuple(member for member in members if spellable(member))
     classes: list[type] = []

@@ -1,7 +1,7 @@
 """Classification: labelled lines, an encoder, one tokenizer and the labels."""
 
 # Annotations are read at run time: the fields of `Pretrained` are settings.
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,19 +13,17 @@ from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
 from seqsru.data.files import text_digest
 from seqsru.data.labelled import LabelledLines, OnBadLabelledLine, check_encoding, read_labelled
-from seqsru.data.outputs import write_output
 from seqsru.data.splits import check_splits, read_splits
 from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
-from seqsru.evaluation.classification import ClassificationScore, classification_score
-from seqsru.evaluation.clock import TimedDecoder
-from seqsru.evaluation.plots import new_figure, plot_confusion
+from seqsru.evaluation.classification import classification_score
 from seqsru.evaluation.signature import parameters
 from seqsru.models.classifier import Classifier, Convolution
-from seqsru.pipelines.classification import Classification, ClassificationPipeline, predict
+from seqsru.pipelines.classification import ClassificationPipeline, predict
 from seqsru.settings import Choice, Schema, Section, from_signature, joined
+from seqsru.tasks.classification_answers import CLASSIFICATION, percent
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
-from seqsru.tasks.task import Answer, Evaluation, Split, Task, Tell, Tokenizers, Trained
+from seqsru.tasks.task import Split, Task, Tell, Tokenizers
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
@@ -120,103 +118,13 @@ class ClassificationObjective(Objective):
         return {"lines": len(self.validation)}
 
 
-def percent(score: ClassificationScore) -> dict[str, float]:
-    """Accuracy and macro F1 in percent, as the other measures are."""
-    return {name: 100.0 * value for name, value in score.values().items()}
-
-
-# ---- answers to the commands -----------------------------------------------------------------------
-
-
-def evaluate(
-    trained: Trained,
-    files: list[Path],
-    split: Split,
-    tell: Tell,
-    *,
-    confusion: Path | None = None,
-    predictions: Path | None = None,
-    on_bad_line: OnBadLabelledLine | None = None,
-) -> Evaluation:
-    """Accuracy, macro F1 and the confusion matrix.
-
-    Parameters
-    ----------
-    trained : Trained
-    files : list of Path
-        Labelled lines, if not those of the split.
-    split : str
-    tell : callable
-    confusion : Path or None
-        Draw the confusion matrix to this file: .png, .svg or .pdf.
-    predictions : Path or None
-        Write the predicted labels to this file, a line each.
-    on_bad_line : {"error", "skip"} or None
-        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
-    """
-    if confusion is not None:
-        new_figure(confusion, width=1.0, height=1.0, setting="confusion")  # can it be drawn?
-    task, pipeline = trained.task, trained.pipeline
-    assert isinstance(task, ClassificationTask)
-    lines, data = task.labelled(files, split, on_bad_line)
-    if lines.report:
-        tell(str(lines.report))
-    names = pipeline.labels.names
-    gold = [names[number] for number in pipeline.labels.encode(lines)]
-    predicted = [found.label for found in pipeline.classify(lines.texts)]
-    if predictions is not None:
-        write_output(predictions, "".join(label + "\n" for label in predicted).encode())
-    score = classification_score(gold, predicted, names)
-    text = text_digest(lines.labels, lines.texts)
-    signature = trained.signed({"data": data, "lines": score.total, "text": text})
-    if confusion is not None:
-        plot_confusion(score, confusion)
-    told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
-    values = {**score.as_dict(), **percent(score), "data": data, "signature": signature}
-    return Evaluation([*told, *matrix(score), signature], values)
-
-
-def matrix(score: ClassificationScore) -> list[str]:
-    """The confusion matrix as lines of text: a row for each gold label, a column for each predicted one."""
-    head = ["gold \\ predicted", *score.labels, "precision", "recall", "F1"]
-    rows = [
-        [one.label, *map(str, counts), f"{one.precision:.4f}", f"{one.recall:.4f}", f"{one.f1:.4f}"]
-        for one, counts in zip(score.by_label, score.counts)
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in [head, *rows]
-    ]
-
-
-def classify(trained: Trained) -> Callable[[Sequence[str]], list[Classification]]:
-    """A label for each line, and the probability of every one."""
-    pipeline: ClassificationPipeline = trained.pipeline
-    return pipeline.classify
-
-
-def latency(trained: Trained, name: str) -> TimedDecoder:
-    """One line, one call of the model."""
-    pipeline: ClassificationPipeline = trained.pipeline
-    return pipeline.timed(name)
-
-
 class ClassificationTask(Task):
     """Tell which label a text has, learning from lines of labels and texts."""
 
     text = "Tell which label a text has, learning from lines of labels and texts."
-    noun = "a classifier"
-    reads = ("LABELLED",)
-    answers = {
-        "evaluate": Answer(
-            evaluate,
-            from_signature(evaluate, skip=["trained", "files", "split", "tell"]),
-            writes=("confusion", "predictions"),
-        ),
-        "classify": Answer(classify),
-        "latency": Answer(latency),
-    }
+    noun = CLASSIFICATION.noun
+    reads = CLASSIFICATION.reads
+    answers = CLASSIFICATION.answers
 
     @classmethod
     def sections(cls) -> dict[str, Schema]:
@@ -347,7 +255,9 @@ class ClassificationTask(Task):
     def omissions(self, objective: ClassificationObjective) -> list[str]:
         return []
 
-    def pipeline(self, model: Classifier, tokenizers: Tokenizers) -> ClassificationPipeline:
+    def pipeline(
+        self, model: Classifier, tokenizers: Tokenizers, *, engine: None = None
+    ) -> ClassificationPipeline:
         lowercase = self.settings["data"]["lowercase"]
         return ClassificationPipeline(
             model, tokenizers["tokenizer"], tokenizers["labels"], lowercase=lowercase

@@ -1,7 +1,7 @@
 """Language modelling: one text, one stack, one tokenizer."""
 
 # Annotations are read at run time: the fields of `LanguageData` are the `data` section of a config.
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,18 +13,18 @@ from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
 from seqsru.data.stream import MOST_ROWS
 from seqsru.errors import Refused, check_known, check_probability
-from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
+from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, from_signature
+from seqsru.tasks.language_answers import LANGUAGE, TextState
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
-from seqsru.tasks.task import Answer, Evaluation, Scorer, Split, Task, Tell, Tokenizers, Trained, chosen_files
+from seqsru.tasks.task import Split, Task, Tell, Tokenizers
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
-TextState = Literal["carried", "separate"]
 ValidationMetric = Literal["perplexity", "token_perplexity", "bits_per_token", "bits_per_byte"]
 
 
@@ -124,82 +124,13 @@ class LanguageModelObjective(Objective):
         return {"tokens": len(text.tokens), "unknown": text.unknown, "state": self.validation_state}
 
 
-# ---- answers to the commands -----------------------------------------------------------------------
-
-
-def evaluate(
-    trained: Trained,
-    files: list[Path],
-    split: Split,
-    tell: Tell,
-    *,
-    state: TextState | None = None,
-    on_bad_line: OnBadLine | None = None,
-) -> Evaluation:
-    """Perplexity and its relatives.
-
-    Parameters
-    ----------
-    trained : Trained
-    files : list of Path
-        The text, if not that of the split.
-    split : str
-    tell : callable
-    state : {"carried", "separate"} or None
-        Carried from line to line, or each line alone; the run's training.validation_state where not given.
-    on_bad_line : {"error", "skip", "replace"} or None
-        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
-    """
-    (file,) = chosen_files(trained.task, files, split)
-    settings = trained.task.settings
-    text = read_lines(file, on_bad_line=on_bad_line or settings["data"]["on_bad_line"])
-    if text.report:
-        tell(str(text.report))
-    state = state or settings["training"]["validation_state"]
-    found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
-    signature = trained.signed(
-        {
-            "data": file.name,
-            "tokens": found.tokens,
-            "unknown": found.unknown,
-            "state": found.state,
-            "text": text_digest(text.lines),
-        }
-    )
-    lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
-    values = {**found.as_dict(), "data": str(file), "signature": signature}
-    return Evaluation([*lines, signature], values)
-
-
-def score(trained: Trained) -> Scorer:
-    """Log probability of each line, alone."""
-    return Scorer(("TEXT",), trained.pipeline.score)
-
-
-def generate(trained: Trained, **drawing: object) -> Callable[[str], list[str]]:
-    """Lines that continue a prompt."""
-    pipeline: LanguagePipeline = trained.pipeline
-    return lambda prompt: pipeline.generate(prompt, **drawing)  # type: ignore[arg-type]
-
-
-def latency(trained: Trained, name: str) -> TimedDecoder:
-    """The decoder that `generate` uses."""
-    pipeline: LanguagePipeline = trained.pipeline
-    return pipeline.timed(name)
-
-
 class LanguageModelling(Task):
     """Predict each word, subword or character of a text from those before it."""
 
     text = "Predict each word, subword or character of a text from those before it."
-    noun = "a language model"
-    reads = ("TEXT",)
-    answers = {
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
-        "score": Answer(score),
-        "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
-        "latency": Answer(latency),
-    }
+    noun = LANGUAGE.noun
+    reads = LANGUAGE.reads
+    answers = LANGUAGE.answers
 
     @classmethod
     def sections(cls) -> dict[str, Schema]:
@@ -272,8 +203,10 @@ class LanguageModelling(Task):
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
         return []
 
-    def pipeline(self, model: LanguageModel, tokenizers: Tokenizers) -> LanguagePipeline:
-        return LanguagePipeline(model, tokenizers["tokenizer"])
+    def pipeline(
+        self, model: LanguageModel | None, tokenizers: Tokenizers, *, engine: CompiledModel | None = None
+    ) -> LanguagePipeline:
+        return LanguagePipeline(model, tokenizers["tokenizer"], engine=engine)
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         stack = self.settings["model"]["stack"]

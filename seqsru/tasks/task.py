@@ -7,47 +7,46 @@ made with its settings; `seqsru.runs` trains and loads it, and the commands ask 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from seqsru.data import LineReport, Words, load_tokenizer
 from seqsru.data.vocabulary import EOS, UNK
-from seqsru.errors import Refused
-from seqsru.evaluation.environment import weights_hash
-from seqsru.evaluation.signature import DIGITS, machine, signature
 from seqsru.settings import Schema, Section, Values
+from seqsru.tasks.answers import (
+    Answer,
+    Evaluation,
+    Kind,
+    LineTranslator,
+    Pipeline,
+    Scorer,
+    Split,
+    Tell,
+    Trained,
+    chosen_files,
+)
 from seqsru.tasks.sections import check_tokenizer, new_tokenizer
 from seqsru.training import Objective
 
-Split = Literal["train", "validation", "test"]
-Tell = Callable[[str], None]  # is given what a person should know on the way, a line at a time
+__all__ = [
+    "Answer",
+    "Evaluation",
+    "Kind",
+    "LineTranslator",
+    "Pipeline",
+    "Scorer",
+    "Split",
+    "Task",
+    "Tell",
+    "Tokenizers",
+    "Trained",
+    "chosen_files",
+]
+
 Tokenizers = Mapping[str, Any]  # by role: tokenizers, and whatever else of the data a model is made for
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a task does for a command.
-
-    Attributes
-    ----------
-    function : callable
-        Called with the `Trained` run, then what the protocol of the command names (below), then the flags
-        that were given, as keywords.
-    flags : Section
-        The flags that the command has for this task: settings only. Where one is not given, what the function
-        does without it holds.
-    writes : tuple of str
-        Those of the flags that name files to write; other paths among them are read.
-    """
-
-    function: Callable[..., Any]
-    flags: Section = field(default_factory=lambda: Section({}))
-    writes: tuple[str, ...] = ()
 
 
 class Task(ABC):
@@ -181,117 +180,9 @@ class Task(ABC):
     # ---- the trained model -------------------------------------------------------------------------
 
     @abstractmethod
-    def pipeline(self, model: Any, tokenizers: Tokenizers) -> Pipeline:
-        """Text in, text or numbers out."""
+    def pipeline(self, model: Any, tokenizers: Tokenizers, *, engine: Any = None) -> Pipeline:
+        """Text in, text or numbers out; beside an engine, the model compiled, it may be None."""
 
     @abstractmethod
     def fields(self, model: nn.Module) -> dict[str, object]:
         """The first fields of a signature: what the model is."""
-
-
-class Pipeline(Protocol):
-    """What every pipeline has."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The model, in evaluation mode."""
-        ...
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained run, ready for use.
-
-    Attributes
-    ----------
-    task : Task
-    pipeline : Pipeline
-        What `Task.pipeline` made.
-    weights : str
-        Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
-    start : str or None
-        What their training started from, if not from weights that were drawn.
-    """
-
-    task: Task
-    pipeline: Any
-    weights: str
-    start: str | None = None
-
-    def signed(self, fields: Mapping[str, object]) -> str:
-        """The signature of a number measured with this run; ``fields`` say of what, and come first."""
-        model: nn.Module = self.pipeline.model
-        device: torch.device = next(model.parameters()).device
-        rest = {
-            "weights": self.weights,
-            "model": weights_hash(model)[:DIGITS],
-            "start": self.start,
-            "seed": self.task.settings["seed"],
-            **machine(device),
-        }
-        return signature(
-            {
-                **self.task.fields(model),
-                **fields,
-                **{name: value for name, value in rest.items() if name not in fields},
-            }
-        )
-
-
-def chosen_files(task: Task, files: list[Path], split: Split) -> list[Path]:
-    """The files that were given, else those of a split of the configuration, which are refused if missing."""
-    found = files or task.files(split)
-    if not found:
-        takes = " and ".join(task.reads)
-        do = f"name {takes}, or take --split validation"
-        raise Refused(f"data.{split} in the configuration", "none", do)
-    return found
-
-
-# ---- what the answers give -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Numbers measured on a text.
-
-    Attributes
-    ----------
-    lines : list of str
-        What is printed: numbers and their signatures.
-    values : dict
-        The same as JSON.
-    """
-
-    lines: list[str]
-    values: dict[str, Any]
-
-
-class Scorer(NamedTuple):
-    """How texts are scored.
-
-    Attributes
-    ----------
-    reads : tuple of str
-        The texts that go in side by side, in order; of a single one the default is standard input.
-    score : callable
-        Called with a list of lines for each; gives log probabilities.
-    """
-
-    reads: tuple[str, ...]
-    score: Callable[..., list[float]]
-
-
-class LineTranslator(NamedTuple):
-    """How lines are translated: each of the results has ``text``, ``cut``, ``alternatives`` and ``as_dict``.
-
-    Attributes
-    ----------
-    outputs : int
-        Translations a line.
-    translate : callable
-        Lines to a result a line.
-    """
-
-    outputs: int
-    translate: Callable[[Sequence[str]], Sequence[Any]]

@@ -152,6 +152,30 @@ def test_the_time_the_meter_takes_is_left_out():
     assert readings.model_steps() == [8, 10]
 
 
+def test_a_decoder_with_a_clock_of_its_own():
+    """It sees to a forced length itself, and its steps have no time of the model alone."""
+    asked = []
+
+    def clocked(line, length):
+        asked.append((line, length))
+        return [clocks.Readings.inside([t * MILLISECOND for t in (100, 105, 107, 108, 111)])]
+
+    fake = clocks.TimedDecoder(
+        "own", None, EOS, "beam 2", lambda *line: asked.append(line), engine="compiled int8", clocked=clocked
+    )
+    report = latency.measure([fake], ["a"], length=3, repeats=2, warmup=2)
+    assert asked == [("a", 3)] * 6  # two of the warm-up, then each bare and timed
+    (system,) = report["systems"]
+    assert system["decoder"] == "beam 2, compiled int8"
+    assert (system["steps"], system["warmup_steps"]) == (6, 6)
+    assert (system["encoding"]["mean"], system["first_token"]["mean"]) == (5.0, 7.0)
+    assert (system["later_tokens"]["n"], system["later_tokens"]["mean"]) == (4, 2.0)
+    assert "model_steps" not in system and (system["weights"], system["parameters"]) == (None, None)
+    assert "own (beam 2, compiled int8)\n" in latency_report.table(json.loads(json.dumps(report)))
+    with pytest.raises(Refused, match="threads: expected 1 for own, whose engine decodes a line on one thr"):
+        latency.measure([fake], ["a"], threads=2)
+
+
 def test_percentiles():
     summary = latency_report.summary([n * MILLISECOND for n in range(100, -1, -1)])
     assert (summary["n"], summary["mean"], summary["max"]) == (101, 50.0, 100.0)

@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 def called(sources=(), name="double"):
     """What the function makes of 1, 2, 3."""
-    address = compiled.address(double, ["int64*", "int64"], name=name, sources=sources, fastmath=())
+    address = compiled.address(lambda: double, ["int64*", "int64"], name=name, sources=sources, fastmath=())
     numbers = (ctypes.c_int64 * 3)(1, 2, 3)
     signature = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64)
     assert signature(address)(IGNORED, IGNORED + 8, ctypes.addressof(numbers), 3) == 0

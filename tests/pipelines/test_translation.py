@@ -79,7 +79,7 @@ def test_scores_do_not_depend_on_the_batch(monkeypatch):
     pipeline, targets = make(), sentences(len(LINES), seed=5)
     expected = pipeline.score(LINES, targets)
     assert [pipeline.score([line], [target])[0] for line, target in zip(LINES, targets)] == expected
-    monkeypatch.setattr("seqsru.pipelines.translation.SCORED_AT_ONCE", 40)
+    monkeypatch.setattr("seqsru.pipelines.eager.SCORED_AT_ONCE", 40)
     assert pipeline.score(LINES[::-1], targets[::-1])[::-1] == expected
 
 

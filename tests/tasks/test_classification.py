@@ -16,7 +16,8 @@ from seqsru.errors import Refused
 from seqsru.evaluation.classification import classification_score
 from seqsru.models.classifier import Classifier, Convolution
 from seqsru.pipelines.classification import ClassificationPipeline
-from seqsru.tasks.classification import ClassificationObjective, matrix, percent
+from seqsru.tasks.classification import ClassificationObjective
+from seqsru.tasks.classification_answers import matrix, percent
 from seqsru.training import OPTIMIZERS, SCHEDULES, RunDirectory, Trainer, TrainingOptions
 
 COLOURS, FILLING = "red green blue".split(), "a b c d e f g h".split()

@@ -1,0 +1,220 @@
+"""What a task answers to the commands, and what a trained run is to them; nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from seqsru.errors import Refused
+from seqsru.evaluation.signature import DIGITS, machine, signature
+from seqsru.settings import Section
+
+if TYPE_CHECKING:  # torch takes a second to import, and a file of `quantize` needs none
+    from torch import nn
+
+Split = Literal["train", "validation", "test"]
+Tell = Callable[[str], None]  # is given what a person should know on the way, a line at a time
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task does for a command.
+
+    Attributes
+    ----------
+    function : callable
+        Called with the `Trained` run, then what the protocol of the command names (below), then the flags
+        that were given, as keywords.
+    flags : Section
+        The flags that the command has for this task: settings only. Where one is not given, what the function
+        does without it holds.
+    writes : tuple of str
+        Those of the flags that name files to write; other paths among them are read.
+    """
+
+    function: Callable[..., Any]
+    flags: Section = field(default_factory=lambda: Section({}))
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the commands know of a task without making it; the attributes are those of `Task`."""
+
+    noun: str
+    reads: tuple[str, ...]
+    answers: Mapping[str, Answer]
+    further: str = ""
+
+
+class Answering(Protocol):
+    """What the answers ask of a task: of `Task`, or of what a file has of one."""
+
+    settings: Any
+
+    @property
+    def noun(self) -> str:
+        """What its model is called in sentences."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The files of a split, in order."""
+        ...
+
+    @property
+    def further(self) -> str:
+        """What may follow them in any number, in words."""
+        ...
+
+    @property
+    def answers(self) -> Mapping[str, Answer]:
+        """The commands that it answers."""
+        ...
+
+    def files(self, split: Split) -> list[Path]:
+        """The files of a split."""
+        ...
+
+    def data_name(self, split: Split) -> str:
+        """What a signature calls a split."""
+        ...
+
+    def sample(self) -> tuple[str, list[str]]:
+        """A name for some lines that the model is for, and the lines."""
+        ...
+
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name of the file of each tokenizer, by its role."""
+        ...
+
+    def fields(self, model: Any) -> dict[str, object]:
+        """The first fields of a signature: what the model is."""
+        ...
+
+
+class Pipeline(Protocol):
+    """What every pipeline has."""
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model, in evaluation mode; None where there is an engine alone."""
+        ...
+
+    @property
+    def engine(self) -> Any:
+        """The compiled model that is used in its place; None where torch computes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run, ready for use.
+
+    Attributes
+    ----------
+    task : Task, or what a file has of one
+    pipeline : Pipeline
+        What `Task.pipeline` made.
+    weights : str
+        Which weights were loaded: ``step-1200``, ``mean-of-5-best``.
+    start : str or None
+        What their training started from, if not from weights that were drawn.
+    record : mapping, optional
+        What a file says of the model it was made of: ``fields``, ``model`` and ``shortlist``.
+    """
+
+    task: Any
+    pipeline: Any
+    weights: str
+    start: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def signed(self, fields: Mapping[str, object]) -> str:
+        """The signature of a number measured with this run; ``fields`` say of what, and come first."""
+        model: nn.Module | None = self.pipeline.model
+        engine = self.pipeline.engine
+        if model is None:
+            first, digest = self.record["fields"], self.record["model"]
+            where: dict[str, object] = {"device": "cpu", "threads": engine.threads}
+        else:
+            from seqsru.evaluation.environment import weights_hash
+
+            first, digest = self.task.fields(model), weights_hash(model)[:DIGITS]
+            where = machine(next(model.parameters()).device)
+        decoded = {}
+        if engine is not None:
+            decoded = {"engine": "compiled", "precision": engine.model.precision}
+            decoded["shortlist"] = self.record.get("shortlist")
+        rest = {
+            "weights": self.weights,
+            "model": digest,
+            "start": self.start,
+            "seed": self.task.settings["seed"],
+            **decoded,
+            **where,
+        }
+        return signature(
+            {**first, **fields, **{name: value for name, value in rest.items() if name not in fields}}
+        )
+
+
+def chosen_files(task: Answering, files: list[Path], split: Split) -> list[Path]:
+    """The files that were given, else those of a split of the configuration, which are refused if missing."""
+    found = files or task.files(split)
+    if not found:
+        takes = " and ".join(task.reads)
+        do = f"name {takes}, or take --split validation"
+        raise Refused(f"data.{split} in the configuration", "none", do)
+    return found
+
+
+# ---- what the answers give -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers measured on a text.
+
+    Attributes
+    ----------
+    lines : list of str
+        What is printed: numbers and their signatures.
+    values : dict
+        The same as JSON.
+    """
+
+    lines: list[str]
+    values: dict[str, Any]
+
+
+class Scorer(NamedTuple):
+    """How texts are scored.
+
+    Attributes
+    ----------
+    reads : tuple of str
+        The texts that go in side by side, in order; of a single one the default is standard input.
+    score : callable
+        Called with a list of lines for each; gives log probabilities.
+    """
+
+    reads: tuple[str, ...]
+    score: Callable[..., list[float]]
+
+
+class LineTranslator(NamedTuple):
+    """How lines are translated: each of the results has ``text``, ``cut``, ``alternatives`` and ``as_dict``.
+
+    Attributes
+    ----------
+    outputs : int
+        Translations a line.
+    translate : callable
+        Lines to a result a line.
+    """
+
+    outputs: int
+    translate: Callable[[Sequence[str]], Sequence[Any]]

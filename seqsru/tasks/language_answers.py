@@ -1,0 +1,89 @@
+"""What a language model answers to the commands; nothing here needs torch."""
+
+# Annotations are read at run time: the arguments of the functions are flags.
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from seqsru.data import read_lines
+from seqsru.data.files import text_digest
+from seqsru.data.lines import OnBadLine
+from seqsru.evaluation.clock import TimedDecoder
+from seqsru.pipelines.language import LanguagePipeline
+from seqsru.settings import from_signature
+from seqsru.tasks.answers import Answer, Evaluation, Kind, Scorer, Split, Tell, Trained, chosen_files
+
+TextState = Literal["carried", "separate"]
+
+
+def evaluate(
+    trained: Trained,
+    files: list[Path],
+    split: Split,
+    tell: Tell,
+    *,
+    state: TextState | None = None,
+    on_bad_line: OnBadLine | None = None,
+) -> Evaluation:
+    """Perplexity and its relatives.
+
+    Parameters
+    ----------
+    trained : Trained
+    files : list of Path
+        The text, if not that of the split.
+    split : str
+    tell : callable
+    state : {"carried", "separate"} or None
+        Carried from line to line, or each line alone; the run's training.validation_state where not given.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
+    """
+    (file,) = chosen_files(trained.task, files, split)
+    settings = trained.task.settings
+    text = read_lines(file, on_bad_line=on_bad_line or settings["data"]["on_bad_line"])
+    if text.report:
+        tell(str(text.report))
+    state = state or settings["training"]["validation_state"]
+    found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
+    signature = trained.signed(
+        {
+            "data": file.name,
+            "tokens": found.tokens,
+            "unknown": found.unknown,
+            "state": found.state,
+            "text": text_digest(text.lines),
+        }
+    )
+    lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
+    values = {**found.as_dict(), "data": str(file), "signature": signature}
+    return Evaluation([*lines, signature], values)
+
+
+def score(trained: Trained) -> Scorer:
+    """Log probability of each line, alone."""
+    return Scorer(("TEXT",), trained.pipeline.score)
+
+
+def generate(trained: Trained, **drawing: object) -> Callable[[str], list[str]]:
+    """Lines that continue a prompt."""
+    pipeline: LanguagePipeline = trained.pipeline
+    return lambda prompt: pipeline.generate(prompt, **drawing)  # type: ignore[arg-type]
+
+
+def latency(trained: Trained, name: str) -> TimedDecoder:
+    """The decoder that `generate` uses."""
+    pipeline: LanguagePipeline = trained.pipeline
+    return pipeline.timed(name)
+
+
+LANGUAGE = Kind(
+    noun="a language model",
+    reads=("TEXT",),
+    answers={
+        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
+        "score": Answer(score),
+        "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
+        "latency": Answer(latency),
+    },
+)

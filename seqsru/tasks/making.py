@@ -1,0 +1,486 @@
+"""Settings into a run directory, and back into a trained model: what `seqsru.runs` gives to everyone.
+
+What may be set is read from the signatures of what the tasks make, so that a new cell, tokenizer, optimizer
+or schedule, or a new option of one, needs nothing here; nor does a new task.
+"""
+
+# Annotations are read at run time: `RunOptions` are settings.
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from seqsru import __version__
+from seqsru import settings as strict
+from seqsru.cells.stack import trained_already
+from seqsru.data.inputs import STANDARD, descriptor
+from seqsru.errors import Refused, check_at_least, check_seed
+from seqsru.evaluation.environment import weights_hash
+from seqsru.evaluation.probe import LayerProbe, probe
+from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
+from seqsru.pipelines.compiled import CompiledModel
+from seqsru.pipelines.lowering import lowered
+from seqsru.settings import (
+    Choice,
+    Section,
+    SettingsError,
+    Values,
+    from_signature,
+    joined,
+    registry,
+)
+from seqsru.tasks import TASKS
+from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
+from seqsru.tasks.task import Task, Tokenizers, Trained
+from seqsru.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Outcome,
+    RunDirectory,
+    Trainer,
+    TrainingOptions,
+    checkpoints,
+)
+from seqsru.training.resume import newest
+from seqsru.training.weights import load_model, model_tensors, select_average
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes, and what it starts from.
+
+    Parameters
+    ----------
+    output : Path
+        The run directory; made if needed, and a run that is there goes on.
+    seed : int
+        Of the weights, the order of the data and every mask; not negative.
+    device : str
+        Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
+    """
+
+    output: Path = field(metadata={"may_change": True})
+    seed: int = 1
+    device: str = field(default="auto", metadata={"may_change": True})
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if self.output.exists() and not self.output.is_dir():
+            raise Refused("a folder", f"the file {self.output}", "name another", "output")
+        check_at_least(0, seed=self.seed)
+        check_seed(seed=self.seed)
+
+    def start(self) -> torch.device:
+        """Seed the generators and choose the device."""
+        torch.manual_seed(self.seed)
+        return choose_device(self.device)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
+
+    Raises
+    ------
+    Refused
+        If it is none of these, or a GPU that torch cannot use.
+    """
+    name = str(device)
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
+        do = "write cuda for a GPU, cuda:1 for the second one"
+        raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
+    there = torch.cuda.is_available()
+    if name.startswith("cpu") or (name == "auto" and not there):
+        return torch.device("cpu")
+    if not there:
+        do = "set device to cpu, or see what `seqsru doctor` says"
+        raise Refused(f"a CUDA GPU for device {name}", "none that torch can use", do, "device")
+    number = name.partition(":")[2]
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        do = "count from 0, and see what `seqsru doctor` says"
+        raise Refused(f"one of the {count} CUDA GPUs that torch can use", repr(name), do, "device")
+    return torch.device("cuda" if name == "auto" else name)
+
+
+def schema() -> Choice:
+    """Every setting of every task."""
+    return Choice(
+        {
+            name: joined(
+                Section({}, task.text),
+                from_signature(RunOptions),
+                Section(
+                    {
+                        "start_from": from_signature(Start, optional=True),
+                        **task.sections(),
+                        "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
+                        "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
+                        "training": joined(from_signature(TrainingOptions), task.objective_section()),
+                    }
+                ),
+            )
+            for name, task in TASKS.items()
+        },
+        key="task",
+    )
+
+
+def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
+    """Read the settings of a run from its YAML file.
+
+    Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
+    begun, its own.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : iterable of str
+        ``key.path=value``.
+
+    Raises
+    ------
+    SettingsError
+        As `seqsru.settings.load`; also if the other run is needed and not there.
+    """
+    overrides, known = list(overrides), schema()
+    file = strict.File(path)
+    base = base_of(file, known, overrides)
+    return strict.load(file, known, overrides, base=base, inherited=INHERITED)
+
+
+def task_of(settings: Values) -> Task:
+    """The task that settings choose, made with them."""
+    return TASKS[settings.chosen](settings)
+
+
+# ---- training --------------------------------------------------------------------------------------
+
+
+def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
+    """Train as the settings say, or go on with the run that is in the output directory.
+
+    Parameters
+    ----------
+    settings : Values
+        From ``seqsru.settings.load(path, schema())``.
+    tell : callable
+        Is given what a person should know on the way, a line at a time.
+
+    Raises
+    ------
+    SettingsError
+        A value that cannot be used, with its place, or other settings than those the run began with.
+    Refused, OSError
+        Data that cannot be used.
+    """
+    rehearse(settings)
+    check_output(settings)
+    task, run = task_of(settings), RunDirectory(settings["output"])
+    with run.exclusive():
+        found, earlier = newest(run), _earlier(run)
+        began = {} if found is None else found.record
+        sums = file_sums(settings)
+        if found is not None:
+            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
+        else:
+            if earlier is not None:  # it never came to train: nothing of it is worth keeping
+                run.forget(task_of(earlier).tokenizer_files().values())
+            _keep(settings, run)
+        # Sums that an older version did not keep are kept from now on.
+        kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
+        trainer = _prepared(task, run.path, run, tell, kept)
+        with settings["training"].blamed():
+            trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
+        if found is not None:  # nothing of a run that cannot go on so was touched
+            _keep(settings, run)
+        for note in trainer.notes:
+            tell(note)
+        tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
+        outcome = trainer.fit()
+        if outcome.best is not None:
+            fields = {
+                **task.fields(trainer.model),
+                "data": task.data_name("validation"),
+                **trainer.objective.signature_fields(),
+                "text": trainer.objective.text,
+                "weights": f"step-{outcome.best_step}",
+                "model": _best_weights(trainer, outcome, run),
+                "precision": trainer.options.precision,
+                "start": kept["start"],
+                "seed": settings["seed"],
+                **machine(trainer.device),
+            }
+            run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
+    return outcome
+
+
+def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
+    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
+    if outcome.best_step != outcome.step:
+        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
+        if not path.exists():
+            return None
+        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
+    return weights_hash(trainer.model)[:DIGITS]
+
+
+def rehearse(settings: Values) -> None:
+    """Make every object of a training run once, with a stand-in for the data.
+
+    So a value that one of them refuses is an error with its line before anything is read.
+
+    Raises
+    ------
+    SettingsError
+        There is one, or a data file is not there.
+    """
+    task, run = task_of(settings), RunDirectory(settings["output"])
+    _start(settings)
+    if task.settings["start_from"] is None:
+        for file in dict.fromkeys(task.tokenizer_files().values()):
+            if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
+                task.check_tokenizer(file)
+    _check_size(task)
+    _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
+    _check_files(settings)
+    if not run.begun:
+        _started_from(task)
+
+
+def check_output(settings: Values) -> None:
+    """Refuse to train into a folder that holds something of somebody's under one of a run's names.
+
+    Raises
+    ------
+    SettingsError
+        It does: each such name.
+    """
+    with settings.blamed("output"):
+        RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
+
+
+def _check_size(task: Task) -> None:
+    """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
+    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
+    if "SC_PHYS_PAGES" not in names:
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with torch.device("meta"):  # shapes only
+            model = task.model(task.stand_in_tokenizers())
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+    except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
+        if "overflow" not in str(error).lower():
+            raise
+        size = 2**63
+    if size > memory:
+        section = task.settings["model"]
+        sizes = {path: value for path, value in section.flat().items() if type(value) is int}
+        largest = max(sizes, key=sizes.__getitem__)
+        raise section.error(
+            Refused(
+                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
+                f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
+                "lower it",
+                largest.removeprefix(f"{section.path}."),
+            )
+        )
+
+
+def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
+    """Look at every layer at step 0 of the training that the settings describe; nothing is kept.
+
+    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
+    """
+    trainer = prepare(settings, tell)
+    batch = next(trainer.objective.batches(1, 0))
+    return probe(trainer.model, lambda: trainer.objective.loss(trainer.model, batch, None).loss)
+
+
+def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
+    """A trainer at its first step, for who looks into a training; tokenizers are kept nowhere.
+
+    Parameters, errors : those of `train`. Tokenizers that are in the output directory are used.
+    """
+    rehearse(settings)
+    task, run = task_of(settings), RunDirectory(settings["output"])
+    with TemporaryDirectory() as folder:
+        fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
+        there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
+        return _prepared(task, run.path if there else Path(folder), run, tell, {})
+
+
+def _prepared(
+    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
+) -> Trainer:
+    """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
+
+    In ``kept`` is noted what it started from, if that is another run.
+    """
+    earlier = None if run.begun else _started_from(task)
+    texts = task.read(tell)
+    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
+    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
+    if earlier is not None:
+        path, other = task.settings["start_from"]["run"], earlier.pipeline.model
+        load_model(trainer.model, model_tensors(other), str(path))
+        digest = weights_hash(other)
+        kept["start"] = f"{path.name},{earlier.weights},{digest}"
+        trainer.notes.append(
+            f"starts from the weights {earlier.weights} of {path} (sha256 {digest}), and with its tokenizers"
+        )
+    elif not run.begun:
+        task.initialise(trainer.model, tokenizers, tell)
+    for line in (*task.omissions(trainer.objective), *trainer.objective.notes):
+        tell(line)
+    return trainer
+
+
+def _start(settings: Values) -> torch.device:
+    options = settings.of(RunOptions)
+    with options.blamed():
+        device: torch.device = options.make().start()
+    return device
+
+
+def _trainer(
+    task: Task,
+    texts: Any,
+    tokenizers: Tokenizers,
+    device: torch.device,
+    run: RunDirectory,
+    kept: dict[str, Any],
+) -> Trainer:
+    """Everything between data and training loop."""
+    settings = task.settings
+    model = task.model(tokenizers).to(device)
+    objective = task.objective(texts, tokenizers)
+    optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
+    schedule = settings["schedule"].make(settings["optimizer"]["lr"])
+    options = settings["training"].of(TrainingOptions).make()
+    return Trainer(model, objective, optimizer, schedule, run, options, kept)
+
+
+def _started_from(task: Task) -> Trained | None:
+    """The run that a new one starts from, which its settings fit; None where it starts by itself."""
+    start = task.settings["start_from"]
+    if start is None:
+        return None
+    with start.blamed("run"):
+        options: Start = start.make()
+        signature({"start": options.run.name})  # asked before the work
+        found = open_trained(options.run, str(options.checkpoint), options.average, torch.device("cpu"))
+    check_start(task, found)
+    return found
+
+
+def _tokenizers(
+    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
+) -> Tokenizers:
+    """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
+    if earlier is not None:
+        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
+            made.save(folder, task.tokenizer_files()[role])
+    for file in dict.fromkeys(task.tokenizer_files().values()):
+        if not RunDirectory(folder).tokenizer(file).is_file():
+            task.new_tokenizer(texts, file, tell).save(folder, file)
+    return task.load_tokenizers(folder)
+
+
+def _earlier(run: RunDirectory) -> Values | None:
+    """The settings that the run in a directory has; None where there are none."""
+    return strict.load(run.config, schema()) if run.config.exists() else None
+
+
+def _keep(settings: Values, run: RunDirectory) -> None:
+    """Write the resolved settings into the run directory."""
+    header = (
+        f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
+        "# this file repeats the run, or goes on with it.\n"
+    )
+    run.write(run.config, header + strict.dump(settings.plain()))
+
+
+def _check_files(settings: Values) -> None:
+    """Raise a SettingsError naming the line of each data file that is not there, or is none."""
+    problems = [
+        settings.error(Refused(f"a file at {path}", *wrong, name)).problems[0]
+        for name, path in settings["data"].flat().items()
+        if isinstance(path, Path) and (wrong := _no_file(path)) is not None
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """What a path is that does not name the same file at every start of a run, and what to do."""
+    if str(path) == STANDARD or descriptor(path) is not None:
+        return "a stream of this process alone", "save it to a file, a run reads it at every start"
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "a folder", "name a file in it"
+    if path.exists():
+        return "a pipe or a device", "save it to a file, a run reads it at every start"
+    return "none", "check the path"
+
+
+# ---- a trained run ---------------------------------------------------------------------------------
+
+
+def settings_of(run: str | os.PathLike[str]) -> Values:
+    """Return the settings of a run directory.
+
+    Raises
+    ------
+    NotFound
+        It is none.
+    """
+    directory = RunDirectory(Path(run))
+    if not directory.config.is_file():
+        raise no_run(directory)
+    return strict.load(directory.config, schema())
+
+
+def open_trained(
+    run: str | os.PathLike[str],
+    checkpoint: str,
+    average: int,
+    device: torch.device,
+    compiled: Literal["float32", "int8"] | None = None,
+) -> Trained:
+    """Load a run directory with what it was trained with; see `seqsru.runs.load`.
+
+    Parameters
+    ----------
+    run : path
+    checkpoint : str
+    average : int
+    device : torch.device
+    compiled : {"float32", "int8"} or None
+        Decode with the engine, in this precision; None decodes with torch.
+    """
+    directory, which = RunDirectory(Path(run)), checkpoint
+    task = task_of(settings_of(run))
+    tokenizers = task.load_tokenizers(directory.path)
+    chosen = checkpoints.select(directory.checkpoints, which)
+    checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
+    if average == 1:
+        tensors, weights = chosen.model(), f"step-{chosen.step}"
+    else:
+        tensors = select_average(directory.checkpoints, which, average)
+        weights = f"mean-of-{average}-{which}"
+    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
+        with trained_already():
+            model: nn.Module = task.model(tokenizers)
+    load_model(model, tensors, str(chosen.path))
+    model = model.to(device).eval()
+    made = None if compiled is None else CompiledModel(lowered(model, int8=compiled == "int8"))
+    pipeline = task.pipeline(model, tokenizers, engine=made)
+    return Trained(task, pipeline, weights, chosen.record.get("start"))

@@ -1,0 +1,172 @@
+"""What a translation model answers to the commands; nothing here needs torch."""
+
+# Annotations are read at run time: the arguments of the functions are flags.
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seqsru.data import read_lines
+from seqsru.data.files import text_digest
+from seqsru.data.lines import OnBadLine
+from seqsru.data.outputs import write_output
+from seqsru.data.references import read_references
+from seqsru.errors import Refused
+from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_scores
+from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
+from seqsru.evaluation.clock import TimedDecoder
+from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.settings import from_signature, joined
+from seqsru.tasks.answers import (
+    Answer,
+    Evaluation,
+    Kind,
+    LineTranslator,
+    Scorer,
+    Split,
+    Tell,
+    Trained,
+    chosen_files,
+)
+from seqsru.tasks.search import search_flags, searched
+
+AT_ONCE = 1024  # lines that are translated together
+
+
+def evaluate(
+    trained: Trained,
+    files: list[Path],
+    split: Split,
+    tell: Tell,
+    *,
+    metrics: str = "bleu,chrf",
+    tokenize: BleuTokenizer | None = None,
+    translations: Path | None = None,
+    baseline: Path | None = None,
+    on_bad_line: OnBadLine | None = None,
+    **search: object,
+) -> Evaluation:
+    """BLEU and its relatives, by sacrebleu on detokenised text.
+
+    Parameters
+    ----------
+    trained : Trained
+    files : list of Path
+        Source and references, if not those of the split.
+    split : str
+    tell : callable
+    metrics : str
+        Of bleu, chrf and ter, with commas between them.
+    tokenize : str or None
+        sacrebleu's tokenizer for BLEU: zh for Chinese, ja-mecab for Japanese, ko-mecab for Korean, char or
+        flores200 for any language without spaces; the run's training.validation_tokenize where not given.
+    translations : Path or None
+        Write the translations to this file.
+    baseline : Path or None
+        Translations to compare with.
+    on_bad_line : {"error", "skip", "replace"} or None
+        What to do with a line that cannot be used; the run's data.on_bad_line where not given.
+    **search : object
+        As `search_flags` has them.
+    """
+    source, *references = chosen_files(trained.task, files, split)
+    pipeline: TranslationPipeline = trained.pipeline
+    decoding = replace(searched(pipeline.decoding, search), n_best=1)
+    names = metrics.split(",")
+    if tokenize is not None and "bleu" not in names:
+        raise Refused("bleu among the metrics, which alone is tokenized", metrics, "leave it out", "tokenize")
+    tokenize = tokenize or trained.task.settings["training"]["validation_tokenize"]
+    made = make_metrics(names, tokenize)  # are these metrics? asked before the work
+    on_bad_line = on_bad_line or trained.task.settings["data"]["on_bad_line"]
+    read = read_references(source, references, on_bad_line=on_bad_line)
+    for report in filter(None, read.reports):
+        tell(str(report))
+    pair = read.pair
+    doubt = unspaced(read.references, made["bleu"]) if "bleu" in made else ""
+    if doubt:
+        tell(f"warning: {doubt}; take --tokenize zh, char or another, or --metrics chrf")
+    other = None if baseline is None else read_lines(baseline).lines
+    if other is not None and len(other) != len(pair.target):
+        raise Refused(
+            f"as many lines in {baseline} as in {references[0]}",
+            f"{len(other):,} and {len(pair.target):,}",
+            "compare translations of one source",
+            "baseline",
+        )
+    signature = trained.signed(
+        {
+            "data": source.name,
+            "lines": len(pair.source),
+            **decoding.signature_fields(),
+            "text": text_digest(pair.source, *read.references),
+        }
+    )
+    texts = [
+        translation.text
+        for first in range(0, len(pair.source), AT_ONCE)
+        for translation in pipeline.translate(pair.source[first : first + AT_ONCE], decoding)
+    ]
+    if translations is not None:
+        write_output(translations, "".join(text + "\n" for text in texts).encode())
+    scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
+    lines = [*(one.line for one in scores), signature]
+    values: dict[str, Any] = {name: one.value for name, one in zip(names, scores)}
+    values |= {
+        "signatures": {name: one.signature for name, one in zip(names, scores)},
+        "lines": len(texts),
+        "data": str(source),
+        "signature": signature,
+    }
+    if other is not None:
+        compared = paired_bootstrap(other, texts, pair.target, names, further=read.further, tokenize=tokenize)
+        lines += [comparison.line for comparison in compared]
+        values["comparison"] = {name: one.as_dict() for name, one in zip(names, compared)}
+    return Evaluation(lines, values)
+
+
+def score(trained: Trained) -> Scorer:
+    """Log probability of each translation, given its source."""
+    return Scorer(("SOURCE", "TARGET"), trained.pipeline.score)
+
+
+def translate(trained: Trained, attention: bool, **search: object) -> LineTranslator:
+    """Translations of lines."""
+    pipeline: TranslationPipeline = trained.pipeline
+    decoding = searched(pipeline.decoding, search)
+    return LineTranslator(
+        decoding.n_best, lambda lines: pipeline.translate(lines, decoding, attention=attention)
+    )
+
+
+def latency(trained: Trained, name: str, *, beam: int | None = None) -> TimedDecoder:
+    """The decoder that `translate` uses.
+
+    Parameters
+    ----------
+    trained : Trained
+    name : str
+    beam : int or None
+        Beam to measure with; the run's where not given.
+    """
+    pipeline: TranslationPipeline = trained.pipeline
+    decoding = pipeline.decoding if beam is None else replace(pipeline.decoding, beam=beam)
+    return pipeline.timed(name, replace(decoding, n_best=1))
+
+
+TRANSLATION = Kind(
+    noun="a translation model",
+    reads=("SOURCE", "REFERENCE"),
+    further="any further REFERENCE",
+    answers={
+        "evaluate": Answer(
+            evaluate,
+            joined(
+                from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]),
+                search_flags(skip=["n_best"]),  # the best alone is scored
+            ),
+            writes=("translations",),
+        ),
+        "score": Answer(score),
+        "translate": Answer(translate, search_flags()),
+        "latency": Answer(latency, from_signature(latency, skip=["trained", "name"])),
+    },
+)
