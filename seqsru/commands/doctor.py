@@ -25,6 +25,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command."""
     parser.description = """Say what is installed, which backends of the scans work, and why one does not.
 
+At the end stands what the compiled engine decodes here, and what torch alone does.
+
 Every backend runs once. The exit status is 1 if the reference or the CPU backend does not work.
 
 With --probe, look instead at the layers of a model before its training: the variance of h, of c after the
@@ -64,6 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     status = backend_status()
     for name, text in status.items():
         print(f"  {name:<16}{text}")
+    from seqsru.cells import CELLS
+    from seqsru.engine import processor
+    from seqsru.pipelines.lowering import LOWERED
+
+    others = [name for name, cell in CELLS.items() if cell not in LOWERED]
+    print(f"compiled engine: dot products by {processor.DOT}, of {', '.join(processor.available())}")
+    print(
+        f"  it decodes {', '.join(name for name in CELLS if name not in others)}; torch alone decodes "
+        f"{', '.join(others)}"
+    )
     return 0 if status["reference"] == status["cpu"] == "ok" else 1
 
 

@@ -502,6 +502,7 @@ def _entry() -> Callable[[int], int]:
 
 def _body() -> Callable[..., Any]:
     """Import what is to be compiled, and with it Numba; it is said, since it takes its time."""
-    print("seqsru: compiling the engine for this processor, once: about a minute", file=sys.stderr)
+    if sys.stderr is not None:  # it may be closed
+        print("seqsru: compiling the engine for this processor, once: about a minute", file=sys.stderr)
     function: Callable[..., Any] = import_module("seqsru.engine.entries").run
     return function

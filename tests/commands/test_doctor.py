@@ -18,6 +18,12 @@ def test_doctor(run):
     assert re.search(r"^  cuda +(ok|no: .+)$", out, re.M) and re.search(r"torch uses \d+ threads", out)
 
 
+def test_doctor_says_what_the_engine_decodes(run):
+    out = run("doctor")[1]
+    assert "compiled engine: dot products by " in out and "portable\n" in out
+    assert "it decodes sru, " in out and "; torch alone decodes srupp, mgu, pru\n" in out
+
+
 def test_doctor_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     status = {"reference": "ok", "cpu": "no: numba", "cuda": "no: x"}

@@ -104,11 +104,12 @@ def test_what_cannot_be_quantised_or_asked_of_a_file(
     refused, tmp_path, classification_run, language_run, translation_file
 ):
     assert refused("quantize", classification_run, "--shortlist", "none").endswith(
-        "expected a translation or language model for the compiled engine, found Classifier; take engine torch"
+        "expected a translation or language model for the compiled engine, found Classifier; "
+        "take engine torch"
     )
     assert refused("quantize", language_run, "--best", "3").endswith(
-        "expected a translation model with a shortlist, found a language model; leave it out: a language model "
-        "has no source that could tell"
+        "expected a translation model with a shortlist, found a language model; leave it out: "
+        "a language model has no source that could tell"
     )
     assert refused("quantize", tmp_path / "none").startswith(
         "seqsru: expected a run directory with a config.yaml at"
