@@ -182,9 +182,9 @@ def open_run(
     """Load a run, as `load` does, with what it was trained with."""
     check_at_least(1, average=average, threads=threads)
     trained = _opened(run, checkpoint, average, device, engine, precision)
-    if threads == 1 or trained.pipeline.engine is None:
+    if threads == 1 or trained.engine is None:
         return trained
-    shared = replace(trained.pipeline.engine, threads=threads)
+    shared = replace(trained.engine, threads=threads)
     return replace(trained, pipeline=replace(trained.pipeline, engine=shared))
 
 
@@ -220,7 +220,8 @@ def _open_file(
 ) -> Trained:
     """Open a file of `quantize`, which has one checkpoint in one precision for one engine."""
     trained = packages.opened(path)
-    has = trained.pipeline.engine.model.precision
+    assert trained.engine is not None
+    has = trained.engine.model.precision
     for setting, value, expected in (
         ("checkpoint", checkpoint, "best"),
         ("average", average, 1),
