@@ -7,6 +7,7 @@ What trains needs torch, which takes a second to import; a file of `quantize` is
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -75,6 +76,7 @@ def load(
     device: Device = "cpu",
     engine: EngineName = "auto",
     precision: Precision | None = None,
+    threads: int = 1,
 ) -> "AnyPipeline": ...
 
 
@@ -88,6 +90,7 @@ def load(
     device: Device = "cpu",
     engine: EngineName = "auto",
     precision: Precision | None = None,
+    threads: int = 1,
 ) -> P: ...
 
 
@@ -100,6 +103,7 @@ def load(
     device: Device = "cpu",
     engine: EngineName = "auto",
     precision: Precision | None = None,
+    threads: int = 1,
 ) -> Any:
     """Load a trained model with its tokenizer.
 
@@ -122,6 +126,8 @@ def load(
         `seqsru quantize`, else torch.
     precision : {"float32", "int8"} or None
         Of the compiled engine's weights: as the file has them, float32 for a run directory.
+    threads : int
+        Batches that the compiled engine decodes at once; torch's threads are torch's own to set.
 
     Returns
     -------
@@ -140,7 +146,13 @@ def load(
     if not (kind is None or isinstance(kind, type)):
         raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
     trained = open_run(
-        run, checkpoint=checkpoint, average=average, device=_named(device), engine=engine, precision=precision
+        run,
+        checkpoint=checkpoint,
+        average=average,
+        device=_named(device),
+        engine=engine,
+        precision=precision,
+        threads=threads,
     )
     if kind is not None and not isinstance(trained.pipeline, kind):
         do = f"load it as {type(trained.pipeline).__name__}"
@@ -165,9 +177,26 @@ def open_run(
     device: str,
     engine: EngineName = "auto",
     precision: Precision | None = None,
+    threads: int = 1,
 ) -> Trained:
     """Load a run, as `load` does, with what it was trained with."""
-    check_at_least(1, average=average)
+    check_at_least(1, average=average, threads=threads)
+    trained = _opened(run, checkpoint, average, device, engine, precision)
+    if threads == 1 or trained.engine is None:
+        return trained
+    shared = replace(trained.engine, threads=threads)
+    return replace(trained, pipeline=replace(trained.pipeline, engine=shared))
+
+
+def _opened(
+    run: str | os.PathLike[str],
+    checkpoint: Which | str,
+    average: int,
+    device: str,
+    engine: EngineName,
+    precision: Precision | None,
+) -> Trained:
+    """Load a run directory or a file."""
     compiled = engine == "compiled"
     if compiled and device not in ("cpu", "auto"):
         raise Refused("the device cpu for the compiled engine", device, "take engine torch", "device")
@@ -191,7 +220,8 @@ def _open_file(
 ) -> Trained:
     """Open a file of `quantize`, which has one checkpoint in one precision for one engine."""
     trained = packages.opened(path)
-    has = trained.pipeline.engine.model.precision
+    assert trained.engine is not None
+    has = trained.engine.model.precision
     for setting, value, expected in (
         ("checkpoint", checkpoint, "best"),
         ("average", average, 1),

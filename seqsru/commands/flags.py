@@ -27,7 +27,7 @@ from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks.answers import Answering, Trained
 from seqsru.tasks.kinds import kinds
 
-LOADING = from_signature(runs.load, skip=["run", "kind"])
+LOADING = from_signature(runs.load, skip=["run", "kind", "threads"])
 READING = from_signature(read_lines, skip=["path"])
 CHUNK = 1024  # lines that are worked on together
 
@@ -106,7 +106,9 @@ def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Tr
     """Load the run that a command names, or another one in the same way."""
     flags = complete(arguments, LOADING)
     with placed(flags):
-        return runs.open_run(directory or arguments.run_directory, **flags)
+        given_threads = vars(arguments).get("threads")
+        threads = given_threads if isinstance(given_threads, int) else 1  # latency has a protocol of its own
+        return runs.open_run(directory or arguments.run_directory, **flags, threads=threads)
 
 
 def add_answers(parser: argparse.ArgumentParser, command: str) -> None:
@@ -208,7 +210,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         "--threads",
         metavar="N",
         type=int,
-        help="threads of the CPU (a whole number; default torch's own choice)",
+        help="threads of the CPU (a whole number; default torch's own choice, 1 for the compiled engine)",
     )
 
 
@@ -220,7 +222,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
             raise Refused("--threads of at least 1", str(arguments.threads), do)
         check_threads(**{"--threads": arguments.threads})
         if vars(arguments)["run_directory"].is_file():
-            return  # the engine takes them from the flag
+            return  # the engine is told by `open_run`
         import torch
 
         torch.set_num_threads(arguments.threads)

@@ -159,7 +159,7 @@ def _names(folders: list[Path], trained: list[Trained]) -> list[str]:
     names = [folder.name for folder in folders]
     if len(set(names)) == len(names):
         return names
-    engines = [run.pipeline.engine for run in trained]
+    engines = [run.engine for run in trained]
     kinds = ["torch" if engine is None else f"compiled {engine.model.precision}" for engine in engines]
     if len({folder.resolve() for folder in folders}) == 1 and len(set(kinds)) == len(kinds):
         return [f"{name} {kind}" for name, kind in zip(names, kinds)]

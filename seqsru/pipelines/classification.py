@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -102,7 +101,6 @@ class ClassificationPipeline:
     tokenizer: Tokenizer
     labels: Labels
     lowercase: bool = False
-    engine: ClassVar[None] = None  # a classifier is not compiled
 
     def __post_init__(self) -> None:
         for setting, expected, size, found in (

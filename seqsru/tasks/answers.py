@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from seqsru.errors import Refused
 from seqsru.evaluation.signature import DIGITS, machine, signature
+from seqsru.pipelines import LanguagePipeline, TranslationPipeline
+from seqsru.pipelines.compiled import CompiledModel
 from seqsru.settings import Section
 
 if TYPE_CHECKING:  # torch takes a second to import, and a file of `quantize` needs none
@@ -103,11 +105,6 @@ class Pipeline(Protocol):
         """The model, in evaluation mode; None where there is an engine alone."""
         ...
 
-    @property
-    def engine(self) -> Any:
-        """The compiled model that is used in its place; None where torch computes."""
-        ...
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -132,22 +129,33 @@ class Trained:
     start: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def engine(self) -> CompiledModel | None:
+        """The compiled model that decodes; None where torch does."""
+        pipeline = self.pipeline
+        return pipeline.engine if isinstance(pipeline, (TranslationPipeline, LanguagePipeline)) else None
+
     def signed(self, fields: Mapping[str, object]) -> str:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
         model: nn.Module | None = self.pipeline.model
-        engine = self.pipeline.engine
+        engine = self.engine
+        where: dict[str, object]
         if model is None:
+            assert engine is not None  # a pipeline has one or the other
             first, digest = self.record["fields"], self.record["model"]
-            where: dict[str, object] = {"device": "cpu", "threads": engine.threads}
+            where = {"device": "cpu", "threads": engine.threads}
         else:
             from seqsru.evaluation.environment import weights_hash
 
             first, digest = self.task.fields(model), weights_hash(model)[:DIGITS]
             where = machine(next(model.parameters()).device)
-        decoded = {}
+        decoded: dict[str, object] = {}
         if engine is not None:
-            decoded = {"engine": "compiled", "precision": engine.model.precision}
-            decoded["shortlist"] = self.record.get("shortlist")
+            decoded = {
+                "engine": "compiled",
+                "precision": engine.model.precision,
+                "shortlist": self.record.get("shortlist"),
+            }
         rest = {
             "weights": self.weights,
             "model": digest,

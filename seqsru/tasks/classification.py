@@ -255,9 +255,7 @@ class ClassificationTask(Task):
     def omissions(self, objective: ClassificationObjective) -> list[str]:
         return []
 
-    def pipeline(
-        self, model: Classifier, tokenizers: Tokenizers, *, engine: None = None
-    ) -> ClassificationPipeline:
+    def pipeline(self, model: Classifier, tokenizers: Tokenizers) -> ClassificationPipeline:
         lowercase = self.settings["data"]["lowercase"]
         return ClassificationPipeline(
             model, tokenizers["tokenizer"], tokenizers["labels"], lowercase=lowercase

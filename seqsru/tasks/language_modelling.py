@@ -16,7 +16,6 @@ from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
-from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, from_signature
 from seqsru.tasks.language_answers import LANGUAGE, TextState
@@ -203,10 +202,8 @@ class LanguageModelling(Task):
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
         return []
 
-    def pipeline(
-        self, model: LanguageModel | None, tokenizers: Tokenizers, *, engine: CompiledModel | None = None
-    ) -> LanguagePipeline:
-        return LanguagePipeline(model, tokenizers["tokenizer"], engine=engine)
+    def pipeline(self, model: LanguageModel, tokenizers: Tokenizers) -> LanguagePipeline:
+        return LanguagePipeline(model, tokenizers["tokenizer"])
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         stack = self.settings["model"]["stack"]

@@ -8,7 +8,7 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -482,5 +482,7 @@ def open_trained(
     load_model(model, tensors, str(chosen.path))
     model = model.to(device).eval()
     made = None if compiled is None else CompiledModel(lowered(model, int8=compiled == "int8"))
-    pipeline = task.pipeline(model, tokenizers, engine=made)
+    pipeline: Any = task.pipeline(model, tokenizers)
+    if made is not None:
+        pipeline = replace(pipeline, engine=made)
     return Trained(task, pipeline, weights, chosen.record.get("start"))

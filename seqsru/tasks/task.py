@@ -180,8 +180,8 @@ class Task(ABC):
     # ---- the trained model -------------------------------------------------------------------------
 
     @abstractmethod
-    def pipeline(self, model: Any, tokenizers: Tokenizers, *, engine: Any = None) -> Pipeline:
-        """Text in, text or numbers out; beside an engine, the model compiled, it may be None."""
+    def pipeline(self, model: Any, tokenizers: Tokenizers) -> Pipeline:
+        """Text in, text or numbers out."""
 
     @abstractmethod
     def fields(self, model: nn.Module) -> dict[str, object]:

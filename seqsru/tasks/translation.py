@@ -32,7 +32,6 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models import Translator
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
-from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.settings import (
     Schema,
@@ -357,12 +356,10 @@ class TranslationTask(Task):
     def omissions(self, objective: TranslationObjective) -> list[str]:
         return [str(objective.pairs.report)]
 
-    def pipeline(
-        self, model: Translator | None, tokenizers: Tokenizers, *, engine: CompiledModel | None = None
-    ) -> TranslationPipeline:
+    def pipeline(self, model: Translator, tokenizers: Tokenizers) -> TranslationPipeline:
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
         decoding = self.settings["decoding"].make()
-        return TranslationPipeline(model, source, target, decoding=decoding, engine=engine)
+        return TranslationPipeline(model, source, target, decoding=decoding)
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         encoder, decoder = self.settings["model"]["encoder"], self.settings["model"]["decoder"]

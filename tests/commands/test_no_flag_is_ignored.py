@@ -7,7 +7,8 @@ import inspect
 import pytest
 import torch
 
-from seqsru.pipelines import language, translation
+from seqsru.engine.inference import Engine
+from seqsru.pipelines import eager
 from seqsru.tasks import TASKS
 
 RUNS = {
@@ -31,6 +32,10 @@ VALUES = {
     "--count": "2",
     "--coverage": "0.5",
     "--device": "cuda",
+    "--engine": "compiled",
+    "--precision": "int8",
+    "--against-engine": "compiled",
+    "--against-precision": "int8",
     "--first": "2",
     "--length": "3",
     "--length-factor": "1",
@@ -54,7 +59,11 @@ VALUES = {
     "--top-p": "0.1",
     "--warmup": "2",
 }
-TOLD = {"--n-best": "more than one output a line"}  # what a refusal says that does not name the flag
+TOLD = {
+    "--n-best": "more than one output a line",
+    "--against-precision": "precision",
+    "--against-engine": "engine",
+}  # what a refusal says that does not name the flag
 FILES = ("--json", "--output", "--translations", "--predictions", "--confusion", "--plot")
 
 
@@ -91,14 +100,16 @@ def effect(run, monkeypatch, tmp_path):
         monkeypatch.setattr(module, name, watched)
 
     watch(
-        translation,
+        eager,
         "beam_search",
         lambda step, memory, state, start, *, decoding, max_length, **rest: (
             str(decoding.signature_fields()), decoding.n_best, len(start), max_length.tolist(),
         ),
     )  # fmt: skip
     drawn = ("temperature", "top_k", "top_p", "max_length")
-    watch(language, "sample", lambda *_, **options: str([options[name] for name in drawn]))
+    watch(eager, "sample", lambda *_, **options: str([options[name] for name in drawn]))
+    for name in ("search", "score", "draw"):
+        watch(Engine, name, lambda *_, **__: "engine")
     watch(torch, "set_num_threads", lambda count: count)
 
     def call(command, *arguments, stdin="one two\nthree\n"):

@@ -58,6 +58,18 @@ def test_the_commands_take_a_file_in_place_of_the_run(run, texts, translation_ru
     assert "|engine:compiled|precision:float32|" in packed and "|engine:" not in plain
 
 
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_several_batches_at_once_give_the_same(run, texts, translation_run, translation_file, threads):
+    source, target = texts / "test.src", texts / "test.tgt"
+    for command, files in (("translate", [source]), ("score", [source, target])):
+        for one in (translation_file, translation_run):
+            given = [command, one, *files, *(["--engine", "compiled"] if one == translation_run else [])]
+            assert run(*given, "--threads", "2") == run(*given, "--threads", "1")
+    assert seqsru.load(translation_file, threads=3).engine.threads == 3
+    with pytest.raises(ValueError, match="threads: expected at least 1, found 0; raise it"):
+        seqsru.load(translation_file, threads=0)
+
+
 def test_language_models_too(run, texts, language_run, language_file):
     text = texts / "test.txt"
     for state in ("carried", "separate"):
