@@ -378,11 +378,9 @@ class Engine:
                 return space
         try:
             space = Workspace(self.model, size)
-        except (
-            MemoryError,
-            ValueError,
-            OverflowError,
-        ):  # the last two of numpy, beyond what can be addressed
+        except Refused:
+            raise
+        except (MemoryError, ValueError, OverflowError):  # the last two of numpy, beyond all addresses
             raise Refused(
                 "a search that fits in memory",
                 f"{size.slots} x {size.beam} outputs of {size.longest} tokens at once",
