@@ -378,8 +378,6 @@ class Engine:
                 return space
         try:
             space = Workspace(self.model, size)
-        except Refused:
-            raise
         except (MemoryError, ValueError, OverflowError):  # the last two of numpy, beyond all addresses
             raise Refused(
                 "a search that fits in memory",

@@ -13,7 +13,6 @@ from seqsru.engine import layout as a
 from seqsru.engine.model import Model, Part
 from seqsru.engine.packing import GROUP, LANES
 from seqsru.engine.program import Place, placed
-from seqsru.errors import Refused
 
 SCORED = 12  # rows of scores at once when given tokens are scored: two blocks of a product
 
@@ -115,7 +114,7 @@ class Workspace:
             "kept": size.slots * size.longest * size.beam * size.room if size.keep else 0,
             "compact": size.slots * compact,
         }
-        _check_memory(size, 4 * sum(counts.values()) + 16 * size.slots * size.longest * size.beam)
+        _check_memory(4 * sum(counts.values()) + 16 * size.slots * size.longest * size.beam)
         places = dict(zip(counts, np.cumsum([0, *(_up(n, LANES) for n in counts.values())]).tolist()))
         self._floats = np.zeros(places["compact"] + counts["compact"] + 2 * LANES, np.float32)
         base = -(-self._floats.ctypes.data // 64) * 64
@@ -195,19 +194,11 @@ class Workspace:
         self._set(**{name: self._kept(np.zeros(count, np.int64)) for name in names})
 
 
-def _check_memory(size: Size, needed: int) -> None:
-    """Refuse a search that does not fit into the machine's memory, before any of it is asked for."""
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):  # Windows has none, and no such check
-        return
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise Refused(
-            f"a search that fits into the memory of {there / 2**30:,.0f} GiB",
-            f"{size.slots} sentences at once with beam {size.beam} and up to {size.longest:,} tokens, "
-            f"which take {needed / 2**30:,.0f} GiB",
-            "lower the beam, batch_size or the longest output",
-            "beam",
-        )
+def _check_memory(needed: int) -> None:
+    """Raise a MemoryError for more than the machine has: the system would promise it, and end the process."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # Windows has none, and no such check
+        if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise MemoryError
 
 
 def _located(part: Part, place: Place, count: int) -> tuple[int, int]:
