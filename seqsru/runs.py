@@ -12,13 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from seqsru.data.outputs import write_output
+from seqsru.data.outputs import check_outputs, write_output
 from seqsru.engine.file import SUFFIX
 from seqsru.engine.shortlist import Shortlist
 from seqsru.errors import Refused, check_at_least
 from seqsru.settings import checked_arguments
 from seqsru.tasks import packages
-from seqsru.tasks.answers import Trained
+from seqsru.tasks.answers import Answering, Trained
+from seqsru.tasks.packages import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,6 @@ else:
 
 Which = Literal["best", "last"] | int  # checkpoint
 EngineName = Literal["auto", "compiled", "torch"]
-Precision = Literal["float32", "int8"]
 
 _MAKING = (
     "RunOptions",
@@ -235,6 +235,16 @@ def _open_file(
     return trained
 
 
+def files_of(run: str | os.PathLike[str], task: Answering) -> list[Path]:
+    """Every file of a run, or the one that it was made into, and the texts that its settings name."""
+    texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
+    if Path(run).is_file():
+        return [Path(run), *texts]
+    from seqsru.training import RunDirectory
+
+    return [*RunDirectory(Path(run)).files(task.tokenizer_files().values()), *texts]
+
+
 def translates(run: str | os.PathLike[str]) -> bool:
     """Say whether a run is a translation model, by its settings."""
     from seqsru.tasks.making import settings_of
@@ -282,6 +292,7 @@ def quantize(
     """
     trained = open_run(run, checkpoint=checkpoint, average=average, device="cpu", engine="torch")
     path = Path(f"{os.path.abspath(run)}{SUFFIX}") if output is None else Path(output)
+    check_outputs({"--output": path}, files_of(run, trained.task))
     content = packages.packed(trained, precision, shortlist, tell)
     write_output(path, content)
     return path

@@ -24,7 +24,7 @@ from seqsru.data.outputs import check_outputs, write_output, written
 from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
-from seqsru.tasks.answers import Answering, Trained
+from seqsru.tasks.answers import Trained
 from seqsru.tasks.kinds import kinds
 
 LOADING = from_signature(runs.load, skip=["run", "kind", "threads"])
@@ -190,18 +190,8 @@ def _check_files(
     check_sources(*reads)
     task = trained.task
     folders = [arguments.run_directory, vars(arguments).get("against")]
-    own = [path for run in folders if run is not None for path in _files_of(run, task)]
-    texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
-    check_outputs(writes, [*reads, *own, *texts])
-
-
-def _files_of(run: Path, task: Answering) -> list[Path]:
-    """Every file of a run, or the one that a run was made into."""
-    if run.is_file():
-        return [run]
-    from seqsru.training import RunDirectory
-
-    return list(RunDirectory(run).files(task.tokenizer_files().values()))
+    own = [path for run in folders if run is not None for path in runs.files_of(run, task)]
+    check_outputs(writes, [*reads, *own])
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -221,7 +211,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
             do = "leave it out for torch's own choice"
             raise Refused("--threads of at least 1", str(arguments.threads), do)
         check_threads(**{"--threads": arguments.threads})
-        if vars(arguments)["run_directory"].is_file():
+        if arguments.run_directory.is_file():
             return  # the engine is told by `open_run`
         import torch
 

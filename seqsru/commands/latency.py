@@ -30,7 +30,7 @@ from seqsru.evaluation.plots import new_figure, plot_latency
 from seqsru.settings import Section, Setting, from_signature
 
 if TYPE_CHECKING:
-    from seqsru.tasks.task import Trained
+    from seqsru.tasks.answers import Trained
 
 MEASURING = from_signature(measure, skip=["decoders", "lines"])
 PREFIX = "against_"

@@ -28,6 +28,7 @@ learned from the training text: the target pieces that a source can lead to, whi
   seqsru quantize runs/en-de --shortlist none --precision float32 --output exact.seqsru
   seqsru quantize runs/lm                                 # a language model has no shortlist
 """
+    parser.set_defaults(keeps_result=True)  # in the file, so standard output may be closed
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="what `seqsru train` wrote")
     parser.add_argument(
         "--output", metavar="FILE", type=Path, help="the file to write (default: RUN.seqsru beside the run)"
@@ -43,7 +44,6 @@ learned from the training text: the target pieces that a source can lead to, whi
 
 def run(arguments: argparse.Namespace) -> int:
     """Quantise."""
-    arguments.keeps_result = True
     directory: Path = arguments.run_directory
     options = complete(arguments, LEARNING)
     asked = [name for name in LEARNING.entries if vars(arguments)[name] is not None]

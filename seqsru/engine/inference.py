@@ -227,7 +227,6 @@ class Engine:
                 "COLUMNS": None,
                 "NLL": nll,
             },
-            fresh=True,
         )
         _check(status)
         return [nll[first:last] for first, last in zip(ends[:-1], ends[1:])]
@@ -451,16 +450,13 @@ def _call(
     *,
     numbers: dict[str, int],
     arrays: dict[str, NDArray[Any] | None],
-    fresh: bool = False,
 ) -> int:
     g = space.g.copy()  # a call swaps places in it
     g[a.WHAT] = what
     for key, value in numbers.items():
-        g[a.NAMES.index(key)] = value
+        g[a.PLACES[key]] = value
     for key, array in arrays.items():
-        g[a.NAMES.index(key)] = 0 if array is None else array.ctypes.data
-    if fresh:
-        space.clear()
+        g[a.PLACES[key]] = 0 if array is None else array.ctypes.data
     _entry()(g.ctypes.data)
     return int(g[a.STATUS])
 

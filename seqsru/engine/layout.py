@@ -35,6 +35,7 @@ NAMES = (
     # what a call says of itself, and the clock
     "WHAT", "STATUS", "TIMES", "TIMES_COUNT", "TIMES_ROOM",
 )  # fmt: skip
-globals().update({name: place for place, name in enumerate(NAMES)})
+PLACES = {name: place for place, name in enumerate(NAMES)}
+globals().update(PLACES)
 
 SEARCH, SCORE, DRAW, FOLLOW = range(4)  # of WHAT

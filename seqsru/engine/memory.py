@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+from seqsru.engine.packing import LANES
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _I64 = ir.IntType(64)
@@ -66,39 +66,15 @@ def _folded(name: str, doc: str) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             p, tiles = arguments
             total = cgutils.alloca_once(builder, _FLOATS)
-            if name == "maximum":
-                function = cgutils.get_or_insert_function(
-                    builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 2), "llvm.maximum.v16f32"
-                )
-                builder.store(_vector_at(builder, p), total)
-            else:
-                builder.store(ir.Constant(_FLOATS, None), total)
+            first = _vector_at(builder, p) if name == "maximum" else ir.Constant(_FLOATS, None)
+            builder.store(first, total)
             with cgutils.for_range(builder, tiles) as loop:
                 place = builder.gep(p, [builder.mul(loop.index, ir.Constant(_I64, LANES))])
                 new = _vector_at(builder, place)
                 old = builder.load(total)
-                both = builder.call(function, [old, new]) if name == "maximum" else builder.fadd(old, new)
+                both = _maximum(builder, old, new) if name == "maximum" else builder.fadd(old, new)
                 builder.store(both, total)
-            vector, width = builder.load(total), LANES
-            while width > 1:  # halves onto each other: a fixed tree
-                width //= 2
-                halves = [
-                    builder.shuffle_vector(
-                        vector,
-                        ir.Constant(vector.type, ir.Undefined),
-                        ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
-                    )
-                    for start in (0, width)
-                ]
-                if name == "maximum":
-                    kind = ir.VectorType(ir.FloatType(), width)
-                    half = cgutils.get_or_insert_function(
-                        builder.module, ir.FunctionType(kind, [kind] * 2), f"llvm.maximum.v{width}f32"
-                    )
-                    vector = builder.call(half, halves)
-                else:
-                    vector = builder.fadd(*halves)
-            return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+            return _tree(builder, builder.load(total), name)
 
         return types.float32(p, types.int64), build
 
@@ -116,14 +92,7 @@ def above(typingctx, p, limit):
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector, limit = _vector_at(builder, arguments[0]), arguments[1]
-        first = builder.insert_element(
-            ir.Constant(_FLOATS, ir.Undefined), limit, ir.Constant(ir.IntType(32), 0)
-        )
-        limits = builder.shuffle_vector(
-            first,
-            ir.Constant(_FLOATS, ir.Undefined),
-            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES),
-        )
+        limits = splat(builder, limit)
         greater = builder.fcmp_ordered(">", vector, limits)
         return builder.zext(builder.bitcast(greater, ir.IntType(LANES)), _I64)
 
@@ -189,7 +158,7 @@ def weighted_sum(typingctx, weights, values, row, count, tiles, y):
             for total in totals:
                 builder.store(ir.Constant(_FLOATS, None), total)
             with cgutils.for_range(builder, count) as loop:
-                weight = _splat(builder, builder.load(builder.gep(weights, [loop.index])))
+                weight = splat(builder, builder.load(builder.gep(weights, [loop.index])))
                 start = builder.add(builder.mul(loop.index, row), column)
                 for tile, total in enumerate(totals):
                     place = builder.gep(values, [builder.add(start, ir.Constant(_I64, tile * LANES))])
@@ -220,14 +189,17 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(_FLOATS, ir.Undefined), zeros)
+def splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    """Build a vector of so many lanes that all hold a value."""
+    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    )
 
 
-def _tree(builder: Any, vector: Any) -> Any:
-    """Add the lanes of a vector: halves onto each other."""
+def _tree(builder: Any, vector: Any, name: str = "sum") -> Any:
+    """Add the lanes of a vector, or find the largest: halves onto each other, in a fixed tree."""
     width = LANES
     while width > 1:
         width //= 2
@@ -240,5 +212,14 @@ def _tree(builder: Any, vector: Any) -> Any:
             )
             for start in (0, width)
         ]
-        vector = builder.fadd(*halves)
+        vector = _maximum(builder, *halves) if name == "maximum" else builder.fadd(*halves)
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+def _maximum(builder: Any, left: Any, right: Any) -> Any:
+    """Build the larger of each two lanes; NaN if one is."""
+    kind = left.type
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 2), f"llvm.maximum.v{kind.count}f32"
+    )
+    return builder.call(function, [left, right])

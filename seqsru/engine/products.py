@@ -10,6 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from seqsru.engine.memory import splat
 from seqsru.engine.packing import LANES
 
 MOST_ROWS = 6  # rows that share a load of weights
@@ -23,10 +24,10 @@ _FLOATS = ir.VectorType(_F32, LANES)
 
 # ---- the kernels, written in LLVM's own language ---------------------------------------------------
 
-Dot = Callable[[Any, Any, Any, Any, Any], list[Any]]
+Dot = Callable[[Any, Any, Any, Any], list[Any]]
 
 
-def _dot_vnni(builder: Any, accumulators: list[Any], activations: Any, weights: Any, _: Any) -> list[Any]:
+def _dot_vnni(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
     """AVX512-VNNI: 64 products of unsigned by signed bytes; the row is shifted by 128 first."""
     function = cgutils.get_or_insert_function(
         builder.module,
@@ -34,18 +35,18 @@ def _dot_vnni(builder: Any, accumulators: list[Any], activations: Any, weights: 
         "llvm.x86.avx512.vpdpbusd.512",
     )
     shifted = builder.xor(activations, ir.Constant(_I32, 0x80808080 - (1 << 32)))
-    rows = _splat(builder, shifted, LANES)
+    rows = splat(builder, shifted, LANES)
     return [builder.call(function, [accumulators[0], rows, builder.bitcast(weights, _WORDS)])]
 
 
-def _dot_vnni256(builder: Any, accumulators: list[Any], activations: Any, weights: Any, _: Any) -> list[Any]:
+def _dot_vnni256(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
     """AVX-VNNI: as above, in halves."""
     half = ir.VectorType(_I32, 8)
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(half, [half, half, half]), "llvm.x86.avx512.vpdpbusd.256"
     )
     shifted = builder.xor(activations, ir.Constant(_I32, 0x80808080 - (1 << 32)))
-    rows, words = _splat(builder, shifted, 8), builder.bitcast(weights, _WORDS)
+    rows, words = splat(builder, shifted, 8), builder.bitcast(weights, _WORDS)
     return [
         builder.call(
             function, [accumulators[part], rows, _lanes(builder, words, range(8 * part, 8 * part + 8))]
@@ -54,7 +55,7 @@ def _dot_vnni256(builder: Any, accumulators: list[Any], activations: Any, weight
     ]
 
 
-def _dot_avx2(builder: Any, accumulators: list[Any], activations: Any, weights: Any, _: Any) -> list[Any]:
+def _dot_avx2(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
     """AVX2: |x| times w with the sign of x, in pairs: at most 2 · 127², which 16 bits hold."""
     bytes_, pairs, words = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16), ir.VectorType(_I32, 8)
 
@@ -64,7 +65,7 @@ def _dot_avx2(builder: Any, accumulators: list[Any], activations: Any, weights: 
     sign = declared("llvm.x86.avx2.psign.b", bytes_, [bytes_, bytes_])
     multiply = declared("llvm.x86.avx2.pmadd.ub.sw", pairs, [bytes_, bytes_])
     add = declared("llvm.x86.avx2.pmadd.wd", words, [pairs, pairs])
-    row = builder.bitcast(_splat(builder, activations, 8), bytes_)
+    row = builder.bitcast(splat(builder, activations, 8), bytes_)
     positive = builder.call(sign, [row, row])
     ones = ir.Constant(pairs, [1] * 16)
     sums = []
@@ -75,13 +76,13 @@ def _dot_avx2(builder: Any, accumulators: list[Any], activations: Any, weights: 
     return sums
 
 
-def _dot_arm(builder: Any, accumulators: list[Any], activations: Any, weights: Any, _: Any) -> list[Any]:
+def _dot_arm(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
     """Arm's dot product extension."""
     bytes_, words = ir.VectorType(_I8, 16), ir.VectorType(_I32, 4)
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(words, [words, bytes_, bytes_]), "llvm.aarch64.neon.sdot.v4i32.v16i8"
     )
-    row = builder.bitcast(_splat(builder, activations, 4), bytes_)
+    row = builder.bitcast(splat(builder, activations, 4), bytes_)
     return [
         builder.call(
             function, [accumulators[part], _lanes(builder, weights, range(16 * part, 16 * part + 16)), row]
@@ -90,14 +91,14 @@ def _dot_arm(builder: Any, accumulators: list[Any], activations: Any, weights: A
     ]
 
 
-def _dot_portable(builder: Any, accumulators: list[Any], activations: Any, weights: Any, _: Any) -> list[Any]:
+def _dot_portable(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
     """Any processor: what the others compute, written out."""
     total = accumulators[0]
     for place in range(4):
         shift = ir.Constant(_I32, 24)
         value = builder.ashr(builder.shl(activations, ir.Constant(_I32, 24 - 8 * place)), shift)
         column = builder.sext(_lanes(builder, weights, range(place, 64, 4)), _WORDS)
-        total = builder.add(total, builder.mul(column, _splat(builder, value, LANES)))
+        total = builder.add(total, builder.mul(column, splat(builder, value, LANES)))
     return [total]
 
 
@@ -110,14 +111,6 @@ DOTS: dict[str, tuple[Dot, int, bool, int, int]] = {
     "dotprod": (_dot_arm, 4, False, 4, 1),
     "portable": (_dot_portable, 1, False, 1, 1),
 }
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    kind = ir.VectorType(value.type, lanes)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(
-        first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-    )
 
 
 def _lanes(builder: Any, vector: Any, lanes: Any) -> Any:
@@ -239,7 +232,7 @@ def int8_kernel(rows: int, name: str) -> Any:
                         for tile in range(together):
                             sums = [builder.load(place) for place in places[row][tile]]
                             for place, total in zip(
-                                places[row][tile], dot(builder, sums, activations, weights[tile], None)
+                                places[row][tile], dot(builder, sums, activations, weights[tile])
                             ):
                                 builder.store(total, place)
                 for tile in range(together):
@@ -247,7 +240,7 @@ def int8_kernel(rows: int, name: str) -> Any:
                     scale = write.load(write.plus(by_output, at), _FLOATS, 4)
                     added = write.load(write.plus(bias, at), _FLOATS, 4)
                     for row in range(rows):
-                        of_row = _splat(builder, write.load(write.plus(scales, 4 * row), _F32, 4), LANES)
+                        of_row = splat(builder, write.load(write.plus(scales, 4 * row), _F32, 4), LANES)
                         total = _joined(builder, [builder.load(place) for place in places[row][tile]])
                         value = [builder.sitofp(total, _FLOATS), builder.fmul(of_row, scale), added]
                         write.store(builder.call(fma, value), write.plus(out_at[row], at), 4)
@@ -297,7 +290,7 @@ def float32_kernel(rows: int, together: int) -> Any:
                     four = builder.mul(loop.index, ir.Constant(_I64, 4))
                     weights = [write.load(write.plus(start, step), _FLOATS, 4) for start in starts]
                     for row in range(rows):
-                        value = _splat(builder, write.load(write.plus(row_at[row], four), _F32, 4), LANES)
+                        value = splat(builder, write.load(write.plus(row_at[row], four), _F32, 4), LANES)
                         for tile in range(together):
                             place = places[row][tile]
                             builder.store(

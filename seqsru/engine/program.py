@@ -56,7 +56,6 @@ class Numbers:
     def __init__(self) -> None:
         self._parts: list[NDArray[np.float32]] = []
         self._size = 0
-        self._zeros = 0
 
     def add(self, values: NDArray[Any]) -> int:
         """Add float32 values, or others whose bytes are to stand there; return where."""

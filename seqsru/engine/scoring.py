@@ -16,7 +16,7 @@ def score(g):
     """Write the negative log probability of each target token; return 0, or 1 where one is not a number.
 
     Sentence by sentence: the source is read, then the tokens in INPUTS, all at once. With CARRIED the state
-    goes on from sentence to sentence, and starts from what is there.
+    goes on from sentence to sentence.
     """
     f, nll = float32s(g[a.FLOATS]), float64s(g[a.NLL])
     offsets, tokens = int64s(g[a.OFFSETS]), int64s(g[a.TOKENS])
@@ -24,7 +24,7 @@ def score(g):
     state, fine = g[a.STATES], True
     for sentence in range(g[a.SENTENCES]):
         first, length = ends[sentence], ends[sentence + 1] - ends[sentence]
-        if not g[a.CARRIED]:
+        if not g[a.CARRIED] or sentence == 0:
             for i in range(g[a.STATE_ROW]):
                 f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:

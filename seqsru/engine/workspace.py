@@ -118,7 +118,6 @@ class Workspace:
         places = dict(zip(counts, np.cumsum([0, *(_up(n, LANES) for n in counts.values())]).tolist()))
         self._floats = np.zeros(places["compact"] + counts["compact"] + 2 * LANES, np.float32)
         base = -(-self._floats.ctypes.data // 64) * 64
-        self._states = places["states"] + (base - self._floats.ctypes.data) // 4
         self._arrays: list[NDArray[Any]] = []
         self.g = g = np.zeros(len(a.NAMES), np.int64)
         g[a.NUMBERS], g[a.INT8] = model.numbers.ctypes.data, model.int8
@@ -177,14 +176,9 @@ class Workspace:
             self._set(**{name: self._kept(np.zeros(count, np.float64)) for name in names})
         self._set(BEST_VALUE=self._kept(np.zeros(candidates, np.float32)))
 
-    def clear(self) -> None:
-        """Put zeros where the first state of a call is."""
-        live = self.size.slots * self.size.beam * self.model.decoder.state
-        self._floats[self._states : self._states + live] = 0.0
-
     def _set(self, **values: int) -> None:
         for name, value in values.items():
-            self.g[a.NAMES.index(name)] = value
+            self.g[a.PLACES[name]] = value
 
     def _kept(self, array: NDArray[Any]) -> int:
         self._arrays.append(array)

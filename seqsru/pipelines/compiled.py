@@ -50,11 +50,6 @@ class CompiledModel:
     clock: list[NDArray[np.int64]] | None = None
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
-    @property
-    def name(self) -> str:
-        """What a signature calls it."""
-        return f"compiled-{self.model.precision}"
-
     def search(
         self,
         sources: Sequence[Ids],
@@ -72,7 +67,7 @@ class CompiledModel:
 
         def part(members: list[int]) -> list[list[Output]]:
             given = [sources[index] for index in members]
-            return self._engine().search(
+            return self.engine().search(
                 given,
                 [starts[index] for index in members],
                 [limits[index] for index in members],
@@ -90,7 +85,7 @@ class CompiledModel:
         """Return the log probability of each sentence's targets, in nats."""
 
         def part(members: list[int]) -> list[float]:
-            found = self._engine().score(
+            found = self.engine().score(
                 *([side[index] for index in members] for side in (sources, inputs, targets))
             )
             return [-math.fsum(nll.tolist()) for nll in found]
@@ -102,7 +97,7 @@ class CompiledModel:
         targets = [int(token) for token in tokens]
         inputs = [eos, *targets[:-1]]
         starts = range(0, len(targets), WINDOW)
-        found = self._engine().score(
+        found = self.engine().score(
             [()] * len(starts),
             [inputs[first : first + WINDOW] for first in starts],
             [targets[first : first + WINDOW] for first in starts],
@@ -119,9 +114,6 @@ class CompiledModel:
 
     def engine(self) -> Engine:
         """Return this thread's own engine."""
-        return self._engine()
-
-    def _engine(self) -> Engine:
         engine: Engine | None = getattr(self._local, "engine", None)
         if engine is None:
             engine = self._local.engine = Engine(self.model)

@@ -138,6 +138,13 @@ def test_what_cannot_be_quantised_or_asked_of_a_file(
         "translate", translation_file, "--beam", "100000", "--length-offset", "100000", stdin="one\n"
     )
     assert "expected a search that fits in memory, found 1 x 100000 outputs of" in told
+    for own in (language_run / "config.yaml", language_run / "tokenizer.json"):
+        before = own.read_bytes()
+        told = refused("quantize", language_run, "--shortlist", "none", "--output", own)
+        assert (
+            told.startswith("seqsru: expected another file for --output, found ")
+            and own.read_bytes() == before
+        )
     damaged = tmp_path / "damaged.seqsru"
     damaged.write_bytes(translation_file.read_bytes()[:-7])
     assert str(damaged) in refused("translate", damaged, stdin="one\n")
