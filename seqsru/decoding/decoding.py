@@ -12,6 +12,7 @@ from seqsru.settings import checked_arguments
 
 Stop = Literal["first", "exact", "all"]
 BatchBy = Literal["sentences", "tokens"]
+GUARDS = ("tidy", "repeats", "numbers")
 NEUTRAL = ("n_best", "batch_size", "batch_by")  # fields that leave the best output as it is
 MOST_BEAM = 100_000  # rows of a sentence that memory may be asked for
 
@@ -50,6 +51,10 @@ class Decoding:
         Most sentences, or most padded source tokens, decoded at once.
     batch_by : {"sentences", "tokens"}
         What `batch_size` counts: `sentences` or `tokens`.
+    guard : str
+        What is done about lines that a model has not learnt to translate, with commas between: `tidy` writes
+        them as a sentence first, `repeats` takes another translation in place of one that repeats itself or
+        does not end, `numbers` keeps their numbers and addresses; `none`.
     rules : tuple of Rule
         Applied in order to the log probabilities of every step.
 
@@ -70,6 +75,7 @@ class Decoding:
     max_source: int = 1024
     batch_size: int = 32
     batch_by: BatchBy = "sentences"
+    guard: str = "none"
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -107,6 +113,8 @@ class Decoding:
                 "an output has at least </s>",
                 "length_offset",
             )
+        for name in self.guards:
+            check_known((*GUARDS, "none"), guard=name)
         wrong = [rule for rule in self.rules if not isinstance(rule, Rule)]
         if wrong:
             raise Refused("rules of seqsru.decoding.RULES, made", wrong[0], "make them first", "rules")
@@ -128,7 +136,16 @@ class Decoding:
     def signature_fields(self) -> dict[str, object]:
         """What a signature says of a search: each field that the best output depends on, by name."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NEUTRAL}
-        return {**values, "rules": "+".join(map(str, self.rules)) or "none"}
+        return {
+            **values,
+            "rules": "+".join(map(str, self.rules)) or "none",
+            "guard": "+".join(self.guards) or "none",
+        }
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The names in `guard`."""
+        return () if self.guard == "none" else tuple(name.strip() for name in self.guard.split(","))
 
     def longest(self, source_length: int) -> int:
         """Return the most tokens of an output for a source of `source_length`, both with ``</s>``."""

@@ -13,6 +13,7 @@ from seqsru.engine.inference import Output
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.pipelines.compiled import CompiledModel, timed_inside
+from seqsru.pipelines.guard import Guarded
 from seqsru.settings import checked_arguments
 
 if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
@@ -166,6 +167,13 @@ class TranslationPipeline:
             A change is no field of `Decoding`, or cannot be meant.
         """
         decoding, lines = self._decoding(decoding, changes), text_lines(lines)
+        if decoding.guards:
+            guarded = Guarded(self._translate, self.source_tokenizer, self.target_tokenizer, decoding)
+            return guarded(lines, attention)
+        return self._translate(lines, decoding, attention)
+
+    def _translate(self, lines: Sequence[str], decoding: Decoding, attention: bool) -> list[Translation]:
+        """Translate lines without guards."""
         eos = self.source_tokenizer.eos
         sources: list[list[int]] = []
         cuts = []

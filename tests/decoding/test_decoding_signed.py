@@ -21,6 +21,7 @@ OTHER = {
     "batch_size": 7,
     "batch_by": "tokens",
     "rules": (MinimumLength(2),),
+    "guard": "tidy,numbers",
 }
 
 
@@ -38,7 +39,7 @@ def test_it_is_read_at_a_glance():
     assert line() == (
         signature({})
         + "|beam:5|penalty:power|alpha:1.0|coverage:0.0|stop:first|length_factor:2.0|length_offset:10|"
-        "max_source:1024|rules:none"
+        "max_source:1024|guard:none|rules:none"
     )
 
 
