@@ -9,6 +9,7 @@ import torch
 
 from seqsru.engine.inference import Engine
 from seqsru.pipelines import eager
+from seqsru.pipelines.guard import Guarded
 from seqsru.tasks import TASKS
 
 RUNS = {
@@ -23,6 +24,7 @@ CASES = sorted(
 )
 # Another value than the default of each flag; where a run of a few steps could not tell, one to be refused.
 VALUES = {
+    "--guard": "repeats,numbers",
     "--alpha": "0.25",
     "--average": "99",
     "--batch-by": "tokens",
@@ -110,6 +112,7 @@ def effect(run, monkeypatch, tmp_path):
     watch(eager, "sample", lambda *_, **options: str([options[name] for name in drawn]))
     for name in ("search", "score", "draw"):
         watch(Engine, name, lambda *_, **__: "engine")
+    watch(Guarded, "__call__", lambda guarded, *_, **__: guarded.decoding.guard)
     watch(torch, "set_num_threads", lambda count: count)
 
     def call(command, *arguments, stdin="one two\nthree\n"):
