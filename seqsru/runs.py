@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from seqsru.data.outputs import check_outputs, write_output
-from seqsru.engine.file import SUFFIX
+from seqsru.engine.file import SUFFIX, is_package
 from seqsru.engine.shortlist import Shortlist
 from seqsru.errors import Refused, check_at_least
 from seqsru.settings import checked_arguments
@@ -200,7 +200,7 @@ def _opened(
     compiled = engine == "compiled"
     if compiled and device not in ("cpu", "auto"):
         raise Refused("the device cpu for the compiled engine", device, "take engine torch", "device")
-    if Path(run).is_file():
+    if is_package(run):
         return _open_file(Path(run), checkpoint, average, device, engine, precision)
     if precision is not None and not compiled:
         raise Refused("engine compiled with a precision", engine, "take it, or leave precision out", "engine")
@@ -238,7 +238,7 @@ def _open_file(
 def files_of(run: str | os.PathLike[str], task: Answering) -> list[Path]:
     """Every file of a run, or the one that it was made into, and the texts that its settings name."""
     texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
-    if Path(run).is_file():
+    if is_package(run):
         return [Path(run), *texts]
     from seqsru.training import RunDirectory
 

@@ -22,6 +22,7 @@ from seqsru.data import LineReport, read_lines
 from seqsru.data.inputs import STANDARD, Arriving, check_sources, opened, readable_once
 from seqsru.data.lines import iter_all_lines
 from seqsru.data.outputs import check_outputs, write_output, written
+from seqsru.engine.file import is_package
 from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
@@ -212,7 +213,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
             do = "leave it out for torch's own choice"
             raise Refused("--threads of at least 1", str(arguments.threads), do)
         check_threads(**{"--threads": arguments.threads})
-        if arguments.run_directory.is_file():
+        if is_package(arguments.run_directory):
             return  # the engine is told by `open_run`
         import torch
 

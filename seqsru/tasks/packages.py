@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,16 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqsru.data import load_tokenizer, read_lines
+from seqsru.data import Tokenizer, load_tokenizer, read_lines
 from seqsru.decoding import RULES, Decoding
 from seqsru.engine.file import Package, dumps, load
-from seqsru.engine.shortlist import Lexicon, Shortlist, train
-from seqsru.errors import Refused
+from seqsru.engine.shortlist import AGAIN, Lexicon, Shortlist, train
+from seqsru.errors import NO_ROOM, NotInstalled, Refused
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines import LanguagePipeline, TranslationPipeline
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.tasks.answers import Split, Tell, Trained
 from seqsru.tasks.kinds import KINDS
+from seqsru.tasks.package_record import ROLES, check_record
 
 Precision = Literal["float32", "int8"]
 SPLITS: tuple[Split, ...] = ("test", "validation")
@@ -143,13 +144,12 @@ def opened(path: Path) -> Trained:
     """
     package = load(path)
     record, model = package.record, package.model
+    check_record(record, path, package.files)
     task = PackedTask(record)
-    with TemporaryDirectory() as folder:
-        for name, content in package.files.items():
-            (Path(folder) / Path(name).name).write_bytes(content)
-        files = task.tokenizer_files()
-        loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
-    tokenizers = {role: loaded[file] for role, file in files.items()}
+    tokenizers = _loaded_tokenizers(
+        path, package, [task.tokenizer_files()[role] for role in ROLES[record["task"]]]
+    )
+    _check_belong(path, package, tokenizers)
     lexicon = None
     if package.tensors:
         lexicon = Lexicon.from_tensors(
@@ -157,13 +157,50 @@ def opened(path: Path) -> Trained:
         )
     engine = CompiledModel(model, lexicon)
     pipeline: TranslationPipeline | LanguagePipeline
-    if record["decoding"] is not None:
-        source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
-        decoding = _decoding(record["decoding"])
+    if record["task"] == "translation":
+        source, target = tokenizers
+        decoding = _decoding(path, record["decoding"])
         pipeline = TranslationPipeline(None, source, target, decoding=decoding, engine=engine)
     else:
-        pipeline = LanguagePipeline(None, tokenizers["tokenizer"], engine=engine)
+        pipeline = LanguagePipeline(None, *tokenizers, engine=engine)
     return Trained(task, pipeline, record["weights"], record["start"], record)
+
+
+def _loaded_tokenizers(path: Path, package: Package, names: list[str]) -> list[Tokenizer]:
+    """Load the tokenizers of these names from a file's own files."""
+    loaded: dict[str, Tokenizer] = {}
+    try:
+        with TemporaryDirectory() as folder:
+            for name, content in package.files.items():
+                (Path(folder) / Path(name).name).write_bytes(content)
+            for name in names:
+                if name not in loaded:
+                    loaded[name] = load_tokenizer(folder, name)
+    except NotInstalled:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise  # of the temporary folder
+        # A sentence of its own would name a file in a folder that is gone.
+        found = f"what cannot be read ({error.found if isinstance(error, Refused) else type(error).__name__})"
+        raise Refused(f"tokenizers in {path}", found, AGAIN) from None
+    return [loaded[name] for name in names]
+
+
+def _check_belong(path: Path, package: Package, tokenizers: Sequence[Tokenizer]) -> None:
+    """Refuse a model, tokenizers and a shortlist that are not of one run."""
+    record, model = package.record, package.model
+    translates = len(model.encoder.table) > 0
+    if translates != (record["task"] == "translation"):
+        noun = KINDS["translation" if translates else "language_model"].noun
+        raise Refused(f"{KINDS[record['task']].noun} in {path}", noun, AGAIN)
+    sizes = [model.source_vocabulary, model.vocabulary]
+    for role, tokenizer, size in zip(ROLES[record["task"]], tokenizers, sizes if translates else sizes[1:]):
+        if tokenizer.size != size:
+            raise Refused(f"a {role} of the model's {size} types in {path}", tokenizer.size, AGAIN)
+    if bool(package.tensors) != (record["shortlist"] is not None):
+        wanted, found = ("no shortlist", "one") if package.tensors else ("a shortlist", "none")
+        raise Refused(f"{wanted} in {path}, as its record says", found, AGAIN)
 
 
 def _plain(decoding: Decoding) -> dict[str, Any]:
@@ -174,9 +211,13 @@ def _plain(decoding: Decoding) -> dict[str, Any]:
     return plain
 
 
-def _decoding(plain: Mapping[str, Any]) -> Decoding:
-    """Return what `_plain` wrote."""
-    return Decoding(**{**plain, "rules": tuple(RULES[name](**given) for name, given in plain["rules"])})
+def _decoding(path: Path, plain: Mapping[str, Any]) -> Decoding:
+    """Return what `_plain` wrote, in the file at a path."""
+    try:
+        return Decoding(**{**plain, "rules": tuple(RULES[name](**given) for name, given in plain["rules"])})
+    except Refused as refusal:
+        where = f"decoding.{refusal.setting} in {path}"
+        raise Refused(f"{refusal.expected} as {where}", refusal.found, AGAIN) from None
 
 
 def _tokenizers(pipeline: Any) -> dict[str, Any]:
