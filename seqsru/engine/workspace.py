@@ -166,12 +166,12 @@ class Workspace:
         self._integers(live, "FINISHED_AT", "FINISHED_ROW", "FINISHED_END")
         self._integers(candidates, "CANDIDATE_ROW", "CANDIDATE_COLUMN", "BEST_COLUMN")
         self._integers(size.longest + 1, "HISTORY")
-        self._integers(model.vocabulary, "CHOICES")
+        self._integers(model.vocabulary + a.BINS, "CHOICES")
         for count, names in (
             (live, ("TOTALS", "FINISHED_TOTAL", "FINISHED_SCORE")),
             (candidates, ("CANDIDATE_SUM",)),
             (size.room, ("COVERED",)),
-            (model.vocabulary, ("EXPONENTIALS",)),
+            (model.vocabulary + a.BINS, ("EXPONENTIALS",)),
         ):
             self._set(**{name: self._kept(np.zeros(count, np.float64)) for name in names})
         self._set(BEST_VALUE=self._kept(np.zeros(candidates, np.float32)))
