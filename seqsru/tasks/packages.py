@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
+from typing import IO, Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from seqsru.data import Tokenizer, load_tokenizer, read_lines
 from seqsru.decoding import RULES, Decoding
@@ -241,18 +243,56 @@ def _lexicon(trained: Trained, shortlist: Shortlist, tell: Tell) -> Lexicon:
     texts = trained.task.read(tell).train
     labels = {label: number for number, label in enumerate(target.labels(range(target.size)))}
     copies = np.array([labels.get(label, -1) for label in source.labels(range(source.size))], np.int64)
-    pairs = _Encoded(texts.source, texts.target, source.encode, target.encode)
-    return train(
-        pairs, source.size, target.size, shortlist, always=sorted({target.eos, target.unk}), copies=copies
-    )
+    passes = tqdm(total=shortlist.iterations * len(texts.source), desc="shortlist", unit="pair", disable=None)
+    try:
+        with TemporaryFile() as file, passes as bar:
+            pairs = _Encoded(zip(texts.source, texts.target), source.encode, target.encode, file, bar.update)
+            always = sorted({target.eos, target.unk})
+            return train(pairs, source.size, target.size, shortlist, always=always, copies=copies)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        do = "free some, or have TMPDIR name another folder"
+        raise Refused(f"room for the encoded text in {gettempdir()}", str(error.strerror), do) from None
 
 
 class _Encoded:
-    """Pairs of lines as token ids, encoded anew each time that they are gone through."""
+    """Pairs of lines as token ids, encoded once and read from a file after that: a text may exceed memory.
 
-    def __init__(self, sources: Any, targets: Any, read: Any, write: Any) -> None:
-        self.sides, self.encode = (sources, targets), (read, write)
+    Parameters
+    ----------
+    pairs : iterator of (source line, target line)
+    read, write : callable
+        Encode a line of either side.
+    file : binary file
+        Empty, for reading and writing.
+    step : callable
+        Called after each pair, each time.
+    """
 
-    def __iter__(self) -> Iterator[tuple[list[int], list[int]]]:
-        for source, target in zip(*self.sides):
-            yield self.encode[0](source), self.encode[1](target)
+    def __init__(
+        self,
+        pairs: Iterator[tuple[str, str]],
+        read: Callable[[str], list[int]],
+        write: Callable[[str], list[int]],
+        file: IO[bytes],
+        step: Callable[[], object],
+    ) -> None:
+        self._pairs, self._encode, self._file, self._step = pairs, (read, write), file, step
+        self._lengths = array("i"), array("i")
+
+    def __iter__(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        self._file.seek(0)
+        for lengths in zip(*self._lengths):
+            found = array("i"), array("i")
+            for ids, length in zip(found, lengths):
+                ids.frombytes(self._file.read(ids.itemsize * length))
+            yield found
+            self._step()
+        for pair in self._pairs:  # of which there are none the second time
+            encoded = [array("i", encode(line)) for encode, line in zip(self._encode, pair)]
+            for ids, lengths_of_side in zip(encoded, self._lengths):
+                self._file.write(ids.tobytes())
+                lengths_of_side.append(len(ids))
+            yield encoded[0], encoded[1]
+            self._step()
