@@ -123,7 +123,8 @@ def load(
         one, else the CPU.
     engine : {"auto", "compiled", "torch"}
         What decodes: a whole search in one compiled call, on a CPU, or torch. auto is compiled for a file of
-        `seqsru quantize`, else torch.
+        `seqsru quantize`, else torch: a run directory gives the numbers that its validation gave, to the last
+        digit, whether or not the engine can run it and has been compiled here.
     precision : {"float32", "int8"} or None
         Of the compiled engine's weights: as the file has them, float32 for a run directory.
     threads : int

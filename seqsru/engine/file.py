@@ -81,7 +81,7 @@ def dumps(package: Package) -> bytes:
     tensors |= {f"shortlist.{name}": value for name, value in package.tensors.items()}
     tensors |= {f"file.{name}": np.frombuffer(content, np.uint8) for name, content in package.files.items()}
     record = {"format": FORMAT, "sizes": sizes, "record": package.record}
-    record["sha256"] = _sum(tensors, record)
+    record["sha256"] = checksum(tensors, record)
     return save(tensors, {"seqsru": json.dumps(record, ensure_ascii=False, sort_keys=True)})
 
 
@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Package:
         record = json.loads(metadata["seqsru"])
         form = record["format"]
         stated = record.pop("sha256")
-        found = _sum(tensors, record)
+        found = checksum(tensors, record)
     except MemoryError:
         raise Refused(
             f"a file that fits in memory at {path}",
@@ -184,7 +184,8 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _sum(tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> str:
+def checksum(tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> str:
+    """Return the sha256 of tensors and of a record without one."""
     total = hashlib.sha256(json.dumps(record, ensure_ascii=False, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

@@ -65,7 +65,7 @@ def parts(path):
 def forge(path, tensors, record):
     """Write a file with a right checksum."""
     record = {name: value for name, value in record.items() if name != "sha256"}
-    record["sha256"] = file._sum(tensors, record)
+    record["sha256"] = file.checksum(tensors, record)
     path.write_bytes(save(tensors, {"seqsru": json.dumps(record, ensure_ascii=False, sort_keys=True)}))
     return path
 
