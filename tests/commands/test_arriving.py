@@ -51,8 +51,8 @@ def conversation(monkeypatch):
         threads.append(threading.Thread(target=main, args=([str(one) for one in arguments],)))
         threads[0].start()
 
-    def ask(content, lines=1):
-        os.write(our_output, content)
+    def ask(content, lines=1, to=our_output):
+        os.write(to, content)
         return b"".join(received(our_input, lines)).decode()
 
     yield start, ask
@@ -100,6 +100,17 @@ def test_a_line_in_a_line_out(command, name, options, trained, run, conversation
     found.append(ask(b"seven\nseven\nsev", 2))  # of a line that has only begun nothing is said
     found.append(ask(b"en\n"))
     assert "".join(found) == expected
+
+
+def test_a_pipe_with_a_name_is_a_stream_too(files, run, conversation, tmp_path):
+    expected = run("translate", files["mt"], stdin="one two\nthree\n")[1]
+    os.mkfifo(tmp_path / "pipe")
+    start, ask = conversation
+    start("translate", files["mt"], tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_WRONLY)
+    found = ask(b"one two\n", to=pipe) + ask(b"three\n", to=pipe)
+    os.close(pipe)
+    assert found == expected
 
 
 @pytest.mark.parametrize("end", ["", "\n"], ids=["no line end", "line end"])
