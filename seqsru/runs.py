@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from seqsru.data.outputs import check_outputs, write_output
-from seqsru.engine.file import SUFFIX
+from seqsru.engine.file import SUFFIX, is_package
 from seqsru.engine.shortlist import Shortlist
 from seqsru.errors import Refused, check_at_least
 from seqsru.settings import checked_arguments
@@ -123,7 +123,8 @@ def load(
         one, else the CPU.
     engine : {"auto", "compiled", "torch"}
         What decodes: a whole search in one compiled call, on a CPU, or torch. auto is compiled for a file of
-        `seqsru quantize`, else torch.
+        `seqsru quantize`, else torch: a run directory gives the numbers that its validation gave, to the last
+        digit, whether or not the engine can run it and has been compiled here.
     precision : {"float32", "int8"} or None
         Of the compiled engine's weights: as the file has them, float32 for a run directory.
     threads : int
@@ -200,7 +201,7 @@ def _opened(
     compiled = engine == "compiled"
     if compiled and device not in ("cpu", "auto"):
         raise Refused("the device cpu for the compiled engine", device, "take engine torch", "device")
-    if Path(run).is_file():
+    if is_package(run):
         return _open_file(Path(run), checkpoint, average, device, engine, precision)
     if precision is not None and not compiled:
         raise Refused("engine compiled with a precision", engine, "take it, or leave precision out", "engine")
@@ -238,7 +239,7 @@ def _open_file(
 def files_of(run: str | os.PathLike[str], task: Answering) -> list[Path]:
     """Every file of a run, or the one that it was made into, and the texts that its settings name."""
     texts = [path for path in task.settings.flat().values() if isinstance(path, Path)]
-    if Path(run).is_file():
+    if is_package(run):
         return [Path(run), *texts]
     from seqsru.training import RunDirectory
 

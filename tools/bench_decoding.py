@@ -7,6 +7,7 @@ The first run makes a virtual environment for the peers and installs them from t
 one finds them there. All models have random weights, a vocabulary of 8,000 and sources of 25 pieces; every
 output is forced to 25 tokens, as the notes under the table say for each. A time is that of a whole call, from
 numbers or words of the source to those of the output, with the encoder; nothing is segmented into pieces.
+tools/bench_sentences.py times whole sentences, text in to text out, and the start of the command.
 
 Only ratios inside one run mean anything on a shared machine. So the systems take turns: in each of the
 repeats every system is timed once with each batch and beam, after one call that is not timed, and a ratio

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,9 +18,11 @@ from tqdm import tqdm
 
 from seqsru import runs
 from seqsru import settings as strict
-from seqsru.data import LineReport, iter_lines, read_lines
-from seqsru.data.inputs import STANDARD, check_sources, opened, standard_input
+from seqsru.data import LineReport, read_lines
+from seqsru.data.inputs import STANDARD, Arriving, check_sources, opened, readable_once
+from seqsru.data.lines import iter_all_lines
 from seqsru.data.outputs import check_outputs, write_output, written
+from seqsru.engine.file import is_package
 from seqsru.errors import Refused, check_threads
 from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, kind_text, shown
 from seqsru.settings.kinds import alternatives, element, without_null
@@ -211,7 +213,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
             do = "leave it out for torch's own choice"
             raise Refused("--threads of at least 1", str(arguments.threads), do)
         check_threads(**{"--threads": arguments.threads})
-        if arguments.run_directory.is_file():
+        if is_package(arguments.run_directory):
             return  # the engine is told by `open_run`
         import torch
 
@@ -229,36 +231,29 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 def chunks(
     path: Path | None, arguments: argparse.Namespace, report: LineReport
 ) -> Iterator[list[str | None]]:
-    """Lines of a file or of standard input, up to `CHUNK` to work on together; from a terminal one by one.
+    """Lines of a file or of a stream, up to `CHUNK` to work on together.
 
-    None stands for a line that is left out, so that what comes of the lines stays in step with them.
+    Of a stream that is what has arrived: a line that nothing follows yet is not kept waiting. None stands for
+    a line that is left out, so that what comes of the lines stays in step with them.
     """
     reading = complete(arguments, READING)
     source = path if path is not None else Path(STANDARD)
-    standard = str(source) == STANDARD
-    size = 1 if standard and standard_input() and sys.stdin.isatty() else CHUNK
     with opened(source) as stream:
-        read: Iterable[str | None] = in_step(iter_lines(stream, report, **reading), report)
-        if not standard:  # a file is known to be good before its first line is worked on
-            read = list(read)
-        lines: list[str | None] = []
-        for line in read:
-            lines.append(line)
-            if len(lines) == size:
+        if not readable_once(source):  # a file is known to be good before its first line is worked on
+            whole = list(iter_all_lines(stream, report, **reading))
+            yield from (whole[first : first + CHUNK] for first in range(0, len(whole), CHUNK))
+            return
+        arriving, lines = Arriving(stream), list[str | None]()
+        try:
+            for line in iter_all_lines(arriving, report, **reading):
+                lines.append(line)
+                if len(lines) == CHUNK or not arriving.more():
+                    yield lines
+                    lines = []
+        except Refused:  # what came before the bad line is answered, whenever it arrived
+            if lines:
                 yield lines
-                lines = []
-        if lines:
-            yield lines
-
-
-def in_step(lines: Iterable[tuple[int, str]], report: LineReport) -> Iterator[str | None]:
-    """Numbered lines, and None for each that is missing among them or after them."""
-    done = 0
-    for number, line in lines:
-        yield from [None] * (number - done - 1)
-        yield line
-        done = number
-    yield from [None] * (report.total - done)
+            raise
 
 
 def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None:

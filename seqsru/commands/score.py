@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from seqsru.commands.flags import (
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             scores = iter(scorer.score([line for line in lines if line is not None]))
             for line in lines:
                 print("" if line is None else f"{next(scores):.6f}")
+            sys.stdout.flush()
         _tell(report)
         return 0
     expect_files(files, (len(scorer.reads),), takes)

@@ -30,9 +30,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command."""
     parser.description = """Translate text: one line out for each line in, in order; empty lines stay empty.
 
-Lines come from stdin or FILE and go to stdout. From a terminal each is answered at once, otherwise up to a
-thousand are worked on together; a translation does not depend on the others. With --output, Ctrl-C leaves
-the lines that were done in FILE.part, and FILE as it was.
+Lines come from stdin or FILE and go to stdout. Of a stream what has arrived is answered at once, up to a
+thousand lines together; a translation does not depend on the others. With --output, Ctrl-C leaves the lines
+that were done in FILE.part, and FILE as it was.
 
   seqsru translate runs/en-de < in.txt > out.txt
   echo half past seven | seqsru translate runs/quickstart

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -16,6 +18,8 @@ from typing import BinaryIO
 from seqsru.errors import NotFound, Refused
 
 STANDARD = "-"  # standard input where something is read, standard output where something is written
+AT_A_TIME = 1 << 16  # bytes: what a pipe holds
+SOON = 0.01  # seconds in which whoever fills a pipe as fast as it can has written more
 
 
 def standard_input() -> BinaryIO:
@@ -52,6 +56,66 @@ def rewindable(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """Open as `opened` does, for reading more than once; what can be read only once is held in memory."""
     with opened(path) as stream:
         yield io.BytesIO(stream.read()) if readable_once(path) else stream
+
+
+class Arriving:
+    """The lines of a stream, with their ends, and whether the next one has to be waited for.
+
+    Parameters
+    ----------
+    stream : binary file
+        Nobody else reads it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lines: deque[bytes] = deque()
+        self._begun: list[bytes] = []  # parts of a line whose end has not arrived
+        self._ended = False
+        self._full = False  # the pipe, when it was last read
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            while not self._lines and not self._ended:
+                self._wait(None)
+                self._read()
+            if not self._lines:
+                return
+            yield self._lines.popleft()
+
+    def more(self) -> bool:
+        """Say whether the next line is there already.
+
+        What fills a pipe faster than it is emptied is given a moment, so that its lines come together.
+        """
+        while not self._lines and not self._ended and self._wait(SOON if self._full else 0):
+            self._read()
+        return bool(self._lines)
+
+    def _read(self) -> None:
+        """Take what is there, or wait for something to be."""
+        found = self._stream.read1(AT_A_TIME)  # type: ignore[attr-defined]  # buffered streams have it
+        self._full = len(found) == AT_A_TIME
+        if not found:
+            self._ended = True
+            if self._begun:
+                self._lines.append(b"".join(self._begun))
+            return
+        first, *rest = found.split(b"\n")
+        self._begun.append(first)
+        for part in rest:
+            self._lines.append(b"".join(self._begun) + b"\n")
+            self._begun = [part] if part else []
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait for something to be read, the end included, so long; say whether there is."""
+        try:
+            number = self._stream.fileno()
+        except OSError:  # in memory
+            return True
+        if os.name != "posix":  # where select knows sockets alone
+            return seconds is None
+        return bool(select.select([number], [], [], seconds)[0])
 
 
 def descriptor(path: str | PathLike[str]) -> int | None:

@@ -142,14 +142,30 @@ def iter_lines(
     on_bad_line : {"error", "skip", "replace"}
         As in `read_lines`.
     """
+    for number, text in enumerate(iter_all_lines(stream, report, on_bad_line=on_bad_line), 1):
+        if text is not None:
+            yield number, text
+
+
+def iter_all_lines(
+    raws: Iterable[bytes], report: LineReport, *, on_bad_line: OnBadLine = "error"
+) -> Iterator[str | None]:
+    r"""Yield every line's text as they arrive, None for one that is left out; see `iter_lines`.
+
+    Parameters
+    ----------
+    raws : iterable of bytes
+        Lines with their ends, from the first on: a binary file, which is split at ``\n`` only.
+    report : LineReport
+    on_bad_line : {"error", "skip", "replace"}
+    """
     decoder = _Decoder(report.name, on_bad_line)
-    for number, raw in enumerate(stream, 1):  # a binary file is split at \n only
+    for number, raw in enumerate(raws, 1):
         report.total = number
         text, reason = decoder.decode(raw, number)
         if reason:
             report.add(reason, number)
-        if text is not None:
-            yield number, text
+        yield text
 
 
 def read_parallel(

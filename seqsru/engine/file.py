@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from seqsru.engine.checks import check_model
 from seqsru.engine.model import Model, Part
-from seqsru.engine.program import FIELDS, Place, aligned
+from seqsru.engine.program import FIELDS, Place
+from seqsru.engine.tensor_file import MOST_BYTES, is_regular, read
+from seqsru.engine.workspace import check_memory
 from seqsru.errors import NotFound, Refused
 
 FORMAT = 1
@@ -36,7 +38,6 @@ _SIZES = (
     "vocabulary",
     "widest",
 )
-MOST_BYTES = 16 * 2**30  # more than any model that one core decodes with
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,9 @@ class Package:
 
 
 def is_package(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path is a file, as a run, which is a folder, is not."""
-    return Path(path).is_file()
+    """Say whether a path is a file, whatever it holds, as a run, which is a folder, is not."""
+    path = Path(path)
+    return path.exists() and not path.is_dir()
 
 
 def dumps(package: Package) -> bytes:
@@ -79,7 +81,7 @@ def dumps(package: Package) -> bytes:
     tensors |= {f"shortlist.{name}": value for name, value in package.tensors.items()}
     tensors |= {f"file.{name}": np.frombuffer(content, np.uint8) for name, content in package.files.items()}
     record = {"format": FORMAT, "sizes": sizes, "record": package.record}
-    record["sha256"] = _sum(tensors, record)
+    record["sha256"] = checksum(tensors, record)
     return save(tensors, {"seqsru": json.dumps(record, ensure_ascii=False, sort_keys=True)})
 
 
@@ -93,30 +95,36 @@ def load(path: str | os.PathLike[str]) -> Package:
     Refused
         It is damaged, of another format, or none that the engine can run.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise NotFound(f"a file of `seqsru quantize` at {path}", "none", "check the path")
+    if not is_regular(path):
+        do = "save it to a file, and name that"
+        raise Refused(f"a file of `seqsru quantize` at {path}", "a pipe, a device or a socket", do)
     if path.stat().st_size > MOST_BYTES:
         raise _damaged(path, f"at most {MOST_BYTES} bytes", f"{path.stat().st_size}")
     try:
-        with safe_open(path, framework="numpy") as opened:
-            metadata = (opened.metadata() or {}).get("seqsru")
-            if metadata is None:
-                raise _damaged(path, "a file of `seqsru quantize`", "another safetensors file")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-        record = json.loads(metadata)
+        check_memory(path.stat().st_size)
+        metadata, tensors = read(path, "numbers")
+        if "seqsru" not in metadata:
+            raise _damaged(path, "a file of `seqsru quantize`", "another safetensors file")
+        record = json.loads(metadata["seqsru"])
         form = record["format"]
         stated = record.pop("sha256")
-        found = _sum(tensors, record)
-    except _WRONG + (SafetensorError, OSError, AttributeError, RecursionError) as error:
+        found = checksum(tensors, record)
+    except MemoryError:
+        raise Refused(
+            f"a file that fits in memory at {path}",
+            f"{path.stat().st_size} bytes",
+            "take a machine with more, or quantise a smaller model",
+        ) from None
+    except _WRONG + (OSError, AttributeError, RecursionError) as error:
         if isinstance(error, Refused):
             raise
         raise _damaged(
-            path, "a whole file of `seqsru quantize`", f"one that cannot be read ({error})"
+            path, "a whole file of `seqsru quantize`", f"one that cannot be read ({_short(error)})"
         ) from None
-    if form != FORMAT:
+    if type(form) is not int or form != FORMAT:
         raise Refused(
             f"format {FORMAT} in {path}", repr(form), "quantise the run again with this version of seqsru"
         )
@@ -124,40 +132,60 @@ def load(path: str | os.PathLike[str]) -> Package:
         raise _damaged(path, "the content that its checksum was made of", "another")
     try:
         model, rest = _model(tensors, record["sizes"]), record["record"]
+        if not isinstance(rest, dict):
+            raise ValueError("a record that is no object")
+        files, others = _named(tensors, "file."), _named(tensors, "shortlist.")
+        if any(content.dtype != np.uint8 for content in files.values()):
+            raise ValueError("files that are no bytes")
     except _WRONG as error:
-        raise _damaged(path, "a model that the engine can run", f"none ({error})") from None
-    return Package(
-        model,
-        {name.removeprefix("file."): t.tobytes() for name, t in tensors.items() if name.startswith("file.")},
-        {name.removeprefix("shortlist."): t for name, t in tensors.items() if name.startswith("shortlist.")},
-        rest,
-    )
+        raise _damaged(path, "a model that the engine can run", f"none ({_short(error)})") from None
+    return Package(model, {name: content.tobytes() for name, content in files.items()}, others, rest)
+
+
+def _named(tensors: Mapping[str, NDArray[Any]], begin: str) -> dict[str, NDArray[Any]]:
+    """Return the tensors whose names begin so, by the rest of their names."""
+    return {name[len(begin) :]: tensor for name, tensor in tensors.items() if name.startswith(begin)}
+
+
+def _short(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _model(tensors: Mapping[str, NDArray[Any]], sizes: Mapping[str, Any]) -> Model:
     parts: dict[str, Any] = {}
     for name in _PARTS:
         table, widths = tensors[f"{name}.table"], tensors[f"{name}.widths"]
-        state, *places = (int(value) for value in sizes[name])
+        state, *places = map(_whole, sizes[name])
         if table.dtype != np.int64 or widths.dtype != np.int64 or table.shape[1:] != (FIELDS,):
             raise ValueError(f"{name} is no program")
         parts[name] = Part(table, widths, state, Place(*places[:2]), Place(*places[2:]))
     numbers, output = tensors["numbers"], tensors["output"]
+    if not isinstance(sizes["int8"], bool):
+        raise ValueError("int8 is neither true nor false")
     if numbers.dtype != np.float32 or numbers.ndim != 1 or output.dtype != np.int64:
         raise ValueError("numbers are not float32, or the output no product")
     model = Model(
-        numbers=aligned(numbers),
-        int8=bool(sizes["int8"]),
+        numbers=numbers,
+        int8=sizes["int8"],
         output=output,
         encoder=parts["encoder"],
         decoder=parts["decoder"],
-        **{name: int(sizes[name]) for name in _SIZES},
+        **{name: _whole(sizes[name]) for name in _SIZES},
     )
     check_model(model)
     return model
 
 
-def _sum(tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> str:
+def _whole(value: Any) -> int:
+    if type(value) is not int:  # bool is one too
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def checksum(tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> str:
+    """Return the sha256 of tensors and of a record without one."""
     total = hashlib.sha256(json.dumps(record, ensure_ascii=False, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

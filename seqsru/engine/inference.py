@@ -463,6 +463,7 @@ def _call(
 
 # The files that the compiled code follows from.
 _SOURCES = (
+    "drawing",
     "entries",
     "kernels",
     "layout",

@@ -35,6 +35,8 @@ NAMES = (
     # what a call says of itself, and the clock
     "WHAT", "STATUS", "TIMES", "TIMES_COUNT", "TIMES_ROOM",
 )  # fmt: skip
+BINS = 1024  # of tokens that are drawn from, by their log probabilities
+
 PLACES = {name: place for place, name in enumerate(NAMES)}
 globals().update(PLACES)
 

@@ -73,9 +73,8 @@ class Lexicon:
         target_size: int,
     ) -> None:
         self.offsets, self.targets, self.common, self.target_size = offsets, targets, common, target_size
-        # Views, made once: cutting a row out takes as long as marking what is in it.
-        starts = offsets.tolist()
-        self._rows = [targets[start:end] for start, end in zip(starts, starts[1:])]
+        # Views, made once: cutting a row out takes as long as marking what is in it. A source has few of all.
+        self._rows: dict[int, NDArray[np.int64]] = {}
         self._allowed = np.zeros(target_size, np.bool_)
         self._allowed[common] = True
 
@@ -149,7 +148,10 @@ class Lexicon:
         """
         allowed = self._allowed.copy()
         for token in set(source):
-            allowed[self._rows[token]] = True
+            row = self._rows.get(token)
+            if row is None:
+                row = self._rows[token] = self.targets[self.offsets[token] : self.offsets[token + 1]]
+            allowed[row] = True
         if len(also):
             allowed[np.asarray(also, np.int64)] = True
         columns: NDArray[np.int64] = allowed.nonzero()[0]

@@ -114,7 +114,7 @@ class Workspace:
             "kept": size.slots * size.longest * size.beam * size.room if size.keep else 0,
             "compact": size.slots * compact,
         }
-        _check_memory(4 * sum(counts.values()) + 16 * size.slots * size.longest * size.beam)
+        check_memory(4 * sum(counts.values()) + 16 * size.slots * size.longest * size.beam)
         places = dict(zip(counts, np.cumsum([0, *(_up(n, LANES) for n in counts.values())]).tolist()))
         self._floats = np.zeros(places["compact"] + counts["compact"] + 2 * LANES, np.float32)
         base = -(-self._floats.ctypes.data // 64) * 64
@@ -166,12 +166,12 @@ class Workspace:
         self._integers(live, "FINISHED_AT", "FINISHED_ROW", "FINISHED_END")
         self._integers(candidates, "CANDIDATE_ROW", "CANDIDATE_COLUMN", "BEST_COLUMN")
         self._integers(size.longest + 1, "HISTORY")
-        self._integers(model.vocabulary, "CHOICES")
+        self._integers(model.vocabulary + a.BINS, "CHOICES")
         for count, names in (
             (live, ("TOTALS", "FINISHED_TOTAL", "FINISHED_SCORE")),
             (candidates, ("CANDIDATE_SUM",)),
             (size.room, ("COVERED",)),
-            (model.vocabulary, ("EXPONENTIALS",)),
+            (model.vocabulary + a.BINS, ("EXPONENTIALS",)),
         ):
             self._set(**{name: self._kept(np.zeros(count, np.float64)) for name in names})
         self._set(BEST_VALUE=self._kept(np.zeros(candidates, np.float32)))
@@ -188,7 +188,7 @@ class Workspace:
         self._set(**{name: self._kept(np.zeros(count, np.int64)) for name in names})
 
 
-def _check_memory(needed: int) -> None:
+def check_memory(needed: int) -> None:
     """Raise a MemoryError for more than the machine has: the system would promise it, and end the process."""
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # Windows has none, and no such check
         if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):

@@ -3,7 +3,8 @@
 A function takes and returns numbers and addresses, so its code needs nothing of Python or of Numba when it
 runs: LLVM's loader alone is enough for code that is on disk. What is there is read only where nobody else
 could have written it, is compared with its sum before it is loaded, and is made anew where it is damaged or
-follows from other sources, another processor or other versions.
+follows from other sources, another processor or other versions. Of processes that start together one
+compiles, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import ctypes
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +27,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+PATIENCE = 600.0  # seconds, far more than anything here takes to compile: who takes longer has been stopped
+TOLD_AFTER = 5.0  # seconds of waiting that a person should know of
 _MAGIC = b"seqsru code 1 "
 _lock = threading.Lock()
 _kept: list[object] = []  # what is loaded lives as long as these
@@ -65,13 +71,17 @@ def address(
     arguments, fastmath = list(arguments), sorted(fastmath)
     with _lock:
         where = _file(name, arguments, fastmath, sources)
-        found = None if where is None else _read(where)
-        place = 0 if found is None else _loaded(*found)
-        if not place:
-            made = _compile(body(), arguments, fastmath, parallel)
-            if where is not None:
-                _write(where, *made)
-            place = _loaded(*made)
+        place = 0 if where is None else _loaded(_read(where))
+        if place:
+            return place
+        with nullcontext() if where is None else _turn(where):
+            if where is not None:  # by now another process may have made it
+                place = _loaded(_read(where, tell=False))
+            if not place:
+                made = _compile(body(), arguments, fastmath, parallel)
+                if where is not None:
+                    _write(where, *made)
+                place = _loaded(made)
         return place
 
 
@@ -117,14 +127,66 @@ def _machine() -> list[object]:
     return [version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), features, switches]
 
 
-def _read(path: Path) -> tuple[str, bytes] | None:
-    """Return a function's symbol and code, or None where there is no file or a damaged one."""
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Wait until no other process makes what is to be at a path, and keep others waiting in the meantime.
+
+    A lock ends with its process, however that ends. Where files cannot be locked, and where somebody holds
+    one for `PATIENCE` seconds, nobody waits: both make it, and either is right.
+    """
+    lock = path.with_suffix(".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        held = _hold(handle)
+        yield
+        if held:  # while nobody else can be in it
+            with suppress(OSError):
+                os.unlink(lock)
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file, and say whether that could be done."""
+    import fcntl  # POSIX systems have it, and others have no folder for code
+
+    begin = time.monotonic()
+    while True:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except (BlockingIOError, PermissionError):  # somebody else holds it: systems say either
+            waited = time.monotonic() - begin
+            if waited > PATIENCE:
+                return False
+        except OSError:  # such as a file system without locks
+            return False
+        if waited > TOLD_AFTER:
+            _tell_of_waiting()
+        time.sleep(0.1)
+
+
+@cache
+def _tell_of_waiting() -> None:
+    """Say so, once."""
+    if sys.stderr is not None:  # it may be closed
+        with suppress(OSError):
+            print("seqsru: another process compiles what this one needs; waiting for it", file=sys.stderr)
+
+
+def _read(path: Path, *, tell: bool = True) -> tuple[str, bytes] | None:
+    """Return a function's symbol and code, or None where there is no file or a damaged one, which is told."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
     except OSError as error:
-        _say(path, error.strerror or "it cannot be opened")
+        if tell:
+            _say(path, error.strerror or "it cannot be opened")
         return None
     try:
         found = os.fstat(handle)
@@ -136,7 +198,8 @@ def _read(path: Path) -> tuple[str, bytes] | None:
         if head != _MAGIC + _sum(symbol, code):
             raise ValueError
     except (OSError, ValueError):
-        _say(path, "it is damaged")
+        if tell:
+            _say(path, "it is damaged")
         return None
     finally:
         os.close(handle)
@@ -174,8 +237,11 @@ def _target() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(jit=True)
 
 
-def _loaded(symbol: str, code: bytes) -> int:
-    """Load code; return the function's address, or 0 where the code has no such function."""
+def _loaded(found: tuple[str, bytes] | None) -> int:
+    """Load a function; return its address, or 0 where there is none or the code does not have it."""
+    if found is None:
+        return 0
+    symbol, code = found
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
     _kept.append(engine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))

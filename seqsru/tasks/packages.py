@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
+from typing import IO, Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
-from seqsru.data import load_tokenizer, read_lines
+from seqsru.data import Tokenizer, load_tokenizer, read_lines
 from seqsru.decoding import RULES, Decoding
 from seqsru.engine.file import Package, dumps, load
-from seqsru.engine.shortlist import Lexicon, Shortlist, train
-from seqsru.errors import Refused
+from seqsru.engine.shortlist import AGAIN, Lexicon, Shortlist, train
+from seqsru.errors import NO_ROOM, NotInstalled, Refused
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines import LanguagePipeline, TranslationPipeline
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.tasks.answers import Split, Tell, Trained
 from seqsru.tasks.kinds import KINDS
+from seqsru.tasks.package_record import ROLES, check_record
 
 Precision = Literal["float32", "int8"]
 SPLITS: tuple[Split, ...] = ("test", "validation")
@@ -143,13 +146,12 @@ def opened(path: Path) -> Trained:
     """
     package = load(path)
     record, model = package.record, package.model
+    check_record(record, path, package.files)
     task = PackedTask(record)
-    with TemporaryDirectory() as folder:
-        for name, content in package.files.items():
-            (Path(folder) / Path(name).name).write_bytes(content)
-        files = task.tokenizer_files()
-        loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
-    tokenizers = {role: loaded[file] for role, file in files.items()}
+    tokenizers = _loaded_tokenizers(
+        path, package, [task.tokenizer_files()[role] for role in ROLES[record["task"]]]
+    )
+    _check_belong(path, package, tokenizers)
     lexicon = None
     if package.tensors:
         lexicon = Lexicon.from_tensors(
@@ -157,13 +159,50 @@ def opened(path: Path) -> Trained:
         )
     engine = CompiledModel(model, lexicon)
     pipeline: TranslationPipeline | LanguagePipeline
-    if record["decoding"] is not None:
-        source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
-        decoding = _decoding(record["decoding"])
+    if record["task"] == "translation":
+        source, target = tokenizers
+        decoding = _decoding(path, record["decoding"])
         pipeline = TranslationPipeline(None, source, target, decoding=decoding, engine=engine)
     else:
-        pipeline = LanguagePipeline(None, tokenizers["tokenizer"], engine=engine)
+        pipeline = LanguagePipeline(None, *tokenizers, engine=engine)
     return Trained(task, pipeline, record["weights"], record["start"], record)
+
+
+def _loaded_tokenizers(path: Path, package: Package, names: list[str]) -> list[Tokenizer]:
+    """Load the tokenizers of these names from a file's own files."""
+    loaded: dict[str, Tokenizer] = {}
+    try:
+        with TemporaryDirectory() as folder:
+            for name, content in package.files.items():
+                (Path(folder) / Path(name).name).write_bytes(content)
+            for name in names:
+                if name not in loaded:
+                    loaded[name] = load_tokenizer(folder, name)
+    except NotInstalled:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise  # of the temporary folder
+        # A sentence of its own would name a file in a folder that is gone.
+        found = f"what cannot be read ({error.found if isinstance(error, Refused) else type(error).__name__})"
+        raise Refused(f"tokenizers in {path}", found, AGAIN) from None
+    return [loaded[name] for name in names]
+
+
+def _check_belong(path: Path, package: Package, tokenizers: Sequence[Tokenizer]) -> None:
+    """Refuse a model, tokenizers and a shortlist that are not of one run."""
+    record, model = package.record, package.model
+    translates = len(model.encoder.table) > 0
+    if translates != (record["task"] == "translation"):
+        noun = KINDS["translation" if translates else "language_model"].noun
+        raise Refused(f"{KINDS[record['task']].noun} in {path}", noun, AGAIN)
+    sizes = [model.source_vocabulary, model.vocabulary]
+    for role, tokenizer, size in zip(ROLES[record["task"]], tokenizers, sizes if translates else sizes[1:]):
+        if tokenizer.size != size:
+            raise Refused(f"a {role} of the model's {size} types in {path}", tokenizer.size, AGAIN)
+    if bool(package.tensors) != (record["shortlist"] is not None):
+        wanted, found = ("no shortlist", "one") if package.tensors else ("a shortlist", "none")
+        raise Refused(f"{wanted} in {path}, as its record says", found, AGAIN)
 
 
 def _plain(decoding: Decoding) -> dict[str, Any]:
@@ -174,9 +213,13 @@ def _plain(decoding: Decoding) -> dict[str, Any]:
     return plain
 
 
-def _decoding(plain: Mapping[str, Any]) -> Decoding:
-    """Return what `_plain` wrote."""
-    return Decoding(**{**plain, "rules": tuple(RULES[name](**given) for name, given in plain["rules"])})
+def _decoding(path: Path, plain: Mapping[str, Any]) -> Decoding:
+    """Return what `_plain` wrote, in the file at a path."""
+    try:
+        return Decoding(**{**plain, "rules": tuple(RULES[name](**given) for name, given in plain["rules"])})
+    except Refused as refusal:
+        where = f"decoding.{refusal.setting} in {path}"
+        raise Refused(f"{refusal.expected} as {where}", refusal.found, AGAIN) from None
 
 
 def _tokenizers(pipeline: Any) -> dict[str, Any]:
@@ -200,18 +243,56 @@ def _lexicon(trained: Trained, shortlist: Shortlist, tell: Tell) -> Lexicon:
     texts = trained.task.read(tell).train
     labels = {label: number for number, label in enumerate(target.labels(range(target.size)))}
     copies = np.array([labels.get(label, -1) for label in source.labels(range(source.size))], np.int64)
-    pairs = _Encoded(texts.source, texts.target, source.encode, target.encode)
-    return train(
-        pairs, source.size, target.size, shortlist, always=sorted({target.eos, target.unk}), copies=copies
-    )
+    passes = tqdm(total=shortlist.iterations * len(texts.source), desc="shortlist", unit="pair", disable=None)
+    try:
+        with TemporaryFile() as file, passes as bar:
+            pairs = _Encoded(zip(texts.source, texts.target), source.encode, target.encode, file, bar.update)
+            always = sorted({target.eos, target.unk})
+            return train(pairs, source.size, target.size, shortlist, always=always, copies=copies)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        do = "free some, or have TMPDIR name another folder"
+        raise Refused(f"room for the encoded text in {gettempdir()}", str(error.strerror), do) from None
 
 
 class _Encoded:
-    """Pairs of lines as token ids, encoded anew each time that they are gone through."""
+    """Pairs of lines as token ids, encoded once and read from a file after that: a text may exceed memory.
 
-    def __init__(self, sources: Any, targets: Any, read: Any, write: Any) -> None:
-        self.sides, self.encode = (sources, targets), (read, write)
+    Parameters
+    ----------
+    pairs : iterator of (source line, target line)
+    read, write : callable
+        Encode a line of either side.
+    file : binary file
+        Empty, for reading and writing.
+    step : callable
+        Called after each pair, each time.
+    """
 
-    def __iter__(self) -> Iterator[tuple[list[int], list[int]]]:
-        for source, target in zip(*self.sides):
-            yield self.encode[0](source), self.encode[1](target)
+    def __init__(
+        self,
+        pairs: Iterator[tuple[str, str]],
+        read: Callable[[str], list[int]],
+        write: Callable[[str], list[int]],
+        file: IO[bytes],
+        step: Callable[[], object],
+    ) -> None:
+        self._pairs, self._encode, self._file, self._step = pairs, (read, write), file, step
+        self._lengths = array("i"), array("i")
+
+    def __iter__(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        self._file.seek(0)
+        for lengths in zip(*self._lengths):
+            found = array("i"), array("i")
+            for ids, length in zip(found, lengths):
+                ids.frombytes(self._file.read(ids.itemsize * length))
+            yield found
+            self._step()
+        for pair in self._pairs:  # of which there are none the second time
+            encoded = [array("i", encode(line)) for encode, line in zip(self._encode, pair)]
+            for ids, lengths_of_side in zip(encoded, self._lengths):
+                self._file.write(ids.tobytes())
+                lengths_of_side.append(len(ids))
+            yield encoded[0], encoded[1]
+            self._step()

@@ -46,21 +46,13 @@ def classification_run(texts):
     return trained(texts, CLASSIFICATION, "classifier")
 
 
-class Terminal(io.TextIOWrapper):
-    """Standard input at which a person types."""
-
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Call a command with text on standard input; gives status, stdout and stderr."""
 
-    def call(*arguments, stdin="", terminal=False):
+    def call(*arguments, stdin=""):
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        stream = Terminal if terminal else io.TextIOWrapper
-        monkeypatch.setattr(sys, "stdin", stream(io.BytesIO(data)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
         return (status, *capsys.readouterr())

@@ -60,9 +60,11 @@ def test_lines_that_cannot_be_read(
     translation_run, language_run, classification_run, texts, tmp_path, run, refused
 ):
     bad = b"one two\n\xff\xfe three\nfour\nfive\0 six\n"
-    assert refused("translate", translation_run, stdin=bad) == (
+    status, out, err = run("translate", translation_run, stdin=bad)
+    assert (status, out) == (2, run("translate", translation_run, stdin="one two\n")[1])
+    assert err == (
         "seqsru: expected UTF-8 text in <stdin>:2, found byte 0xFF at byte offset 0 of the line (8 of the "
-        "file); convert the file to UTF-8, or set on_bad_line to skip or replace"
+        "file); convert the file to UTF-8, or set on_bad_line to skip or replace\n"
     )
     file = tmp_path / "bad"
     file.write_bytes(bad)

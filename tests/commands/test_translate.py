@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import seqsru
-from seqsru.pipelines.translation import TranslationPipeline
 
 ROOT = Path(seqsru.__file__).parent.parent
 
@@ -36,18 +35,6 @@ def test_translate(texts, run, translation_run, tmp_path):
     assert run("translate", translation_run, "--output", tmp_path / "out", texts / "lines") == (0, "", "")
     assert (tmp_path / "out").read_text() == out
     assert run("translate", translation_run, stdin="") == (0, "", "")
-
-
-def test_translate_answers_a_terminal_line_by_line(run, translation_run, monkeypatch):
-    sizes, translate = [], TranslationPipeline.translate
-
-    def counted(self, lines, *rest, **more):
-        sizes.append(len(lines))
-        return translate(self, lines, *rest, **more)
-
-    monkeypatch.setattr(TranslationPipeline, "translate", counted)
-    status, out, _ = run("translate", translation_run, stdin="one\ntwo\n", terminal=True)
-    assert (status, sizes, len(out.splitlines())) == (0, [1, 1], 2)
 
 
 def test_translate_n_best(texts, run, translation_run):
@@ -120,8 +107,8 @@ def test_what_translate_refuses(texts, refused, translation_run, language_run):
         "evaluate, score, generate, latency"
     )
     assert refused("translate", texts).startswith("seqsru: expected a run directory with a config.yaml at ")
-    assert refused("translate", translation_run, stdin=b"one\n\xff\n").startswith(
-        "seqsru: expected UTF-8 text in <stdin>:2, found byte 0xFF at byte offset 0 of the line"
+    assert refused("translate", translation_run, stdin=b"\xff\n").startswith(
+        "seqsru: expected UTF-8 text in <stdin>:1, found byte 0xFF at byte offset 0 of the line"
     )
     assert refused("translate", translation_run, "--threads", "0") == (
         "seqsru: expected --threads of at least 1, found 0; leave it out for torch's own choice"
