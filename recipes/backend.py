@@ -2,9 +2,9 @@
 
 python recipes/backend.py CONFIG [key=value …]
 
-Exit status 0: it can. 2: it cannot, for the reason on stderr. 3: the device is a GPU and the backend for it does
-not work; stdout names the extra that brings what it needs, stderr says what is missing. `recipes/install.sh`
-then installs that extra and asks again.
+Exit status 0: it can. 2: it cannot, for the reason on stderr. 3: the device is a GPU and the backend for it
+does not work; stdout names the extra that brings what it needs, stderr says what is missing.
+`recipes/install.sh` then installs that extra and asks again.
 """
 
 from __future__ import annotations

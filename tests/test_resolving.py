@@ -1,8 +1,8 @@
-"""pip resolves what set-up asks for: where torch is the CPU build, where it is the CUDA build, and on CUDA 12.
+"""pip resolves what set-up asks for, where torch is the CPU build, the CUDA build, and one of CUDA 12.
 
-The resolver is pip's own. The index that it asks is a folder of wheels that hold nothing but their metadata, which is
-what real indexes say of these packages (`fixtures/packages.txt`). With SEQSRU_INDEX=1 the real ones are asked as well: the
-one that pip is configured for, and PyPI alone.
+The resolver is pip's own. The index that it asks is a folder of wheels that hold nothing but their metadata,
+which is what real indexes say of these packages (`fixtures/packages.txt`). With SEQSRU_INDEX=1 the real ones
+are asked as well: the one that pip is configured for, and PyPI alone.
 """
 
 import json
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from test_packaging import PINS, ROOT, SETUP, SETUP_EXTRAS, listed
@@ -23,7 +22,7 @@ NVIDIA = ("nvidia-cuda-nvrtc", "nvidia-nvjitlink", "nvidia-nvvm")
 
 def records():
     """(name, version) -> requirements, of every package that the index has."""
-    found = {}
+    found, here = {}, ()
     for line in RECORDS.read_text(encoding="utf-8").splitlines():
         if line.startswith("    "):
             found[here].append(line.strip())
@@ -105,7 +104,7 @@ def test_a_newer_compiler_would_leave_no_solution_or_another_toolkit(index, tmp_
 
 
 def test_cuda_12_resolves_without_the_pins_of_cuda_13(index, tmp_path):
-    """What `recipes/install.sh` leaves of the constraints for cu12; the CUDA build of torch 2.10.0 is one of CUDA 12."""
+    """What `recipes/install.sh` leaves of the constraints; torch 2.10.0 is a build of CUDA 12."""
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     kept = [line for line in text.splitlines() if not line.startswith(("cuda-", "nvidia-", "torch="))]
     constraints = constrained(tmp_path, "\n".join(kept))

@@ -20,6 +20,7 @@ _DTYPES = {
     (2, 16): torch.float16,
     (4, 16): torch.bfloat16,
     (6, 8): torch.bool,
+    (0, 64): torch.int64,
 }
 
 

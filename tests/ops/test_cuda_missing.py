@@ -9,7 +9,7 @@ from seqsru.ops import cuda
 
 
 class Broken:
-    """An importer to whom numba.cuda is known, and whose import ends as that of numba-cuda without libcudart."""
+    """An importer that ends the import of numba.cuda as it ends without libcudart."""
 
     def find_spec(self, name, path, target=None):
         if name == "numba.cuda":
@@ -27,6 +27,7 @@ def test_a_missing_runtime_library_is_refused_and_not_a_traceback(monkeypatch):
         cuda.simulated()
     cuda.simulated.cache_clear()
     assert str(caught.value) == (
-        'expected numba-cuda for the cuda backend, found that it cannot be imported (Failure finding "libcudart.so"); '
+        "expected numba-cuda for the cuda backend, found that it cannot be imported "
+        '(Failure finding "libcudart.so"); '
         'run: pip install "seqsru[cuda]"'
     )

@@ -42,8 +42,8 @@ def test_a_missing_gpu_is_one_sentence(config, monkeypatch, capsys):
     assert backend.main([config]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == (
-        "device: expected a CUDA GPU for device cuda, found none that torch can use; set device to cpu, or see what "
-        "`seqsru doctor` says\n"
+        "device: expected a CUDA GPU for device cuda, found none that torch can use; set device to cpu, "
+        "or see what `seqsru doctor` says\n"
     )
     assert backend.main([config, "device=cpu"]) == backend.main([config, "device=auto"]) == 0
     assert backend.main([config, "device=cuda:0"]) == 2
@@ -76,7 +76,12 @@ def test_the_extra_follows_the_cuda_of_torch(cuda, extra, monkeypatch):
 STUB = """#!/usr/bin/env bash
 echo "$@" >> "$LOG"
 case "$*" in
-    *backend.py*) code=$(head -n 1 "$ANSWERS"); sed -i 1d "$ANSWERS"; [ "$code" = 3 ] && echo "$EXTRA"; exit "$code" ;;
+    *backend.py*)
+        code=$(head -n 1 "$ANSWERS")
+        sed -i 1d "$ANSWERS"
+        [ "$code" = 3 ] && echo "$EXTRA"
+        exit "$code"
+        ;;
 esac
 """
 
