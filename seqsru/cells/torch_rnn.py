@@ -117,7 +117,7 @@ def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool = False) -> t
 
 
 def _follows_products(tensor: Tensor) -> bool:
-    """Say whether cuDNN runs and nobody will ask for gradients, whose pass would be computed by its own choice.
+    """Say whether cuDNN runs, and nobody asks for gradients, whose pass would go by its own choice.
 
     What trains sets the switches for both passes: see the setting `precision`.
     """

@@ -1,7 +1,8 @@
 """What float32 products are computed in, which torch says by switches of the whole process.
 
-By its own choice torch computes a `linear` in IEEE float32 and cuDNN's recurrent layers in TF32, whose products
-have 10 bits of mantissa. Here both follow one word. A switch holds for backward passes too, wherever they run.
+By its own choice torch computes a `linear` in IEEE float32 and cuDNN's recurrent layers in TF32, whose
+products have 10 bits of mantissa. Here both follow one word. A switch holds for backward passes too, wherever
+they run.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 def float32_products(kind: Products) -> Iterator[None]:
     """Let products of float32 be IEEE float32 or TF32, on every device and in every layer.
 
-    The switches are the process's: where several threads ask for different ones at a time, the last one holds.
+    The switches are the process's: of several threads that ask for different ones, the last one holds.
     When the last of them has left, they are as they were. On a CPU they are IEEE float32 for either word.
     """
     with _lock:
@@ -64,7 +65,7 @@ def float32_products(kind: Products) -> Iterator[None]:
 
 @contextmanager
 def cudnn_as_products() -> Iterator[None]:
-    """Let cuDNN compute float32 as `torch.nn.functional.linear` does, for a call that no backward pass follows."""
+    """Let cuDNN compute float32 as torch's `linear` does, for a call that no backward pass follows."""
     rnn: Any = torch.backends.cudnn.rnn
     kind = products()
     if kind == ("tf32" if rnn.fp32_precision == "tf32" else "ieee"):

@@ -38,8 +38,8 @@ class TrainingOptions:
     clip : float
         Largest norm of the gradient; 0 is no clipping.
     precision : {"float32", "tf32", "bfloat16"}
-        What the matrix products of every cell use, in validation too; weights and sums are float32. float32 is
-        IEEE's, of cuDNN's layers as well; tf32 is a type of NVIDIA GPUs alone; bfloat16 is autocast.
+        What the matrix products of every cell use, in validation too; weights and sums are float32. float32
+        is IEEE's, of cuDNN's layers as well; tf32 is a type of NVIDIA GPUs alone; bfloat16 is autocast.
     validate_every : int
         Updates between validations; 0 is at the end of each epoch. There is always one at the end of
         training.

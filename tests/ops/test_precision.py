@@ -1,4 +1,4 @@
-"""One word says what float32 products are, whatever torch's switches said before, and they say it again after."""
+"""One word says what float32 products are, and after it torch's switches say what they said before."""
 
 import threading
 from types import SimpleNamespace
@@ -136,8 +136,8 @@ def test_tf32_is_refused_on_a_cpu():
     with pytest.raises(Refused) as caught:
         check_precision("tf32", torch.device("cpu"))
     assert str(caught.value) == (
-        "precision: expected float32 or bfloat16 on a CPU, found tf32; take one of these, or device cuda: TF32 is a "
-        "type of an NVIDIA GPU's products"
+        "precision: expected float32 or bfloat16 on a CPU, found tf32; take one of these, or device cuda: "
+        "TF32 is a type of an NVIDIA GPU's products"
     )
 
 
