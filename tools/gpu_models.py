@@ -127,10 +127,10 @@ def launches(call: Callable[[], object], device: torch.device) -> int | None:
     """How many kernels a call starts; None on a CPU."""
     if not bench_layers.on_gpu(device):
         return None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    with torch.profiler.profile() as profile:
         call()
         torch.cuda.synchronize(device)
-    return sum(event.count for event in profile.key_averages() if not event.key.startswith(("cuda", "cu")))
+    return sum(event.count for event in profile.key_averages() if event.device_type.name == "CUDA")
 
 
 @torch.no_grad()
