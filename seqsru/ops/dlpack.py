@@ -70,7 +70,7 @@ class Buffer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the elements; KeyError for one that no scan takes."""
+        """Type of the elements; KeyError for one that no kernel takes."""
         return _DTYPES[self._header.code, self._header.bits]
 
     @property
