@@ -10,7 +10,8 @@ input and every weight.
 
 Only ratios inside one run mean anything on a shared machine. So the layers take turns: in each of the
 repeats every layer is timed once, its time is divided by the SRU's of the same repeat, and the median of
-those ratios is printed with its quartiles.
+those ratios is printed with its quartiles. All of them compute their products in the same precision, the
+layers of cuDNN too.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ from statistics import quantiles
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from seqsru.cells import CELLS, SRU, Stack
+from seqsru.errors import Refused
 from seqsru.evaluation.environment import environment
+from seqsru.ops.precision import check_precision, float32_products
 
 SIZES = ((32, 32, 256), (64, 32, 512), (35, 20, 650), (64, 64, 1024))
 PASSES = ("forward", "training")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class Convolution(nn.Module):
@@ -54,7 +59,28 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "GRU": lambda size: nn.GRU(size, size),
     "conv k=3": Convolution,
 }
-CHOICES = [*LAYERS, *CELLS]
+
+
+class Elementwise(nn.Module):
+    """An elementwise recurrence of the package flash-linear-attention (HGRN) behind its product."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.product = nn.Linear(size, 2 * size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        from fla.ops.hgrn import fused_recurrent_hgrn
+
+        value, gate = self.product(x.transpose(0, 1)).chunk(2, dim=-1)
+        gate = functional.logsigmoid(gate)
+        y, _ = fused_recurrent_hgrn((value * (1 - gate.exp())).contiguous(), gate.contiguous())
+        return (y.transpose(0, 1),)
+
+
+# Those of other packages, which are compared where these are installed.
+OTHERS: dict[str, Callable[[int], nn.Module]] = {"fla hgrn": Elementwise}
+KNOWN = {**LAYERS, **OTHERS}
+CHOICES = [*LAYERS, *CELLS, *OTHERS]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,9 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
+        choices=PRECISIONS,
         default="float32",
-        help="bfloat16: products under autocast (default: float32)",
+        help="of the products of every layer: float32 is IEEE's, tf32 is for GPUs, bfloat16 is autocast "
+        "(default: float32)",
     )
     parser.add_argument(
         "--repeats", type=int, default=9, help="times each layer is measured (default: %(default)s)"
@@ -93,7 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sizes = [size_of(text) for text in given.sizes.split(",")]
         layers = ["SRU", *map(layer_of, given.layers.split(","))]
-    except ValueError as error:
+        check_precision(given.precision, torch.device(given.device))
+    except (ValueError, Refused) as error:
         parser.error(str(error))
     rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds, layers)
     report = {
@@ -132,14 +160,36 @@ def compare(
     repeats: int,
     seconds: float,
     layers: Iterable[str] = LAYERS,
+    graph: bool = False,
 ) -> list[dict]:
-    """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU."""
+    """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU.
+
+    With `graph` a call is the replay of a CUDA graph; a layer that cannot be captured is left out.
+    """
+    with float32_products("tf32" if precision == "tf32" else "ieee"):
+        return _compared(sizes, device, precision, repeats, seconds, layers, graph)
+
+
+def _compared(
+    sizes: list[tuple[int, int, int]],
+    device: torch.device,
+    precision: str,
+    repeats: int,
+    seconds: float,
+    layers: Iterable[str],
+    graph: bool,
+) -> list[dict]:
     rows = []
     for T, B, D in sizes:
         torch.manual_seed(0)
-        calls = {name: passes(made(name, D).to(device), T, B, D, precision) for name in layers}
+        both = {name: passes(made(name, D).to(device), T, B, D, precision) for name in layers}
         for what in PASSES:
-            times = take_turns({name: both[what] for name, both in calls.items()}, device, repeats, seconds)
+            calls = {name: of_layer[what] for name, of_layer in both.items()}
+            if graph:
+                calls = {
+                    name: replay for name, call in calls.items() if (replay := graphed(call)) is not None
+                }
+            times = take_turns(calls, device, repeats, seconds)
             for name, measured in times.items():
                 ratios = [own / base for own, base in zip(measured, times["SRU"])]
                 rows.append(
@@ -158,7 +208,7 @@ def compare(
 
 def made(name: str, size: int) -> nn.Module:
     """One layer that maps so many features to as many."""
-    return LAYERS[name](size) if name in LAYERS else Stack(name, size, size, 1)
+    return KNOWN[name](size) if name in KNOWN else Stack(name, size, size, 1)
 
 
 def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str, Callable[[], object]]:
@@ -182,6 +232,30 @@ def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str
         return torch.autograd.grad(y, wanted, gradient.to(y.dtype))
 
     return {"forward": forward, "training": training}
+
+
+def captured(call: Callable[[], object], times: int = 1) -> torch.cuda.CUDAGraph:
+    """Capture a call, repeated, in a CUDA graph, after running it outside one to compile and load."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(times):
+            call()
+    return graph
+
+
+def graphed(call: Callable[[], object]) -> Callable[[], object] | None:
+    """Return the replay of a call, or None where it cannot be captured."""
+    try:
+        return captured(call).replay
+    except RuntimeError as error:
+        print(f"not captured: {error}", file=sys.stderr)
+        return None
 
 
 def take_turns(
@@ -213,9 +287,14 @@ def timed(call: Callable[[], object], device: torch.device, count: int) -> float
     return (time.perf_counter() - start) / count
 
 
+def on_gpu(device: torch.device) -> bool:
+    """Say whether a device is a GPU, which works by itself and captures graphs."""
+    return device.type == "cuda"
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a device has done all it was given."""
-    if device.type == "cuda":
+    if on_gpu(device):
         torch.cuda.synchronize(device)
 
 

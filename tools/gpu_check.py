@@ -1,11 +1,12 @@
-"""Everything worth doing on a GPU in one call of under ten minutes: tests and measurements.
+"""Everything worth doing on a GPU in one call of ten minutes: tests and measurements.
 
     bash tools/gpu_check.sh OUT
 
-writes ``OUT/gpu_check.json`` and ``OUT/gpu_check.txt``, and prints the second. It needs torch, numba-cuda,
-pytest and this checkout, downloads nothing and installs nothing. Each section of `gpu_sections` runs in a
-process of its own, so that one that fails, or hangs, or breaks the device's context is recorded as failed
-and the others still run; both files are written again after each.
+prints what `seqsru doctor` says and then the report, whose first lines are the figures that took half as
+long again as predicted. ``OUT`` gets it as text and JSON, the table for the README, and the whole log. Each
+part of a section of `gpu_sections` runs in a process of its own, so that one that fails, or hangs, or
+breaks the device's context is recorded as failed and the others still run; all files are written again
+after each. While one measures, the next has begun and waits, its imports done.
 """
 
 from __future__ import annotations
@@ -19,9 +20,25 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+SLOW = 1.5  # times what is predicted: printed first
+
+
+class Job(NamedTuple):
+    """A part of a section, and the seconds that it may take."""
+
+    section: str
+    part: str
+    limit: float
+
+    @property
+    def name(self) -> str:
+        """``section, part``."""
+        return f"{self.section}, {self.part}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         default=540.0,
         help="seconds after which no section is started or goes on (default: %(default)s)",
     )
-    parser.add_argument("--section", help=argparse.SUPPRESS)
+    parser.add_argument("--section", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.section:
-        return run_section(given.section, given.device, given.tiny, given.out)
+        return run_section(*given.section, given.device, given.tiny, given.out)
     import torch
     from gpu_sections import SECTIONS
 
@@ -53,9 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"expected sections among {', '.join(SECTIONS)}, found {unknown[0]!r}; use one of these")
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("expected a CUDA device, found that torch sees none; pass --device cpu --tiny to try it")
-    limits = {name: SECTIONS[name][1] for name in names}
+    on_cpu = not given.device.startswith("cuda")
+    jobs = [
+        Job(name, part, SECTIONS[name].limit)
+        for name in names
+        for part in SECTIONS[name].parts
+        if not (on_cpu and part == "tf32")  # a type of GPUs
+    ]
     options = ["--device", given.device] + ["--tiny"] * given.tiny
-    report = check(limits, options, given.out, given.budget, describe(given.device))
+    report = check(jobs, options, given.out, given.budget, describe(given.device))
     print(render(report))
     return 0 if all(section["status"] == "ok" for section in report["sections"].values()) else 1
 
@@ -80,71 +103,149 @@ def describe(device: str) -> dict:
     return found
 
 
-def check(limits: dict[str, float], options: list[str], out: Path, budget: float, about: dict) -> dict:
-    """Run the sections one after the other, each at most its limit, and write the report after each."""
+def check(jobs: list[Job], options: list[str], out: Path, budget: float, about: dict) -> dict:
+    """Run the jobs one after the other, each at most its limit, and write the report after each."""
     out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     report: dict = {"environment": about, "sections": {}}
-    for name, limit in limits.items():
+    waiting: Child | None = None
+    for number, job in enumerate(jobs):
         left = budget - (time.monotonic() - begin)
         if left <= 0:
             section = {"status": "skipped", "error": f"the budget of {budget:g} s was spent; raise --budget"}
         else:
-            section = run_apart(name, options, out, min(limit, left))
-        report["sections"][name] = section
+            child, waiting = waiting or Child(job, options, out), None
+            if number + 1 < len(jobs):
+                waiting = Child(jobs[number + 1], options, out)
+            section = child.finish(min(job.limit, left))
+        report["sections"][job.name] = section
         report["seconds"] = round(time.monotonic() - begin, 1)
         (out / "gpu_check.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (out / "gpu_check.txt").write_text(render(report) + "\n", encoding="utf-8")
+        (out / "table.md").write_text(table(report), encoding="utf-8")
+    if waiting is not None:
+        waiting.end()
     return report
 
 
-def run_apart(name: str, options: list[str], out: Path, limit: float) -> dict:
-    """Run one section in a process of its own and return its status, rows or error, and seconds."""
-    result = out / f"{name}.part.json"
-    command = [sys.executable, __file__, str(result), "--section", name, *options]
-    begin = time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, stdout=errors, stderr=errors, start_new_session=True)
+class Child:
+    """The process of a job, which waits for a line of input when its imports are done."""
+
+    def __init__(self, job: Job, options: list[str], out: Path) -> None:
+        self.job, self.result = job, out / f"{job.section}.{job.part}.part.json"
+        self.printed = tempfile.TemporaryFile("w+")
+        command = [sys.executable, __file__, str(self.result), "--section", job.section, job.part, *options]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=self.printed, stderr=self.printed, start_new_session=True
+        )
+
+    def finish(self, limit: float) -> dict:
+        """Let it go on; return its status, rows or error, and seconds, and print what it printed."""
+        begin = time.monotonic()
         try:
-            child.wait(limit)
+            self.process.communicate(b"go\n", timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)  # the section and what it started
-            child.wait()
             section: dict = {"status": "failed", "error": f"not done after {limit:.0f} s"}
         else:
-            errors.seek(0)
-            if child.returncode == 0 and result.exists():
-                rows = json.loads(result.read_text(encoding="utf-8"))
-                failed = any(row.get("outcome") == "failed" for row in rows)
-                section = {"status": "failed" if failed else "ok", "rows": rows}
-            else:
-                text = errors.read()[-3000:].strip()
-                section = {"status": "failed", "error": f"exit status {child.returncode}: {text}"}
-    result.unlink(missing_ok=True)
-    return section | {"seconds": round(time.monotonic() - begin, 1)}
+            section = self._found()
+        self.end()
+        return section | {"seconds": round(time.monotonic() - begin, 1)}
+
+    def _found(self) -> dict:
+        if self.process.returncode == 0 and self.result.exists():
+            rows = json.loads(self.result.read_text(encoding="utf-8"))
+            failed = any(row.get("outcome") == "failed" for row in rows)
+            return {"status": "failed" if failed else "ok", "rows": rows}
+        self.printed.seek(0)
+        text = self.printed.read()[-3000:].strip()
+        return {"status": "failed", "error": f"exit status {self.process.returncode}: {text}"}
+
+    def end(self) -> None:
+        """End it with all that it started; print what it printed, which the log keeps; leave no file."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.printed.seek(0)
+        if text := self.printed.read().strip():
+            print(f"---- {self.job.name}\n{text}\n----", file=sys.stderr)
+        self.printed.close()
+        self.result.unlink(missing_ok=True)
 
 
-def run_section(name: str, device: str, tiny: bool, result: Path) -> int:
-    """Run one section here and write its rows."""
+def run_section(name: str, part: str, device: str, tiny: bool, result: Path) -> int:
+    """Run one part of a section here, as soon as a line is read, and write its rows."""
     import torch
     from gpu_sections import SECTIONS
 
-    rows = SECTIONS[name][0](torch.device(device), tiny)
+    if not sys.stdin.readline():  # nobody waits for it any more
+        return 1
+    rows = SECTIONS[name].run(torch.device(device), tiny, part)
     result.write_text(json.dumps(rows), encoding="utf-8")
     return 0
 
 
 def render(report: dict) -> str:
-    """The report as text: the machine, then a table for each section."""
+    """The report as text: the machine, what was slower than predicted, then a table for each section."""
     about = report["environment"]
     versions = " ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [f"{about['device_name']} | python {about['python']} {versions} cuda {about['cuda']}"]
+    slow = slower(report)
+    lines += [
+        "",
+        f"{len(slow)} figures above {SLOW} times what is predicted" + (", the worst first" if slow else ""),
+    ]
+    lines += columns(slow)
     for name, section in report["sections"].items():
         seconds = f", {section['seconds']} s" if "seconds" in section else ""
         lines += ["", f"{name}: {section['status']}{seconds}"]
         lines += [section["error"]] if "error" in section else []
         lines += columns(section.get("rows", []))
     return "\n".join(lines)
+
+
+def slower(report: dict) -> list[dict]:
+    """Rows whose ratio to what is predicted is above `SLOW`, the worst first, with what they are."""
+    found = []
+    for name, section in report["sections"].items():
+        for row in section.get("rows", []):
+            if (row.get("ratio") or 0) > SLOW:
+                what = " ".join(str(value) for value in row.values() if isinstance(value, str) and value)
+                figures = {key: row.get(key) for key in ("us", "predicted us", "ratio")}
+                found.append({"section": name, "what": what, **figures})
+    return sorted(found, key=lambda row: -row["ratio"])
+
+
+def table(report: dict) -> str:
+    """The table for the README: layers forward and backward as times of the SRU's, precision by precision."""
+    heads: list[str] = []
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, section in report["sections"].items():
+        kind, _, precision = name.partition(", ")
+        for row in section.get("rows", []) if kind == "layers" else []:
+            if row["pass"] == "training":
+                line = lines.setdefault((row["T,B,D"].replace(",", ", "), precision, row["by"]), {})
+                line[row["layer"]] = f"{row['to SRU']:.2f} [{row['q1']:.2f}–{row['q3']:.2f}]"
+                if row["layer"] == "SRU":
+                    line["SRU"] = f"{row['us'] / 1e3:.3f} ms"
+                if row["layer"] not in heads:
+                    heads.append(row["layer"])
+    about = report["environment"]
+    titles = [head if head == "SRU" else f"{head} / SRU" for head in heads]
+    text = [
+        f"On one {about['device_name']}, forward and backward, torch {about['versions'].get('torch')}:",
+        "",
+    ]
+    text.append("| " + " | ".join(["T, B, D", "products", "from", *titles]) + " |")
+    text.append("|" + "---|" * (3 + len(heads)))
+    text += [
+        "| " + " | ".join([*key, *(line.get(head, "–") for head in heads)]) + " |"
+        for key, line in lines.items()
+    ]
+    return "\n".join(text) + "\n"
 
 
 def columns(rows: list[dict]) -> list[str]:

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=recipes/classification
 run=$here/runs/comparison
-. recipes/install.sh plot
+. recipes/install.sh plot "$here/base.yaml"
 
 echo "== data, from SEQSRU_MIRROR or downloaded, to $here/data"
 seqsru fetch classification "$here/data"

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=recipes/multi30k
 run=$here/runs/sru
 data=$here/data/multi30k
-. recipes/install.sh plot
+. recipes/install.sh plot "$here/sru.yaml" "$@"
 
 echo "== data: 29,000 captions in $data"
 seqsru fetch multi30k "$here/data"

@@ -12,7 +12,7 @@ if [ ! -e "$here/$config" ]; then
     echo "expected a config in $here (sru.yaml, lstm.yaml, paper-6x910.yaml), found '$config'; name one of these" >&2
     exit 2
 fi
-. recipes/install.sh plot
+. recipes/install.sh plot "$here/$config" "${@:2}"
 
 echo "== data, from SEQSRU_MIRROR or downloaded, to $here/data"
 seqsru fetch ptb "$here/data"

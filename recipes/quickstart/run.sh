@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=recipes/quickstart
 run=$here/runs/phrases
 test=$here/data/synthetic/test
-. recipes/install.sh plot
+. recipes/install.sh plot "$here/config.yaml"
 
 echo "== generating number, date and time phrases in $here/data"
 seqsru fetch synthetic "$here/data"

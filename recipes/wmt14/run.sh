@@ -17,7 +17,7 @@ else
     raw=$data/wmt14-en-de
     sample=
 fi
-. recipes/install.sh plot
+. recipes/install.sh plot "$config" "$@"
 
 # name, and sacrebleu's name of the set
 test_set() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seqsru.cells.cell import State
 from seqsru.cells.masks import zero_invalid
 from seqsru.ops import recorded
+from seqsru.ops.precision import cudnn_as_products
 
 Sequence = TypeVar("Sequence", Tensor, PackedSequence)
 
@@ -26,6 +28,8 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     and rows of zeros are added: to 4, 8 or at least 12 at every step. A row's bits then do not depend on the
     rows beside it. (For a single step oneDNN's would be several times slower as well: it reorders the weights
     on each call.)
+
+    On a GPU cuDNN computes float32 as torch computes other products, not by its own choice, which is TF32.
 
     Under autocast on a CPU without AVX-512, for which oneDNN has no bfloat16 LSTM, the layer runs in float32.
 
@@ -107,8 +111,17 @@ def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool = False) -> t
     if steady and isinstance(rnn, nn.LSTM) and isinstance(x, Tensor):
         return _torch_lstm(rnn, x, state)
     hidden = tuple(tensor.unsqueeze(0) for tensor in state)
-    y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
+    with cudnn_as_products() if _follows_products(state[0]) else nullcontext():
+        y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
     return y, tuple(tensor.squeeze(0) for tensor in (last if len(hidden) > 1 else (last,)))
+
+
+def _follows_products(tensor: Tensor) -> bool:
+    """Say whether cuDNN runs, and nobody asks for gradients, whose pass would go by its own choice.
+
+    What trains sets the switches for both passes: see the setting `precision`.
+    """
+    return tensor.device.type == "cuda" and not torch.is_grad_enabled() and not recorded()
 
 
 def _torch_lstm(rnn: nn.LSTM, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     for extra, packages in EXTRAS.items():
         for package in packages:
             advice = f'not installed (optional): pip install "seqsru[{extra}]"'
+            if extra == "cuda":
+                advice += ", cu12 for a torch of CUDA 12"
             print(f"  {package:<16}{_version(package) or advice}")
     import torch
 

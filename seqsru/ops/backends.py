@@ -14,7 +14,9 @@ from seqsru.ops.calls import IDENTITY
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
-INSTALL = 'run: pip install "seqsru[cuda]"'
+# The extra for the CUDA that torch was built with.
+EXTRA = "cu12" if (torch.version.cuda or "").startswith("12.") else "cuda"
+INSTALL = f'run: pip install "seqsru[{EXTRA}]"'
 
 _loaded: dict[str, ModuleType] = {}
 

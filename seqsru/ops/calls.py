@@ -26,6 +26,9 @@ IDENTITY, TANH, RELU = ACTIVATIONS.values()
 VECTOR, MASK, VALID, HIGHWAY, KEEP, CARRY = 1, 2, 4, 8, 16, 32
 GIVEN = {"v": VECTOR, "mask": MASK, "valid": VALID, "x": HIGHWAY, "c": KEEP}
 
+# A target of the output layer that leaves its row out: no index of a vocabulary, and no other program's mark.
+LEFT_OUT = -(1 << 63)
+
 # What a field holds. A tensor that is absent is None, and 0 as an address.
 Elements = Annotated[Tensor | None, "elements"]  # in the dtype of the input
 Reals = Annotated[Tensor | None, "reals"]  # in that of the arithmetic

@@ -7,6 +7,7 @@ its products with the weights and the features. Peak memory is one block, whatev
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,14 +17,17 @@ from torch.nn import functional
 
 from seqsru.errors import Refused, check_probability
 from seqsru.ops.backends import backend_module
+from seqsru.ops.calls import LEFT_OUT
 from seqsru.ops.products import linear
 from seqsru.ops.reference import accumulation_dtype
 from seqsru.ops.watchers import recorded, transformed, watched
 
-# Logits in a block: the products are as fast at this size as over all rows, and 32 MiB of float32 is the peak
-# memory.
+# Logits in a block on a CPU: the products are as fast at this size as over all rows, and 32 MiB of float32 is
+# the peak memory.
 BLOCK = 1 << 23
-# Logits in a chunk of a block: the elementwise passes over a chunk find it in the cache.
+# Bytes of logits in a block on a GPU, which has more memory, and where every block costs six launches.
+GPU_BLOCK = 1 << 28
+# Logits in a chunk of a CPU's block: the elementwise passes over a chunk find it in the cache.
 CHUNK = 1 << 20
 
 # Of logits (n, V), a bias, targets, the smoothing, and whether to put the gradient in the logits' place.
@@ -78,7 +82,8 @@ def linear_cross_entropy(
     Raises
     ------
     Refused
-        Shapes that do not fit, targets outside the vocabulary, or a smoothing outside [0, 1).
+        Shapes that do not fit, targets outside the vocabulary, or a smoothing outside [0, 1). On a GPU, which
+        is not waited for, a target outside the vocabulary makes the loss NaN instead.
     """
     if targets.shape != x.shape[:-1]:
         raise Refused(
@@ -97,9 +102,12 @@ def linear_cross_entropy(
     check_probability(smoothing=smoothing)
     if transformed() or (recorded() and not torch.compiler.is_compiling()):
         return _separately(x, weight, bias, targets, valid, smoothing, _product_dtype(x))
+    kept = None
+    if valid is not None and _waits(x.device):
+        x, targets = torch.where(valid.unsqueeze(-1), x, 0.0), torch.where(valid, targets, LEFT_OUT)
     rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1).contiguous()
-    kept = None if valid is None else valid.reshape(-1).nonzero().squeeze(1)
-    if kept is not None:
+    if valid is not None and not _waits(x.device):
+        kept = valid.reshape(-1).nonzero().squeeze(1)
         rows, wanted = rows.index_select(0, kept), wanted.index_select(0, kept)
     tracked = torch.is_grad_enabled()
     apply: Any = _LinearCrossEntropy.apply  # torch has no types here
@@ -192,7 +200,8 @@ def _gradients_again(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
     with torch.enable_grad():
         # New names: one may have been computed from another, and is no path to it here.
         x, weight, bias = (None if t is None else t.view_as(t) for t in (x, weight, bias))
-        loss, _ = _separately(x, weight, bias, targets, None, ctx.smoothing, ctx.product)
+        valid = targets != LEFT_OUT
+        loss, _ = _separately(x, weight, bias, targets, valid, ctx.smoothing, ctx.product)
         wanted = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
         found = iter(torch.autograd.grad(loss, wanted, grad_loss, create_graph=further))
     gradients = [None if t is None or not t.requires_grad else next(found) for t in (x, weight, bias)]
@@ -212,12 +221,13 @@ def _by_blocks(
     sums = accumulation_dtype(x.dtype)
     softmax, column_sums = _softmax_for(x)
     bias = None if bias is None else bias.to(sums).contiguous()
-    nll, spread = [], []
+    nll: list[Tensor] = []
+    spread: list[Tensor] = []
     wants_x, wants_weight, wants_bias = wanted
     grad_x = x.new_empty(rows, width) if wants_x else None
     grad_weight: Tensor | None = None
     grad_bias: Tensor | None = None
-    block = max(1, BLOCK // vocabulary)
+    block = max(1, _block(x) // vocabulary)
     for start in range(0, max(rows, 1), block):
         rows_here = slice(start, start + block)
         part = x[rows_here]  # (n, E)
@@ -231,9 +241,25 @@ def _by_blocks(
             grad_weight = _sum(grad_weight, (logits.t() @ part).to(sums))
         if wants_bias:
             grad_bias = _sum(grad_bias, column_sums(logits))
-    each = torch.cat(nll)
-    loss = (1.0 - smoothing) * each.sum() + smoothing / vocabulary * torch.cat(spread).sum()  # 3
+    each = _joined(nll)
+    loss = each.sum()  # 3
+    if smoothing:
+        loss = (1.0 - smoothing) * loss + smoothing / vocabulary * _joined(spread).sum()
     return loss, each, (grad_x, grad_weight, grad_bias)
+
+
+def _waits(device: torch.device) -> bool:
+    """Say whether counting the rows that are not left out would wait for the device."""
+    return device.type != "cpu"
+
+
+def _block(x: Tensor) -> int:
+    """Logits in a block of products of that type and on that device."""
+    return BLOCK if x.device.type == "cpu" else GPU_BLOCK // x.element_size()
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
@@ -241,10 +267,15 @@ def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
 
 
 def _softmax_for(x: Tensor) -> tuple[Softmax, Callable[[Tensor], Tensor]]:
-    """The functions for the softmax and for sums of columns: compiled ones for a CPU, else torch's."""
+    """The functions for the softmax and for sums of columns: compiled where nobody watches, else torch's."""
     if x.device.type == "cpu" and x.dtype != torch.float16 and not watched(x):
         cpu = backend_module("cpu", x.device)
         return cpu.softmax_cross_entropy, cpu.column_sums
+    # A model without scans trains on a GPU without numba-cuda too, with more launches.
+    if x.device.type == "cuda" and not watched(x) and importlib.util.find_spec("numba_cuda") is not None:
+        from seqsru.ops.cuda_loss import softmax_cross_entropy
+
+        return softmax_cross_entropy, _column_sums
     return _softmax_in_place, _column_sums
 
 
@@ -259,18 +290,20 @@ def _softmax_in_place(
     rows, vocabulary = logits.shape
     sums = accumulation_dtype(logits.dtype)
     nll, spread = logits.new_empty(rows, dtype=sums), logits.new_zeros(rows, dtype=sums)
-    chunk = max(1, CHUNK // vocabulary)
+    chunk = max(1, CHUNK // vocabulary) if logits.device.type == "cpu" else max(rows, 1)
     for start in range(0, rows, chunk):
         here = slice(start, start + chunk)
         z = logits[here].to(sums)
         log_p = torch.log_softmax(z if bias is None else z + bias, dim=1)  # 1
-        nll[here] = -log_p.gather(1, targets[here, None]).squeeze(1)  # 2
+        kept = (targets[here] != LEFT_OUT).unsqueeze(1)
+        wanted = torch.where(kept, targets[here, None], 0)
+        nll[here] = torch.where(kept, -log_p.gather(1, wanted), 0.0).squeeze(1)  # 2
         if smoothing:
-            spread[here] = -log_p.sum(1)
+            spread[here] = torch.where(kept.squeeze(1), -log_p.sum(1), 0.0)
         if gradient:
             grad = log_p.exp_()
             if smoothing:
                 grad -= smoothing / vocabulary
-            grad[torch.arange(len(grad), device=grad.device), targets[here]] -= 1.0 - smoothing  # 4
-            logits[here] = grad
+            grad[torch.arange(len(grad), device=grad.device), wanted.squeeze(1)] -= 1.0 - smoothing  # 4
+            logits[here] = torch.where(kept, grad, 0.0)
     return nll, spread

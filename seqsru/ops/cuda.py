@@ -246,7 +246,7 @@ def simulated() -> bool:
     """
     try:
         from numba import config, cuda
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # numba-cuda without its extra looks for libcudart in vain
         found = f"that it cannot be imported ({error})"
         raise NotInstalled("numba-cuda for the cuda backend", found, INSTALL) from error
     if "numba_cuda" not in cuda.__file__:

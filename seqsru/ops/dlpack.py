@@ -20,6 +20,7 @@ _DTYPES = {
     (2, 16): torch.float16,
     (4, 16): torch.bfloat16,
     (6, 8): torch.bool,
+    (0, 64): torch.int64,
 }
 
 
@@ -69,7 +70,7 @@ class Buffer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the elements; KeyError for one that no scan takes."""
+        """Type of the elements; KeyError for one that no kernel takes."""
         return _DTYPES[self._header.code, self._header.bits]
 
     @property

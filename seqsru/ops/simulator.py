@@ -17,6 +17,7 @@ STORED: dict[torch.dtype, np.dtype[Any]] = {
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(np.uint16),
     torch.bool: np.dtype(np.uint8),
+    torch.int64: np.dtype(np.int64),
 }
 
 

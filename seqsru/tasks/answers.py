@@ -146,9 +146,13 @@ class Trained:
             where = {"device": "cpu", "threads": engine.threads}
         else:
             from seqsru.evaluation.environment import weights_hash
+            from seqsru.ops.precision import products
 
             first, digest = self.task.fields(model), weights_hash(model)[:DIGITS]
-            where = machine(next(model.parameters()).device)
+            device = next(model.parameters()).device
+            where = machine(device)
+            if device.type == "cuda":
+                where["precision"] = "tf32" if products() == "tf32" else "float32"
         decoded: dict[str, object] = {}
         if engine is not None:
             decoded = {

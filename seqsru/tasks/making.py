@@ -24,6 +24,7 @@ from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
 from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
+from seqsru.ops.precision import check_precision, float32_products
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.lowering import lowered
 from seqsru.settings import (
@@ -202,7 +203,8 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
         for note in trainer.notes:
             tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
-        outcome = trainer.fit()
+        with float32_products("tf32" if trainer.options.precision == "tf32" else "ieee"):
+            outcome = trainer.fit()
         if outcome.best is not None:
             fields = {
                 **task.fields(trainer.model),
@@ -241,7 +243,9 @@ def rehearse(settings: Values) -> None:
         There is one, or a data file is not there.
     """
     task, run = task_of(settings), RunDirectory(settings["output"])
-    _start(settings)
+    device = _start(settings)
+    with settings["training"].blamed():
+        check_precision(settings["training"]["precision"], device)
     if task.settings["start_from"] is None:
         for file in dict.fromkeys(task.tokenizer_files().values()):
             if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone

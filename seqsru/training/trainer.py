@@ -324,7 +324,7 @@ class Trainer:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the loss is computed, for the precision of the options."""
-        if self.options.precision == "float32":
+        if self.options.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

@@ -8,7 +8,7 @@ from seqsru.errors import Refused, check_at_least, check_at_most, check_known, c
 from seqsru.settings import checked_arguments
 
 Normalize = Literal["tokens", "batch"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 # On the fields that may differ when a run goes on: when it ends, what it keeps and on how many threads, not
 # what it computes.
@@ -37,8 +37,9 @@ class TrainingOptions:
         paper's Penn Treebank recipe.
     clip : float
         Largest norm of the gradient; 0 is no clipping.
-    precision : {"float32", "bfloat16"}
-        bfloat16: matrix products under autocast, weights and sums in float32; in validation too.
+    precision : {"float32", "tf32", "bfloat16"}
+        What the matrix products of every cell use, in validation too; weights and sums are float32. float32
+        is IEEE's, of cuDNN's layers as well; tf32 is a type of NVIDIA GPUs alone; bfloat16 is autocast.
     validate_every : int
         Updates between validations; 0 is at the end of each epoch. There is always one at the end of
         training.

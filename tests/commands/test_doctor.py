@@ -31,7 +31,8 @@ def test_doctor_says_what_to_install(run, monkeypatch):
     status, out, _ = run("doctor")
     assert status == 1 and re.search(r"^  cpu +no: numba$", out, re.M)
     assert "not installed: pip install sentencepiece\n" in out
-    assert 'not installed (optional): pip install "seqsru[cuda]"\n' in out
+    assert 'not installed (optional): pip install "seqsru[cuda]", cu12 for a torch of CUDA 12\n' in out
+    assert 'not installed (optional): pip install "seqsru[ja]"\n' in out
 
 
 def test_doctor_knows_what_setup_asks_for():

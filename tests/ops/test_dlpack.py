@@ -36,6 +36,6 @@ def test_a_tensor_that_requires_grad_can_be_read():
     assert Buffer(tensor).pointer == tensor.data_ptr()
 
 
-def test_a_type_no_scan_takes_is_an_error():
+def test_a_type_no_kernel_takes_is_an_error():
     with pytest.raises(KeyError):
-        _ = Buffer(torch.ones(2, dtype=torch.int64)).dtype
+        _ = Buffer(torch.ones(2, dtype=torch.int32)).dtype

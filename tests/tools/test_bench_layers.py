@@ -6,6 +6,8 @@ import bench_layers
 import pytest
 import torch
 
+from seqsru.ops.precision import products
+
 CPU = torch.device("cpu")
 
 
@@ -75,3 +77,28 @@ def test_a_wrong_size_is_one_sentence(text, capsys):
     with pytest.raises(SystemExit):
         bench_layers.main(["--sizes", text])
     assert "expected a size TxBxD of three numbers, as in 64x32x512, found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, kind", [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+def test_all_layers_compute_in_one_precision(name, kind, monkeypatch):
+    """cuDNN's too, whose own choice is TF32; see `seqsru.ops.precision`."""
+    seen = []
+
+    def turns(calls, device, repeats, seconds):
+        seen.append(
+            (products(), torch.backends.cudnn.rnn.fp32_precision, torch.backends.cudnn.conv.fp32_precision)
+        )
+        return {layer: [1.0] for layer in calls}
+
+    monkeypatch.setattr(bench_layers, "take_turns", turns)
+    before = torch.backends.cudnn.rnn.fp32_precision
+    bench_layers.compare([(3, 2, 8)], CPU, name, 1, 0.0)
+    assert seen == [(kind, kind, kind)] * 2 and torch.backends.cudnn.rnn.fp32_precision == before
+
+
+def test_tf32_is_for_gpus(capsys):
+    with pytest.raises(SystemExit):
+        bench_layers.main(["--precision", "tf32"])
+    assert (
+        "precision: expected float32 or bfloat16 on a CPU, found tf32; take one of" in capsys.readouterr().err
+    )

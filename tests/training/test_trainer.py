@@ -239,7 +239,7 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
         ({"epochs": 1, "steps": 1}, "either epochs or steps, found epochs 1 and steps 1"),
         (
             {"epochs": 1, "precision": "float16"},
-            "^precision: expected one of float32, bfloat16, found 'float16'",
+            "^precision: expected one of float32, tf32, bfloat16, found 'float16'",
         ),
         ({"epochs": 1, "normalize": "words"}, "^normalize: expected one of tokens, batch, found 'words'"),
         ({"epochs": 1, "accumulate": 0}, "^accumulate: expected at least 1, found 0"),
