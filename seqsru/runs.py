@@ -132,9 +132,9 @@ def load(
 
     Returns
     -------
-    LanguagePipeline, TranslationPipeline, ClassificationPipeline
+    LanguagePipeline, TranslationPipeline, ClassificationPipeline, RecognitionPipeline
         With ``score(lines)`` and ``generate(prompt)``; ``translate(lines)`` and ``score(sources, targets)``;
-        ``classify(lines)``.
+        ``classify(lines)``; ``transcribe(files)``.
 
     Raises
     ------

@@ -2,6 +2,8 @@
 
 import random
 
+import numpy
+
 from seqsru import runs
 from seqsru import settings as strict
 
@@ -45,6 +47,19 @@ model:
 optimizer: {{name: adam, lr: 2e-2}}
 training: {{epochs: 3, tensorboard: false}}
 """
+RECOGNITION = """\
+task: speech_recognition
+output: {folder}/run
+data: {{train: {folder}/train.tsv, validation: {folder}/valid.tsv, test: {folder}/test.tsv}}
+features: {{name: files, size: 6}}
+frontend: {{normalize: training, deltas: 1, stack: 2, stride: 2}}
+tokenizer: words
+model:
+  encoder: {{cell: {{name: sru, backend: reference}}, hidden_size: 16, num_layers: 2}}
+batches: {{frames: 400}}
+optimizer: {{name: adam, lr: 2e-2}}
+training: {{epochs: 4, tensorboard: false}}
+"""
 WORDS = "one two three four five six seven".split()
 
 
@@ -65,10 +80,39 @@ def write_texts(folder):
         (folder / f"{split}.txt").write_text("".join(line + "\n" for line in lines))
         labelled = (f"{'lucky' if 'seven' in line.split() else 'plain'} {line}\n" for line in lines)
         (folder / f"{split}.labelled").write_text("".join(labelled))
+        write_speech(folder, split, lines)
         (folder / f"{split}.src").write_text("".join(line + "\n" for line in lines))
         (folder / f"{split}.tgt").write_text(
             "".join(" ".join(line.upper().split()[::-1]) + "\n" for line in lines)
         )
+
+
+def spoken(line, seed, size=6):
+    """Frames of a sentence: each word has a sound of its own, for three to five frames, and a pause."""
+    draw, frames = numpy.random.default_rng(seed), []
+    for word in line.split():
+        sound = numpy.random.default_rng(WORDS.index(word)).normal(size=size) * 3
+        length = draw.integers(3, 6)
+        frames += [sound + draw.normal(size=size) * 0.1 for _ in range(length)]
+        frames += [draw.normal(size=size) * 0.1 for _ in range(2)]
+    return numpy.array(frames, dtype=numpy.float32)
+
+
+def write_frames(path, frames, order=">"):
+    """Write frames as Sphinx does: a count of numbers, then the numbers."""
+    content = numpy.array(frames.size, f"{order}i4").tobytes() + frames.astype(f"{order}f4").tobytes()
+    path.write_bytes(content)
+
+
+def write_speech(folder, split, lines):
+    """Write a manifest of sentences and their recordings; two speakers take turns."""
+    (folder / "speech").mkdir(exist_ok=True)
+    rows = ["id\tfile\ttranscript\tspeaker"]
+    for number, line in enumerate(lines):
+        file = folder / "speech" / f"{split}-{number}.mfc"
+        write_frames(file, spoken(line, number))
+        rows.append(f"{split}-{number}\t{file}\t{line}\tspeaker {number % 2}")
+    (folder / f"{split}.tsv").write_text("".join(row + "\n" for row in rows))
 
 
 def write_config(folder, text):

@@ -20,7 +20,6 @@ from seqsru.commands.flags import (
     placed,
     write_json,
 )
-from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.errors import Refused
 from seqsru.evaluation.clock import TimedDecoder
@@ -49,12 +48,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 The first token, later tokens, the model's step alone, reading the source, and whole lines, text in to text
 out: mean, P50, P90, P99 and max in milliseconds, with the environment and a signature. The compiled engine
-reads the clock itself, between two tokens.
+reads the clock itself, between two tokens. Of a recogniser: whole recordings, and the real-time factor.
 
   seqsru latency runs/en-de                     # lines of data.test, or data.validation
   seqsru latency runs/en-de in.txt --beam 1 --threads 1 --json latency.json --plot latency.png
   seqsru latency runs/sru --against runs/lstm --length 50       # by turns, and the ratio with its spread
   seqsru latency runs/en-de.seqsru                              # what `seqsru quantize` made
+  seqsru latency runs/an4 --piece 0.5                           # a recogniser that streams
   seqsru latency runs/en-de --engine compiled --against-engine torch
   seqsru latency runs/en-de --engine compiled --precision int8 --against-precision float32
 """
@@ -64,7 +64,8 @@ reads the clock itself, between two tokens.
         metavar="FILE",
         type=Path,
         nargs="?",
-        help="lines to decode (default: data.test of the configuration, else data.validation)",
+        help="lines to decode; of a recogniser a manifest (.tsv), or names of recordings (default: data.test "
+        "of the configuration, else data.validation)",
     )
     parser.add_argument(
         "--against",
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         trained.append(_open_other(arguments))
     names = _names(folders, trained)
     if arguments.file is not None:
-        data, lines = arguments.file.name, read_lines(arguments.file).lines
+        data, lines = arguments.file.name, trained[0].task.lines(arguments.file)
     else:
         data, lines = trained[0].task.sample()
     lines = [line for line in lines if line.strip()][: arguments.first]

@@ -40,6 +40,8 @@ class TimedDecoder:
         readings. It and `decode` then see to a forced length themselves, and `model` may be None.
     weights, parameters : str and int, or None
         What a report says of the model where `model` is None.
+    seconds : callable or None
+        Of a decoder of audio: ``seconds(line)`` is how long the recording of a line lasts.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TimedDecoder:
     clocked: Callable[[str, int | None], list[Readings]] | None = None
     weights: str | None = None
     parameters: int | None = None
+    seconds: Callable[[str], float] | None = None
 
     @property
     def device(self) -> torch.device | None:

@@ -13,6 +13,7 @@ Five times are kept apart, in milliseconds:
 ``sentences``     text in to text out, in calls of their own, without any clock inside
 
 A decoder without steps, such as a classifier, has the last two; its ``encoding`` is the call of its model.
+Of one that reads audio the report has the real-time factor too: ``sentences`` over the length of the audio.
 
 The compiled engine reads the clock itself, inside the one call that decodes a line: before it reads the
 source, before each step and at the end. A token then ends with the search's work on it, and ``model_steps``
@@ -21,6 +22,7 @@ is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -29,6 +31,7 @@ from seqsru.evaluation.clock import Readings, TimedDecoder, now, watched
 from seqsru.evaluation.environment import environment, weights_hash
 from seqsru.evaluation.latency_report import (
     TIMES,
+    Audio,
     LatencyReport,
     Ratio,
     Spread,
@@ -118,7 +121,8 @@ def measure(
         },
         "environment": surroundings,
         "systems": [
-            _system(decoder, steps, gathered) for decoder, steps, gathered in zip(decoders, warmups, passes)
+            _system(decoder, steps, gathered, lines)
+            for decoder, steps, gathered in zip(decoders, warmups, passes)
         ],
         "ratio": _ratio(decoders, passes) if len(decoders) == 2 else None,
     }
@@ -202,7 +206,9 @@ def _time_line(decoder: TimedDecoder, line: str, length: int | None, gathered: G
                 gathered["model_steps"] += call.model_steps()
 
 
-def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]) -> SystemReport:
+def _system(
+    decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered], lines: Sequence[str]
+) -> SystemReport:
     times = {name: [ns for gathered in passes for ns in gathered[name]] for name in _times(decoder)}
     steps = 0
     if decoder.eos is not None:
@@ -221,6 +227,11 @@ def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]
     if decoder.model is not None:
         weights = weights_hash(decoder.model)
         count = sum(parameter.numel() for parameter in decoder.model.parameters())
+    audio: Audio = {}
+    if decoder.seconds is not None:
+        seconds = math.fsum(map(decoder.seconds, lines))
+        taken = sum(times["sentences"]) / 1e9 / len(passes)
+        audio = {"audio_seconds": seconds, "real_time_factor": taken / seconds}
     return {
         "name": decoder.name,
         "decoder": ", ".join(filter(None, [decoder.decoder, decoder.engine])),
@@ -229,6 +240,7 @@ def _system(decoder: TimedDecoder, warmup_steps: int, passes: Sequence[Gathered]
         "steps": steps,
         "warmup_steps": warmup_steps,
         **summaries,
+        **audio,
     }
 
 

@@ -36,7 +36,14 @@ class Times(TypedDict, total=False):
     sentences: Summary
 
 
-class SystemReport(Times):
+class Audio(TypedDict, total=False):
+    """Of a decoder of audio: seconds of the recordings, and the time that their text took over that."""
+
+    audio_seconds: float
+    real_time_factor: float
+
+
+class SystemReport(Times, Audio):
     """What was measured of one decoder; `steps` counts its tokens, in the repeats and in the warm-up.
 
     A file that does not say which weights it was made of, or how many, leaves None.
@@ -134,6 +141,12 @@ def table(report: LatencyReport) -> str:
                     f"  {name.replace('_', ' '):<34}{times['n']:>7}"
                     + "".join(f"{value:>9.3f}" for value in values)
                 )
+        if "real_time_factor" in system:
+            rows.append(
+                f"  real-time factor {system['real_time_factor']:.4f}: "
+                f"{1000.0 * system['real_time_factor']:.2f} ms a second of audio, of which there are "
+                f"{system['audio_seconds']:.1f}"
+            )
     if report["ratio"] is not None:
         for compared, ratio in report["ratio"]["p50"].items():
             rows.append(

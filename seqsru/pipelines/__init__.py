@@ -9,13 +9,17 @@ from seqsru.pipelines.translation import Translation, TranslationPipeline
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.pipelines.classification import Classification as Classification
     from seqsru.pipelines.classification import ClassificationPipeline as ClassificationPipeline
+    from seqsru.pipelines.recognition import RecognitionPipeline as RecognitionPipeline
+    from seqsru.pipelines.recognition_stream import Transcript as Transcript
 
-    AnyPipeline = ClassificationPipeline | LanguagePipeline | TranslationPipeline
+    AnyPipeline = ClassificationPipeline | LanguagePipeline | RecognitionPipeline | TranslationPipeline
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {
     "Classification": "classification",
     "ClassificationPipeline": "classification",
+    "RecognitionPipeline": "recognition",
+    "Transcript": "recognition_stream",
 }
 
 __all__ = [
@@ -23,6 +27,8 @@ __all__ = [
     "Classification",
     "ClassificationPipeline",
     "LanguagePipeline",
+    "RecognitionPipeline",
+    "Transcript",
     "Translation",
     "TranslationPipeline",
 ]

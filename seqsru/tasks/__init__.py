@@ -32,6 +32,7 @@ TASKS = Tasks(
     {
         "classification": "classification.ClassificationTask",
         "language_model": "language_modelling.LanguageModelling",
+        "speech_recognition": "recognition.RecognitionTask",
         "translation": "translation.TranslationTask",
     }
 )

@@ -88,6 +88,10 @@ class Answering(Protocol):
         """A name for some lines that the model is for, and the lines."""
         ...
 
+    def lines(self, path: Path) -> list[str]:
+        """The lines of a file of the kind that `sample` gives."""
+        ...
+
     def tokenizer_files(self) -> dict[str, str]:
         """Name of the file of each tokenizer, by its role."""
         ...

@@ -48,14 +48,18 @@ def check_unchanged(
     now = settings.lasting()
     before = now if earlier is None else earlier.lasting()
     problems = []
-    for name in {**before, **now}:
+    for name in {**before, **now, **sums}:
         if name in sums and name in began:
             if sums[name] != began[name]:
+                what, where, setting = "file", f" in {now.get(name)}", name
+                if name not in now:  # what a file names in its turn
+                    setting, _, what = name.rpartition(".")
+                    where = f" of the {what}"
                 refusal = Refused(
-                    f"the file that the run in {run} began with, whose sha256 begins {began[name][:SHOWN]}",
-                    f"{sums[name][:SHOWN]} in {now[name]}",
+                    f"the {what} that the run in {run} began with, whose sha256 begins {began[name][:SHOWN]}",
+                    f"{sums[name][:SHOWN]}{where}",
                     "restore it, or choose another output",
-                    name,
+                    setting,
                 )
                 problems.append(settings.error(refusal).problems[0])
         elif before.get(name) != now.get(name):

@@ -186,7 +186,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     with run.exclusive():
         found, earlier = newest(run), _earlier(run)
         began = {} if found is None else found.record
-        sums = file_sums(settings)
+        sums = {**file_sums(settings), **task.sums()}
         if found is not None:
             check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
         else:

@@ -56,7 +56,11 @@ class PackedTask:
     def sample(self) -> tuple[str, list[str]]:
         """A name for some lines that the model is for, and the lines."""
         source, *_ = self.files("test") or self.files("validation")
-        return source.name, read_lines(source).lines
+        return source.name, self.lines(source)
+
+    def lines(self, path: Path) -> list[str]:
+        """The lines of a file of the kind that `sample` gives."""
+        return read_lines(path).lines
 
     def tokenizer_files(self) -> dict[str, str]:
         """Name of the file of each tokenizer, by its role."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from seqsru.data import LineReport, Words, load_tokenizer
+from seqsru.data import LineReport, Words, load_tokenizer, read_lines
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.settings import Schema, Section, Values
 from seqsru.tasks.answers import (
@@ -80,6 +80,7 @@ class Task(ABC):
         generate   trained, **flags                               prompt -> list of str
         classify   trained, **flags                               lines -> list of results, which have
                                                                   ``line()`` and ``as_dict()``
+        transcribe trained, **flags                               `Transcriber`
         latency    trained, name, **flags                         `TimedDecoder`
         ========== ============================================== ===================================
     """
@@ -126,6 +127,14 @@ class Task(ABC):
     @abstractmethod
     def sample(self) -> tuple[str, list[str]]:
         """A name for some lines that the model is for, and the lines: of the test split, else validation."""
+
+    def lines(self, path: Path) -> list[str]:
+        """The lines of a file of the kind that `sample` gives."""
+        return read_lines(path).lines
+
+    def sums(self) -> dict[str, str]:
+        """The sha256 of what the training files name in their turn, by what it is; most name nothing."""
+        return {}
 
     # ---- tokenizers, model and objective -----------------------------------------------------------
 

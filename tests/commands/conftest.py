@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, RECOGNITION, TRANSLATION, write_config, write_texts
 
 import seqsru
 from seqsru.commands.main import main
@@ -44,6 +44,12 @@ def translation_run(texts):
 def classification_run(texts):
     """A trained classifier."""
     return trained(texts, CLASSIFICATION, "classifier")
+
+
+@pytest.fixture(scope="session")
+def recognition_run(texts):
+    """A trained recogniser."""
+    return trained(texts, RECOGNITION, "recogniser")
 
 
 @pytest.fixture

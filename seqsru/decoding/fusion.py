@@ -1,0 +1,198 @@
+"""A language model in the search for a text: over the units that are written, or over the words they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from seqsru.errors import Refused, check_at_least, check_at_most
+
+Floats = NDArray[numpy.float64]
+END = None  # the word after the last one
+
+
+@dataclass(frozen=True)
+class CtcDecoding:
+    """How the text of an utterance is searched.
+
+    Parameters
+    ----------
+    beam : int
+        Texts that are kept at each step; 1 takes the likeliest path and no language model.
+    candidates : int
+        Units that may follow at a step, the likeliest ones; 0 is all.
+    n_best : int
+        Texts an utterance, best first; at most `beam`.
+    lm_weight : float
+        What the log probability of the language model is multiplied with.
+    lm_bonus : float
+        What is added for each token of the language model that a text has, its end not counted.
+
+    Raises
+    ------
+    Refused
+        A setting cannot be meant.
+    """
+
+    beam: int = 1
+    candidates: int = 40
+    n_best: int = 1
+    lm_weight: float = 0.5
+    lm_bonus: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a setting that cannot be meant."""
+        check_at_least(1, beam=self.beam)
+        check_at_most(100_000, beam=self.beam)
+        check_at_least(0, candidates=self.candidates)
+        if not 1 <= self.n_best <= self.beam:
+            do = "widen the beam or ask for fewer"
+            raise Refused(f"1 to the beam's {self.beam}", self.n_best, do, "n_best")
+        check_at_least(0, lm_weight=self.lm_weight)
+        check_at_most(1000, lm_weight=self.lm_weight)
+        check_at_least(-1000, lm_bonus=self.lm_bonus)
+        check_at_most(1000, lm_bonus=self.lm_bonus)
+
+    def signature_fields(self, fused: bool) -> dict[str, object]:
+        """What a signature says of a search: each setting that the best text depends on."""
+        if self.beam == 1:
+            return {"search": "best-path"}
+        fields: dict[str, object] = {"beam": self.beam, "candidates": self.candidates}
+        return {**fields, "lm-weight": self.lm_weight, "lm-bonus": self.lm_bonus} if fused else fields
+
+
+class TokenModel(Protocol):
+    """A language model over the units that are written."""
+
+    def begin(self) -> Any:
+        """The state before the first unit."""
+        ...
+
+    def log_probs(self, state: Any) -> Floats:
+        """Log probability of each unit, of shape (V,)."""
+        ...
+
+    def end(self, state: Any) -> float:
+        """Log probability of the end."""
+        ...
+
+    def advance(self, states: Sequence[Any], units: Sequence[int]) -> list[Any]:
+        """The states after one unit each."""
+        ...
+
+
+class WordModel(Protocol):
+    """A language model over words."""
+
+    def begin(self) -> Any:
+        """The state before the first word."""
+        ...
+
+    def score(self, state: Any, word: str | None) -> float:
+        """Log probability of a word; of the end for `END`."""
+        ...
+
+    def advance(self, states: Sequence[Any], words: Sequence[str]) -> list[Any]:
+        """The states after one word each."""
+        ...
+
+
+class TokenFusion:
+    """A language model over the units: each is scored when it is written.
+
+    Parameters
+    ----------
+    model : TokenModel
+    weight, bonus : float
+        As `lm_weight` and `lm_bonus` of `CtcDecoding`.
+    """
+
+    def __init__(self, model: TokenModel, weight: float, bonus: float) -> None:
+        self._model, self._weight, self._bonus = model, weight, bonus
+
+    def begin(self) -> Any:
+        """The state of the empty prefix."""
+        return self._model.begin()
+
+    def gains(self, states: Sequence[Any]) -> list[Floats]:
+        """What each unit adds, (V,) for each state."""
+        return [_weighed(self._weight, self._model.log_probs(state)) + self._bonus for state in states]
+
+    def extend(self, states: Sequence[Any], units: Sequence[int]) -> list[Any]:
+        """The states after one unit each."""
+        return self._model.advance(states, units)
+
+    def ends(self, states: Sequence[Any]) -> list[float]:
+        """What the end of the text adds."""
+        return [float(_weighed(self._weight, self._model.end(state))) for state in states]
+
+
+class WordFusion:
+    """A language model over words: each is scored when the unit after it is written, or the text ends.
+
+    A state is that of the language model and the word that is being written.
+
+    Parameters
+    ----------
+    model : WordModel
+    units : sequence of (bool, str)
+        Of each unit whether a new word begins with it, and what it adds to the word.
+    weight, bonus : float
+        As `lm_weight` and `lm_bonus` of `CtcDecoding`.
+    """
+
+    def __init__(
+        self, model: WordModel, units: Sequence[tuple[bool, str]], weight: float, bonus: float
+    ) -> None:
+        self._model, self._weight, self._bonus = model, weight, bonus
+        self._units = units
+        self._begins = numpy.array([begins for begins, _ in units])
+
+    def begin(self) -> tuple[Any, str]:
+        """The state of the empty prefix."""
+        return self._model.begin(), ""
+
+    def gains(self, states: Sequence[tuple[Any, str]]) -> list[Floats]:
+        """What each unit adds, (V,) for each state."""
+        return [numpy.where(self._begins, self._scored(*state), 0.0) for state in states]
+
+    def extend(self, states: Sequence[tuple[Any, str]], units: Sequence[int]) -> list[tuple[Any, str]]:
+        """The states after one unit each."""
+        done = [place for place, unit in enumerate(units) if self._units[unit][0] and states[place][1]]
+        models = [model for model, _ in states]
+        after = self._model.advance([models[place] for place in done], [states[place][1] for place in done])
+        for place, model in zip(done, after):
+            models[place] = model
+        return [
+            (model, text if begins else word + text)
+            for model, (_, word), (begins, text) in zip(models, states, (self._units[unit] for unit in units))
+        ]
+
+    def ends(self, states: Sequence[tuple[Any, str]]) -> list[float]:
+        """What the end of the text adds: its last word, and the end."""
+        written = [place for place, (_, word) in enumerate(states) if word]
+        models = [model for model, _ in states]
+        after = self._model.advance(
+            [models[place] for place in written], [states[place][1] for place in written]
+        )
+        for place, model in zip(written, after):
+            models[place] = model
+        return [
+            self._scored(*state) + float(_weighed(self._weight, self._model.score(model, END)))
+            for state, model in zip(states, models)
+        ]
+
+    def _scored(self, model: Any, word: str) -> float:
+        """What a word that is whole adds."""
+        if not word:
+            return 0.0
+        return float(_weighed(self._weight, self._model.score(model, word))) + self._bonus
+
+
+def _weighed(weight: float, log_probs: Any) -> Any:
+    """A share of log probabilities; a weight of 0 lets everything through."""
+    return weight * log_probs if weight else numpy.zeros_like(log_probs)
