@@ -37,7 +37,7 @@ FILE is given, names of recordings come from stdin, one a line.
 
   seqsru transcribe runs/an4 one.flac two.flac
   seqsru transcribe runs/an4 test.tsv --beam 16 --language-model an4.arpa --output test.txt
-  seqsru transcribe runs/an4 one.flac --piece 0.5 --json      # in pieces, as a stream; says how long they took
+  seqsru transcribe runs/an4 one.flac --piece 0.5 --json     # in pieces, as a stream; says how long that took
 """
     add_run(parser)
     parser.add_argument(

@@ -73,7 +73,7 @@ class FeatureFiles:
         wanted, other = (">", "<") if self.byte_order == "big" else ("<", ">")
         have = (len(data) - 4) / 4
         count = int(numpy.frombuffer(data, f"{wanted}i4", 1)[0]) if len(data) >= 4 else -1
-        if count != have:
+        if len(data) < 4 or count != have:
             swapped = len(data) >= 4 and int(numpy.frombuffer(data, f"{other}i4", 1)[0]) == have
             raise BadUtterance(
                 "damaged",

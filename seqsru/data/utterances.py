@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from seqsru.data.inputs import opened
 from seqsru.data.lines import LineReport, iter_all_lines
+from seqsru.data.vocabulary import split_words
 from seqsru.errors import Refused, check_known
 
 Frames = NDArray[numpy.float32]  # (T, F)
@@ -125,7 +126,8 @@ def read_manifest(
     Where the first line names the columns, ``file`` and ``transcript`` among them, they stand in its order,
     and others than ``id``, ``file``, ``transcript`` and ``speaker`` are left alone. Without such a line they
     are id, file, transcript and, where there are four, speaker. A file that is not absolute is looked for
-    from the folder of the manifest. An utterance without an id has its file's name for one.
+    from the folder of the manifest. An utterance without an id has its file's name for one. Between two words
+    of a transcript stands one space, whatever white space the file has there.
 
     Parameters
     ----------
@@ -169,7 +171,7 @@ def read_manifest(
                         f"{utterance!r}, as in line {seen[utterance]}",
                         "rename one",
                     )
-                transcript = fields["transcript"].strip()
+                transcript = " ".join(split_words(fields["transcript"]))
                 if transcribed and not transcript:
                     raise BadUtterance(
                         "without a transcript", "a transcript", "none", "write down what is said"

@@ -223,7 +223,10 @@ class PrefixBeam:
                 node.blank, node.unit = -numpy.inf, float(grown[parent, token])
             kept.append(node)
         self._name(fresh)
-        self._live = kept or live[:1]
+        if not kept:  # no path can go on: the search ends with nothing
+            kept = live[:1]
+            kept[0].blank = kept[0].unit = -numpy.inf
+        self._live = kept
 
     def _name(self, fresh: Sequence[_Prefix]) -> None:
         """Give new prefixes their numbers and the states of the language model."""

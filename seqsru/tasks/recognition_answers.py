@@ -10,7 +10,7 @@ from seqsru.data.files import text_digest
 from seqsru.data.outputs import write_output
 from seqsru.data.utterances import OnBadUtterance
 from seqsru.decoding.fusion import CtcDecoding
-from seqsru.engine.file import is_package
+from seqsru.engine.file import SUFFIX
 from seqsru.errors import NotFound, Refused, check_at_least, check_at_most
 from seqsru.evaluation.clock import TimedDecoder, now
 from seqsru.evaluation.error_rate import error_rates
@@ -33,7 +33,7 @@ def language_model_at(path: Path | None) -> Fused:
     """The language model in a run directory or in an ARPA file; none where none is named."""
     if path is None:
         return Fused(None, None)
-    if is_package(path):
+    if path.suffix == SUFFIX:
         found, do = "a file of `seqsru quantize`", "name its run directory"
         raise Refused(f"a language model at {path} that torch decodes", found, do, "language_model")
     if not path.exists():
