@@ -162,10 +162,10 @@ def ask(
             f"use this one with {', '.join(trained.task.answers)}",
         )
     answer = trained.task.answers[command]
-    for task in able:
-        for name in task.answers[command].flags.entries:
-            if named[name] is not None and name not in answer.flags.entries:
-                raise Refused(f"{flag(name)} with {task.noun}", trained.task.noun, "leave it out")
+    for name in dict.fromkeys(name for task in able for name in task.answers[command].flags.entries):
+        if named[name] is not None and name not in answer.flags.entries:
+            takers = " or ".join(task.noun for task in able if name in task.answers[command].flags.entries)
+            raise Refused(f"{flag(name)} with {takers}", trained.task.noun, "leave it out")
     flags = given(arguments, answer.flags)
     _check_files(
         trained,

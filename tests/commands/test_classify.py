@@ -88,7 +88,7 @@ def test_what_a_classifier_refuses(texts, refused, classification_run, tmp_path)
         "evaluate, classify, latency"
     )
     assert refused("evaluate", classification_run, "--beam", "2") == (
-        "seqsru: expected --beam with a translation model, found a classifier; leave it out"
+        "seqsru: expected --beam with a recogniser or a translation model, found a classifier; leave it out"
     )
     (tmp_path / "unknown").write_text("lucky one\nplian two\n")
     assert re.fullmatch(

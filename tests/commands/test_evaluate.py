@@ -92,7 +92,8 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
         "seqsru: expected 1 file, found 2; a language model takes TEXT"
     )
     assert refused("evaluate", language_run, "--beam", "2") == (
-        "seqsru: expected --beam with a translation model, found a language model; leave it out"
+        "seqsru: expected --beam with a recogniser or a translation model, found a language model; "
+        "leave it out"
     )
     assert refused("evaluate", translation_run, "--split", "valid", "--state", "carried") == (
         "seqsru: expected --state with a language model, found a translation model; leave it out"

@@ -57,7 +57,8 @@ def test_latency_of_two_translation_models(texts, run, refused, translation_run,
         "seqsru: expected --first of at least 1, found 0; leave it out"
     )
     assert refused("latency", language_run, "--beam", "2") == (
-        "seqsru: expected --beam with a translation model, found a language model; leave it out"
+        "seqsru: expected --beam with a recogniser or a translation model, found a language model; "
+        "leave it out"
     )
     assert refused("latency", language_run, "--plot", "latency.txt") == (
         "seqsru: plot: expected a file ending in .png, .svg, .pdf, found latency.txt; rename it"
