@@ -6,7 +6,7 @@ import numpy as np
 
 from seqsru.engine import layout as a
 from seqsru.engine.kernels import compiled, log_softmax
-from seqsru.engine.memory import address, at, float32s, float64s, int64s
+from seqsru.engine.memory import NONE, ONCE, address, at, float32s, float64s, int64s
 from seqsru.engine.search import NOTHING, embed, mark, output, read_source, read_target, step
 from seqsru.ops.cpu_math import TILE, buffer
 
@@ -29,8 +29,8 @@ def score(g):
                 f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:
             n = offsets[sentence + 1] - offsets[sentence]
-            read_source(g, 0, at(tokens, offsets[sentence]), n, state)
-        read_target(g, 0, at(inputs, first), length, state, 0)
+            read_source(g, NONE, at(tokens, offsets[sentence]), n, state)
+        read_target(g, NONE, at(inputs, first), length, state, NONE)
         for begin in range(0, length, g[a.BLOCK]):
             rows = min(g[a.BLOCK], length - begin)
             output(g, begin, rows)
@@ -58,9 +58,11 @@ def follow(g):
         for i in range(g[a.STATE_ROW]):
             f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:
-            read_source(g, 0, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state)
-        read_target(g, 0, at(inputs, first), length, state, g[a.ATTENTION])
-        output(g, length - 1, 1)
+            read_source(
+                g, NONE, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state
+            )
+        read_target(g, NONE, at(inputs, first), length, state, g[a.ATTENTION])
+        output(g, length - 1, ONCE)
         lp = at(f, g[a.LOGITS])
         top = log_softmax(lp, g[a.OUTPUT_TILES])
         if top - top != np.float32(0.0):
@@ -206,8 +208,8 @@ def draw(g):
             i = slots[row]
             token = out[i * longest + time - 1] if time else starts[i]
             embed(g, g[a.EMBEDDING_TARGET], token, at(f, g[a.TARGET_AT] + row * g[a.TARGET_ROW]))
-        step(g, rows, 0)
-        output(g, 0, rows)
+        step(g, rows, NONE)
+        output(g, NONE, rows)
         stay = 0
         for row in range(rows):
             i = slots[row]
@@ -224,15 +226,15 @@ def draw(g):
             _exponentials(lp, n, np.float64(best), temperature, e)
             left = n
             if g[a.TOP_K] and g[a.TOP_K] < n:
-                left, whole = _prefix(lp, e, order, n, g[a.TOP_K], 0.0, 1)
+                left, whole = _prefix(lp, e, order, n, g[a.TOP_K], 0.0, ONCE)
             else:
                 whole = 0.0
                 for token in range(n):
                     whole += e[token]
             if top_p < 1.0:
-                left, whole = _prefix(lp, e, order, left, 0, top_p * whole, 1)
+                left, whole = _prefix(lp, e, order, left, NONE, top_p * whole, ONCE)
             target = uniform[time * g[a.UNIFORM_ROW] + i] * whole
-            place, _ = _prefix(lp, e, order, left, 0, target, 0)
+            place, _ = _prefix(lp, e, order, left, NONE, target, NONE)
             token = order[place - 1]
             out[i * longest + time] = token
             lengths[i] = time + 1
