@@ -298,8 +298,8 @@ class TextCache:
         except (_Damaged, OSError) as damage:
             self.tell(f"the encoded text in {place} is damaged ({damage}), and made anew")
             return None
-        how = "no file changed since its sums were checked" if checked else "its sums checked now"
-        return Encoded(record["facts"], arrays, f"as kept in {place}, {how}")
+        how = "of which no file changed since its sums were checked" if checked else "its sums checked now"
+        return Encoded(record["facts"], arrays, f"the encoded text in {place}, {how}")
 
 
 class _Damaged(Exception):

@@ -128,9 +128,11 @@ class TextFiles:
         found = self._cache.encoded(self.name, self.size, key, whole)
         if found.origin:
             how = (
-                "read" if any(self._read) else "not read again, for size, times and inode are those of before"
+                "its sum was taken now"
+                if any(self._read)
+                else "no file of it changed since its sum was taken"
             )
-            self._cache.tell(f"{self.name}: encoded text {found.origin}; the text itself was {how}")
+            self._cache.tell(f"{self.name}: {found.origin}; of the text, {how}")
         facts = found.facts
         return found, LineReport(self.name, facts["total"], dict(facts["counts"]), dict(facts["first"]))
 
