@@ -4,11 +4,11 @@
 
 DATA is a folder with tatoeba-deu-eng/train.{en,de} and multi30k/train.{en,de}, from whose sentences the
 corpus is made, each copy with other numbers in it. FOLDER gets the corpus, the cache and the runs, about 2 GB
-for ten million pairs; it is deleted afterwards. Three trainings are started, each in a process of its own: with
-an empty cache, with one whose sums were not checked yet, and with one that nothing changed since then.
+for ten million pairs; it is deleted afterwards. Three trainings are started, each in a process of its own:
+with an empty cache, with one whose sums were not checked yet, and with one that nothing changed since then.
 
 Memory is what the system says of the process: the most that was resident at one time (VmHWM), and how much of
-what is resident at the end is its own (RssAnon) and how much pages of files (RssFile; RssShmem of those in memory).
+what is resident at the end is its own (RssAnon) and how much pages of files (RssFile; RssShmem in memory).
 """
 
 from __future__ import annotations

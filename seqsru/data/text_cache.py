@@ -260,7 +260,7 @@ class TextCache:
     def _write(self, part: Path, what: str, build: Build) -> None:
         def whole(arrays: Arrays) -> Mapping[str, Any]:
             record = {"format": FORMAT, "facts": build(arrays), "arrays": arrays.kept()}
-            content = json.dumps(record, sort_keys=True)
+            content = json.dumps(record)  # in the order in which things were noted
             digest = hashlib.sha256(content.encode()).hexdigest()
             (part / "record.json").write_text(f"{digest}\n{content}\n", encoding="utf-8")
             flush(part / "record.json")

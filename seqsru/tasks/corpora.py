@@ -1,11 +1,10 @@
-"""Several corpora to train on: what is told of them, and what takes only one."""
+"""Several corpora to train on: as settings and as what is told of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from seqsru.errors import Refused
 from seqsru.settings import Values, shown
 
 
@@ -33,11 +32,6 @@ def shares_told(
     )
 
 
-def one_corpus(train: Any, reads: Sequence[str]) -> Any:
-    """The only training corpus of the settings; several are refused where files of one are needed."""
-    if isinstance(train, Values) and train.section.listed:
-        if len(train) > 1:
-            do = f"name {' and '.join(reads)}"
-            raise Refused("one corpus as data.train", f"{len(train)}", do)
-        return train["0"]
-    return train
+def each(section: Any) -> list[Any]:
+    """The sections of a setting that may be one or a list of them."""
+    return list(section.values()) if isinstance(section, Values) and section.section.listed else [section]

@@ -23,7 +23,7 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import Schema, Section, Setting, Values, from_signature
-from seqsru.tasks.corpora import one_corpus, shares_told
+from seqsru.tasks.corpora import each, shares_told
 from seqsru.tasks.language_answers import LANGUAGE, TextState
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import Split, Task, Tell, Tokenizers
@@ -190,8 +190,8 @@ class LanguageModelling(Task):
 
     def files(self, split: Split) -> list[Path]:
         file = self.settings["data"][split]
-        if split == "train" and isinstance(file, Values):
-            file = one_corpus(file, self.reads)["file"]
+        if isinstance(file, Values):
+            return [one["file"] for one in each(file)]
         return [] if file is None else [file]
 
     def read(self, tell: Tell) -> Texts:

@@ -42,7 +42,7 @@ from seqsru.settings import (
     from_signature,
     registry,
 )
-from seqsru.tasks.corpora import one_corpus, shares_told
+from seqsru.tasks.corpora import each, shares_told
 from seqsru.tasks.search import decoding_section
 from seqsru.tasks.sections import cell_name, cell_section, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import (
@@ -352,8 +352,11 @@ class TranslationTask(Task):
 
     def files(self, split: Split) -> list[Path]:
         pair = self.settings["data"][split]
-        pair = one_corpus(pair, self.reads) if split == "train" else pair
-        return [] if pair is None else [pair["source"], pair["target"], *pair.get("references", ())]
+        if pair is None:
+            return []
+        return [
+            file for one in each(pair) for file in (one["source"], one["target"], *one.get("references", ()))
+        ]
 
     def read(self, tell: Tell) -> Texts:
         data: TranslationData = self.settings["data"].make()

@@ -1,4 +1,4 @@
-"""Encoded texts that are kept: found again, checked, made anew when they do not match, by one process at a time."""
+"""Encoded texts that are kept: found again, checked, made anew when damaged, by one process at a time."""
 
 import errno
 import hashlib
@@ -246,8 +246,8 @@ def test_no_room(tmp_path, number):
     with pytest.raises(Refused) as caught:
         encoded(tmp_path, Builder(OSError(number, "full")))
     assert re.fullmatch(
-        rf"cache: expected room for the encoded text of the text in {tmp_path}, found [\d,]+ MiB free after 0 MiB "
-        "were written; free some, or set cache to a folder with more",
+        rf"cache: expected room for the encoded text of the text in {tmp_path}, found [\d,]+ MiB free after "
+        "0 MiB were written; free some, or set cache to a folder with more",
         str(caught.value),
     )
     assert not list(tmp_path.iterdir())
@@ -265,8 +265,8 @@ def test_a_folder_that_cannot_be_had(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         Refused,
-        match=rf"^cache: expected a folder for encoded texts, found {tmp_path}/file/in: Not a directory; name a "
-        "folder that can be written to, or leave it out$",
+        match=rf"^cache: expected a folder for encoded texts, found {tmp_path}/file/in: Not a directory; "
+        "name a folder that can be written to, or leave it out$",
     ):
         encoded(tmp_path / "file" / "in", Builder())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -274,8 +274,8 @@ def test_a_folder_that_cannot_be_had(tmp_path, monkeypatch):
     told = []
     check(encoded(None, Builder(), told=told))
     assert told == [
-        f"the text: {tmp_path}/file/seqsru/texts cannot be written to, so it is encoded anew at every start; set "
-        "cache to another folder"
+        f"the text: {tmp_path}/file/seqsru/texts cannot be written to, so it is encoded anew at every start; "
+        "set cache to another folder"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
