@@ -57,6 +57,10 @@ class TextFiles:
     name : str
     size : int
         Bytes.
+    lines : int
+        Lines of each file.
+    sound : bool
+        Whether none of them is a bad one.
 
     Raises
     ------
@@ -78,8 +82,9 @@ class TextFiles:
         self._facts, self._read = zip(*(facts_of(path, cache.facts) for path in paths))
         if len(paths) > 1:
             check_counts(paths[0], paths[1], self._facts[0].lines, self._facts[1].lines)
-        self._sound = all(facts.sound for facts in self._facts)
-        if on_bad_line == "error" and not self._sound:
+        self.lines = self._facts[0].lines
+        self.sound = all(facts.sound for facts in self._facts)
+        if on_bad_line == "error" and not self.sound:
             for _ in self.entries(LineReport(self.name)):
                 pass  # the first bad line is refused
 
@@ -113,7 +118,7 @@ class TextFiles:
         """
 
         def whole(arrays: Arrays) -> dict[str, object]:
-            report = build(arrays, Progress(self._cache.tell, self.name, self._facts[0].lines))
+            report = build(arrays, Progress(self._cache.tell, self.name, self.lines))
             if [stamp(path) for path in self.paths] != self._stamps:
                 found, do = "that they changed", "start again when nothing writes to them"
                 raise Refused(f"the files {self.name} to stay as they are while they are read", found, do)
@@ -123,7 +128,7 @@ class TextFiles:
             "kind": kind,
             "content": [facts.sha256 for facts in self._facts],
             "tokenizers": [tokenizer.fingerprint for tokenizer in tokenizers],
-            "on_bad_line": "error" if self._sound else self._on_bad_line,
+            "on_bad_line": "error" if self.sound else self._on_bad_line,
         }
         found = self._cache.encoded(self.name, self.size, key, whole)
         if found.origin:

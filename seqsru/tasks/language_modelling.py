@@ -198,9 +198,12 @@ class LanguageModelling(Task):
         data: LanguageData = self.settings["data"].make()
         files = data.train if isinstance(data.train, list) else [TrainingFile(data.train)]
         cache = TextCache(self.settings["cache"], tell)
-        train: list[Share[TextFiles | list[str]]] = [
-            Share(TextFiles([one.file], cache, data.on_bad_line), one.weight) for one in files
-        ]
+        train: list[Share[TextFiles | list[str]]] = []
+        for one in files:
+            text = TextFiles([one.file], cache, data.on_bad_line)
+            if text.sound:  # else its report is told when it was gone through
+                tell(str(LineReport(text.name, text.lines)))
+            train.append(Share(text, one.weight))
         lines = read_lines(data.validation, on_bad_line=data.on_bad_line)
         tell(str(lines.report))
         return Texts(train, lines.lines)
@@ -255,7 +258,7 @@ class LanguageModelling(Task):
         return made
 
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
-        return list(map(str, objective.reports))
+        return [str(report) for report in objective.reports if report]
 
     def pipeline(self, model: LanguageModel, tokenizers: Tokenizers) -> LanguagePipeline:
         return LanguagePipeline(model, tokenizers["tokenizer"])

@@ -21,6 +21,7 @@ from seqsru.data.mapped import Chained, Mapped, Span
 from seqsru.data.text_cache import TextCache
 from seqsru.errors import Refused
 
+SIZE = 1 << 18
 KEY = {"content": "some"}
 NUMBERS = numpy.arange(70_000, dtype=numpy.uint16)
 
@@ -293,20 +294,20 @@ def test_the_folder_of_the_system(tmp_path, monkeypatch):
 
 
 def test_what_is_mapped_is_given_back(tmp_path, monkeypatch):
-    numpy.arange(1 << 20, dtype=numpy.int64).tofile(tmp_path / "numbers")
+    numpy.arange(SIZE, dtype=numpy.int64).tofile(tmp_path / "numbers")
     mapped = Mapped(tmp_path / "numbers", numpy.dtype("<i8"))
-    monkeypatch.setattr("seqsru.data.mapped.MOST_MAPPED", 1 << 18)
+    monkeypatch.setattr("seqsru.data.mapped.MOST_MAPPED", 1 << 17)
 
     def resident():
         pages = Path("/proc/self/smaps").read_text().partition(f"{tmp_path}/numbers\n")[2]
         return int(re.search(r"Rss: +(\d+) kB", pages).group(1)) << 10
 
     most = 0
-    for at in range(0, 1 << 20, 4096):
-        assert mapped[numpy.array([at, (1 << 20) - 1 - at])].tolist() == [at, (1 << 20) - 1 - at]
+    for at in range(0, SIZE, 8192):
+        assert mapped[numpy.array([at, SIZE - 1 - at])].tolist() == [at, SIZE - 1 - at]
         assert mapped[at : at + 3].tolist() == [at, at + 1, at + 2]
         most = max(most, resident()) if os.path.exists("/proc/self/smaps") else 0
-    assert most <= 1 << 20  # of 8 MiB
+    assert most <= 1 << 19  # of 2 MiB
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=5))

@@ -87,14 +87,14 @@ def test_the_cache_changes_no_bit(place, task, pieces, monkeypatch, request):
     (place / "warm" / "log").unlink()
     assert train(place, task, "warm", *more, cache, told=told)[1] == without
     name = f"{place}/train.txt" if task == "lm" else f"{place}/train.src + {place}/train.tgt"
-    lines = [line for line in told if line.startswith(f"{name}: ")]
+    lines = [line for line in told if line.startswith(f"{name}: ") and "of the text" in line]
     assert re.fullmatch(
         f"{re.escape(name)}: encoded now, and kept in {place}/cache/\\w+; of the text, .*", lines[0]
     )
     assert re.fullmatch(
         f"{re.escape(name)}: the encoded text in {place}/cache/\\w+, its sums checked now; of the text, no "
         "file of it changed since its sum was taken",
-        lines[2],
+        lines[1],
     )
     assert sorted(set(cold)) == sorted(cold) == sorted(read)  # each file once, in both starts
 
@@ -216,19 +216,18 @@ def test_several_corpora_are_named_in_the_log(place, task):
 
 
 @pytest.mark.parametrize("task", TEXTS)
-@pytest.mark.parametrize("steps", [4, 7])
-def test_several_corpora_go_on_to_the_same_bits(place, task, steps):
+def test_several_corpora_go_on_to_the_same_bits(place, task):
     more = [
         several(place, task, 0.7, 1.5),
-        "training.save_every=1",
-        *(["batches.tokens=64"] if task == "mt" else []),
+        "training.save_every=3",
+        *(["batches.tokens=128"] if task == "mt" else []),
     ]
     more += ["batches.window=7"] if task == "lm" else []
-    _, whole = train(place, task, "whole", *more, "training.steps=40")
-    train(place, task, "parts", *more, f"training.steps={steps}")
-    train(place, task, "parts", *more, "training.steps=23")
-    assert train(place, task, "parts", *more, "training.steps=40")[1] == whole
-    _, other = train(place, task, "other", several(place, task, 0.7, 1), *more[1:], "training.steps=40")
+    _, whole = train(place, task, "whole", *more, "training.steps=16")
+    train(place, task, "parts", *more, "training.steps=4")
+    train(place, task, "parts", *more, "training.steps=11")
+    assert train(place, task, "parts", *more, "training.steps=16")[1] == whole
+    _, other = train(place, task, "other", several(place, task, 0.7, 1), *more[1:], "training.steps=16")
     assert other != whole
 
 
