@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqsru.data.arrays import Arrays
 from seqsru.data.lines import SHOWN, LineReport, ParallelLines
 from seqsru.data.mapped import Numbers
 from seqsru.data.padding import SOURCE_MULTIPLE, Ragged, pad, padded_length
 from seqsru.data.shares import Buckets, Share, Slots
 from seqsru.data.shuffling import draw_from
-from seqsru.data.text_cache import Arrays
 from seqsru.data.texts import IdType, Progress, TextFiles, array_of, chunks, encode_all, id_type
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused, check_at_least, check_at_most

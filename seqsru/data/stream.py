@@ -11,10 +11,10 @@ import numpy
 import torch
 from torch import Tensor
 
+from seqsru.data.arrays import Arrays
 from seqsru.data.lines import LineReport, iter_text_lines
 from seqsru.data.mapped import Chained, Numbers, Span
 from seqsru.data.shares import Share, whole_and_rest
-from seqsru.data.text_cache import Arrays
 from seqsru.data.texts import Progress, TextFiles, array_of, chunks, encode_all, id_type
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.data.vocabulary import split_words

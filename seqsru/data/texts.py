@@ -12,12 +12,13 @@ from typing import TypeVar
 import numpy
 import torch
 
+from seqsru.data.arrays import Arrays
 from seqsru.data.facts import facts_of, stamp
 from seqsru.data.inputs import check_sources, opened
 from seqsru.data.lines import LineReport, OnBadLine, check_counts, iter_lines, iter_parallel
 from seqsru.data.mapped import Numbers
 from seqsru.data.subwords import Pieces
-from seqsru.data.text_cache import Arrays, Encoded, TextCache
+from seqsru.data.text_cache import Encoded, TextCache
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused
 

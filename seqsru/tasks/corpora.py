@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from seqsru.data import Pairs, ParallelLines, Tokenizer
+from seqsru.data.shares import Share
+from seqsru.data.texts import Again, TextFiles
 from seqsru.settings import Values, shown
+
+
+class TrainingTexts:
+    """What is trained on: corpora that are never held in memory, or a few lines in their place.
+
+    Parameters
+    ----------
+    corpora : sequence of Share of TextFiles or ParallelLines
+    """
+
+    def __init__(self, corpora: Sequence[Share[TextFiles | ParallelLines]]) -> None:
+        self.corpora = list(corpora)
+        self.source, self.target = (
+            Again(*(partial(_side, corpus.of, place) for corpus in corpora)) for place in (0, 1)
+        )
+
+    def pairs(self, source: Tokenizer, target: Tokenizer) -> list[Share[Pairs]]:
+        """The encoded pairs of each corpus."""
+        return [
+            Share(
+                Pairs.from_lines(corpus.of, source, target)
+                if isinstance(corpus.of, ParallelLines)
+                else Pairs.from_files(corpus.of, source, target),
+                corpus.weight,
+            )
+            for corpus in self.corpora
+        ]
+
+
+def _side(text: TextFiles | ParallelLines, place: int) -> Iterator[str]:
+    """The lines of one side of a corpus."""
+    if isinstance(text, ParallelLines):
+        return iter((text.source, text.target)[place])
+    return text.side(place)
 
 
 def shares_told(

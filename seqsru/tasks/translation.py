@@ -14,7 +14,6 @@ from seqsru.data import (
     LineReport,
     PairBatch,
     PairBatches,
-    Pairs,
     ParallelLines,
     Tokenizer,
     read_lines,
@@ -42,7 +41,7 @@ from seqsru.settings import (
     from_signature,
     registry,
 )
-from seqsru.tasks.corpora import each, shares_told
+from seqsru.tasks.corpora import TrainingTexts, each, shares_told
 from seqsru.tasks.search import decoding_section
 from seqsru.tasks.sections import cell_name, cell_section, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import (
@@ -122,40 +121,6 @@ class TranslationData:
     validation: PairFiles = field(metadata={"formerly": "valid"})
     test: PairFiles | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
-
-
-class TrainingTexts:
-    """What is trained on: corpora that are never held in memory, or a few lines in their place.
-
-    Parameters
-    ----------
-    corpora : sequence of Share of TextFiles or ParallelLines
-    """
-
-    def __init__(self, corpora: Sequence[Share[TextFiles | ParallelLines]]) -> None:
-        self.corpora = list(corpora)
-        self.source, self.target = (
-            Again(*(partial(_side, corpus.of, place) for corpus in corpora)) for place in (0, 1)
-        )
-
-    def pairs(self, source: Tokenizer, target: Tokenizer) -> list[Share[Pairs]]:
-        """The encoded pairs of each corpus."""
-        return [
-            Share(
-                Pairs.from_lines(corpus.of, source, target)
-                if isinstance(corpus.of, ParallelLines)
-                else Pairs.from_files(corpus.of, source, target),
-                corpus.weight,
-            )
-            for corpus in self.corpora
-        ]
-
-
-def _side(text: TextFiles | ParallelLines, place: int) -> Iterator[str]:
-    """The lines of one side of a corpus."""
-    if isinstance(text, ParallelLines):
-        return iter((text.source, text.target)[place])
-    return text.side(place)
 
 
 class Texts(NamedTuple):
