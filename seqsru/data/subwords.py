@@ -117,11 +117,12 @@ class Pieces:
             do = "1.0 covers every character"
             raise Refused("from 0.98 to 1", str(character_coverage), do, "character_coverage")
         _sentencepiece()  # is it there?
-        text = [line for line in _usable(lines, report) if line.strip()]
-        if not text:
+        # Gone through twice, and never held: what can be gone through only once is.
+        text = list(lines) if isinstance(lines, Iterator) else lines
+        count = sum(1 for line in _usable(text, report) if line.strip())
+        if not count:
             raise Refused("training text for sentencepiece", "none", "check the training file")
-        if len(text) > sample:
-            text = [text[i * len(text) // sample] for i in range(sample)]
+        chosen = _spread((line for line in _usable(text, None) if line.strip()), count, sample)
         options = {
             "vocab_size": vocabulary_size,
             "model_type": algorithm,
@@ -138,7 +139,7 @@ class Pieces:
             "minloglevel": 2,
         }
         try:
-            return cls(train_in_process(text, options))
+            return cls(train_in_process(chosen, options))
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
             raise Refused(
@@ -176,6 +177,11 @@ class Pieces:
     def encode(self, line: str) -> list[int]:
         """Return the ids of the pieces of a line, without ``</s>``."""
         ids: list[int] = self._processor.encode(line)
+        return ids
+
+    def encode_all(self, lines: list[str], threads: int) -> list[list[int]]:
+        """Return what `encode` gives for each of many lines, computed by so many threads."""
+        ids: list[list[int]] = self._processor.encode(lines, num_threads=threads)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -228,6 +234,16 @@ def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:
         if report is not None and _RESERVED in short:
             report.add("with U+2585, left out by sentencepiece", number)
         yield from _PART.findall(short)
+
+
+def _spread(lines: Iterable[str], count: int, sample: int) -> Iterator[str]:
+    """So many of `count` lines at most, spread evenly over them."""
+    wanted = (i * count // sample for i in range(sample)) if count > sample else iter(range(count))
+    place = next(wanted, None)
+    for number, line in enumerate(lines):
+        if number == place:
+            yield line
+            place = next(wanted, None)
 
 
 def _sentencepiece() -> Any:

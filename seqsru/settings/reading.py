@@ -210,18 +210,22 @@ def _override(root: Node, overrides: Iterable[str], formerly: Mapping[str, str])
 def _put(node: Node, path: str, value: str) -> None:
     parts = path.split(".")
     for depth, part in enumerate(parts):
-        if node.value is None:
-            node.value = {}
-        elif isinstance(node.value, str):  # the short form of a choice, `cell: sru`: it stays chosen
-            node.value = {"name": Node(node.value, node.place)}
-        elif not isinstance(node.value, dict):
+        inside: Any = node.value
+        at: str | int = part
+        if isinstance(inside, list) and part.isdecimal() and int(part) < len(inside):
+            at = int(part)
+        elif inside is None:
+            inside = node.value = {}
+        elif isinstance(inside, str):  # the short form of a choice, `cell: sru`: it stays chosen
+            inside = node.value = {"name": Node(inside, node.place)}
+        elif not isinstance(inside, dict):
             outer = ".".join(parts[:depth])
             found = f"{outer} = {node}, which has no settings of its own"
             raise refuse(COMMAND_LINE, "a section around it", found, "set it whole", path)
-        if depth < len(parts) - 1:
-            node = node.value.setdefault(part, Node(None, COMMAND_LINE))
+        if depth == len(parts) - 1:
+            inside[at] = parse(value, lambda line: COMMAND_LINE, path)
         else:
-            node.value[part] = parse(value, lambda line: COMMAND_LINE, path)
+            node = inside[at] if isinstance(at, int) else inside.setdefault(at, Node(None, COMMAND_LINE))
 
 
 class _Reader:
@@ -238,6 +242,13 @@ class _Reader:
         """The value of ``schema`` from ``node`` (None: not given)."""
         if node is not None:
             self.places[path] = place = node.place
+        if (
+            not isinstance(schema, Choice)
+            and schema.several
+            and node is not None
+            and type(node.value) is list
+        ):
+            return self._several(schema.several, node.value, path, place, known)
         if isinstance(schema, Setting):
             return self._setting(schema, node, path, place)
         given = None if node is None else node.value
@@ -260,6 +271,20 @@ class _Reader:
             values = self._section(section, given, path, place, known)
             return Values(section, values, path, self.places, schema, chosen)
         return Values(schema, self._section(schema, given, path, place, known), path, self.places)
+
+    def _several(
+        self, item: Section, nodes: list[Node], path: str, place: str, known: Sequence[str]
+    ) -> Values | None:
+        """A list of sections."""
+        if not nodes:
+            self.refuse(place, "at least one section in the list", "none", "write - and its settings", path)
+            return None
+        section = Section({str(n): item for n in range(len(nodes))}, item.text, listed=True)
+        values = {
+            name: self.fill(item, node, f"{path}.{name}", place, known)
+            for name, node in zip(section.entries, nodes)
+        }
+        return Values(section, values, path, self.places)
 
     def _setting(self, setting: Setting, node: Node | None, path: str, place: str) -> object:
         if node is None:

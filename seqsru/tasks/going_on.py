@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqsru.data.files import sha256
+from seqsru.data.facts import facts_of
+from seqsru.data.text_cache import facts_folder
 from seqsru.errors import Refused
 from seqsru.settings import Problem, SettingsError, Values, shown
 
@@ -15,10 +16,11 @@ SHOWN = 12  # hexadecimal digits of a sum in a sentence
 def file_sums(settings: Values) -> dict[str, str]:
     """The sha256 of every file that the training depends on, by the setting that names it.
 
-    Each file is read once for it, which takes a small share of the time that it takes to encode it.
+    A large file that was read before, and that nothing has changed since, is not read again for it.
     """
     paths = {name: path for name, path in settings.lasting().items() if isinstance(path, Path)}
-    return {name: sha256(path) for name, path in paths.items() if path.is_file()}
+    known = facts_folder(settings["cache"])
+    return {name: facts_of(path, known)[0].sha256 for name, path in paths.items() if path.is_file()}
 
 
 def check_unchanged(

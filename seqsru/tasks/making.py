@@ -65,16 +65,22 @@ class RunOptions:
         Of the weights, the order of the data and every mask; not negative.
     device : str
         Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
+    cache : Path or None
+        Folder where the encoded text of large corpora is kept for the next start; it may be deleted at any
+        time, and shared by runs. Null is $XDG_CACHE_HOME/seqsru/texts, by default ~/.cache/seqsru/texts.
     """
 
     output: Path = field(metadata={"may_change": True})
     seed: int = 1
     device: str = field(default="auto", metadata={"may_change": True})
+    cache: Path | None = field(default=None, metadata={"may_change": True})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         if self.output.exists() and not self.output.is_dir():
             raise Refused("a folder", f"the file {self.output}", "name another", "output")
+        if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
+            raise Refused("a folder", f"the file {self.cache}", "name another", "cache")
         check_at_least(0, seed=self.seed)
         check_seed(seed=self.seed)
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seqsru.data.files import sha256, unfinished, write_whole
+from seqsru.data.lock import hold
 from seqsru.data.tokenizer_record import read_record
 from seqsru.errors import Busy, Refused
 from seqsru.training import checkpoints, ownership
-from seqsru.training.lock import hold
 
 _holders: dict[Path, int] = {}  # the thread of this process that holds a run directory
 
