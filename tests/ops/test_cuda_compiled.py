@@ -85,7 +85,7 @@ def test_machine_code_does_not_spill(kind, call, record_property):
 class OnTheMachine:
     """A compiled kernel as `cuda` launches it, run on the small machine instead of a GPU."""
 
-    def __init__(self, call, dtype, capability):
+    def __init__(self, call, dtype):
         self.program = parse(ptx_of(str(dtype).removeprefix("torch."), call))
 
     def __getitem__(self, grid):
