@@ -232,6 +232,7 @@ class RecordingDriver:
         return functions
 
 
+_INSTALLED: list[RecordingDriver] = []  # what the library calls is to live as long as the process
 _FIND = (
     ctypes.c_char_p,
     ctypes.POINTER(ctypes.c_void_p),
@@ -263,6 +264,7 @@ def install(recording: bool = True) -> RecordingDriver:
         path.write_bytes(_library(find))
         library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     driver._kept.append(library)
+    _INSTALLED.append(driver)
     driver._nothing = ctypes.cast(library.nothing, ctypes.c_void_p).value or 0
     return driver
 

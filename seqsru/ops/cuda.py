@@ -22,7 +22,6 @@ from seqsru.ops.backends import INSTALL
 from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
-    SCANS,
     VALID,
     ChunkStates,
     LinearBackward,
@@ -34,14 +33,11 @@ from seqsru.ops.calls import (
     parts,
     steps,
 )
-from seqsru.ops.cuda_build import Variant
+from seqsru.ops.cuda_build import THREADS, Variant, source
 from seqsru.ops.cuda_launch import launch
 from seqsru.ops.dlpack import Buffer
 from seqsru.ops.simulator import Flat
 
-# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
-# features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
-BLOCK = 64
 # Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
 # launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
 # number, a launch about 10 steps).
@@ -194,30 +190,31 @@ def _in_chunks(
         return found[0]
     states, factors = known.new_zeros(found.shape), torch.empty_like(found)
     run(states, found, factors, span, carry)  # each chunk from 0
-    _launch(ChunkStates(factors, found, known, states, chunks, known.numel(), backward), known.numel())
+    plane = known.numel()
+    _launch(ChunkStates(factors, found, known, states, chunks, plane, backward), Variant(), plane)
     run(states, found, array, span, options)
     return found[0 if backward else -1]  # a view of a buffer no larger than `ENOUGH` threads' states
 
 
 def _scan(call: Scan, span: int, options: int) -> None:
     """Run the kernel of a scan, a thread for each chunk of B · D recurrences of `span` steps."""
-    _launch(call, _chunks(call.T, span) * call.B * call.D, span, np.int32(options))
+    _launch(call, Variant(), _chunks(call.T, span) * call.B * call.D, span, np.int32(options))
 
 
-def _launch(call: Scan | ChunkStates, threads: int, *more: Any) -> None:
+def _launch(call: Scan | ChunkStates, chosen: Variant, threads: int, *more: Any) -> None:
     """Run so many threads of the kernel of a call on torch's current stream."""
-    blocks = -(-threads // BLOCK)
+    blocks = -(-threads // THREADS)
     if not blocks:
         return
     if not simulated():
-        launch(call, Variant(), blocks, BLOCK, *more)
+        launch(call, chosen, blocks, THREADS, *more)
         return
+    kind: Any = type(call)  # a type checker may hold that the class of a named tuple has no hash
     tensors, numbers = parts(call)
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
-    kind: Any = type(call)
     first = next(buffer for buffer in buffers if buffer is not None)
     arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
-    _compiled(kind, first.dtype)[blocks, BLOCK](*arrays, *numbers, *more)
+    _simulation(kind, first.dtype, chosen)[blocks, THREADS](*arrays, *numbers, *more)
 
 
 @functools.cache
@@ -244,12 +241,9 @@ def simulated() -> bool:
 
 
 @functools.cache
-def _compiled(call: type[Scan | ChunkStates], dtype: torch.dtype) -> Any:
+def _simulation(call: type[Scan | ChunkStates], dtype: torch.dtype, chosen: Variant) -> Any:
     """Return the kernel of a call as numba's simulator runs it."""
     from numba import cuda
 
-    from seqsru.ops import cuda_chunks, cuda_kernels
-
-    kind = str(dtype).removeprefix("torch.")
     jit: Any = cuda.jit
-    return jit(cuda_kernels.build(kind)[call] if call in SCANS else cuda_chunks.build())
+    return jit(source(call, str(dtype).removeprefix("torch."), chosen)[0])

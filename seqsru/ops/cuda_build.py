@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 from seqsru.ops.calls import SCANS, Call
 
+# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
+# features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
+THREADS = 64
+
 
 class Variant(NamedTuple):
-    """What is a constant of a compiled kernel."""
+    """What is constant in a kernel, beside its call and the type of its elements."""
 
 
-def signature_of(kind: str, call: type[Call]) -> tuple[Any, ...]:
-    """Types of the parameters of a kernel, in their order."""
+def source(call: type[Call], kind: str, variant: Variant) -> tuple[Any, tuple[Any, ...]]:
+    """Return a kernel as Python, which numba's simulator runs, and the types of its parameters."""
     from seqsru.ops import cuda_chunks, cuda_kernels
 
-    return cuda_kernels.signature(kind, call) if call in SCANS else cuda_chunks.signature(kind)
+    if call in SCANS:
+        return cuda_kernels.build(kind)[call], cuda_kernels.signature(kind, call)
+    return cuda_chunks.build(), cuda_chunks.signature(kind)
 
 
 @functools.cache
@@ -35,19 +42,13 @@ def machine_code(
     capability : (int, int)
     """
     from cuda.core import Linker, LinkerOptions, ObjectCode
-    from numba.cuda import compiler
+    from numba import cuda
 
-    from seqsru.ops import cuda_chunks, cuda_kernels
-
-    source: Any = cuda_kernels.build(kind)[call] if call in SCANS else cuda_chunks.build()
-    make: Any = compiler
-    library = make._compile_pyfunc_with_fixup(
-        source, signature_of(kind, call), device=False, abi="numba", cc=capability
-    )[0]
-    ptx = library.get_asm_str(cc=capability)
+    make: Any = cuda  # numba has no types here
+    function, signature = source(call, kind, variant)
+    ptx, _ = make.compile(function, signature, device=False, abi="numba", cc=capability, output="ptx")
     options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}")
     linked = Linker(ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin")
-    name = next(
-        line.split(".entry")[1].split("(")[0].strip() for line in ptx.splitlines() if ".entry" in line
-    )
-    return name, bytes(linked.code)
+    name = re.search(r"\.entry\s+(\w+)", ptx)
+    assert name is not None
+    return name[1], bytes(linked.code)

@@ -43,7 +43,7 @@ class Kernel(NamedTuple):
     typed: tuple[tuple[int, Any], ...]
 
 
-def launch(call: Call, variant: Variant, blocks: int, threads: int, *more: Any) -> None:
+def launch(call: Call, variant: Variant, grid: int | tuple[int, ...], threads: int, *more: Any) -> None:
     """Start the kernel of a call on the device of its tensors, on the stream that torch uses there.
 
     Parameters
@@ -52,8 +52,10 @@ def launch(call: Call, variant: Variant, blocks: int, threads: int, *more: Any) 
         Its first tensor that is given has the element type that the kernel is made for.
     variant : Variant
         Which of the call's kernels.
-    blocks, threads : int
-        Number of blocks, and of threads of a block.
+    grid : int or tuple of int
+        Number of blocks, in each direction.
+    threads : int
+        Threads of a block.
     *more
         Arguments after the fields of the call: an int is 64 bits wide, others are NumPy's scalars.
 
@@ -83,10 +85,10 @@ def launch(call: Call, variant: Variant, blocks: int, threads: int, *more: Any) 
     if device_type != CUDA:
         raise _elsewhere(call)
     if torch.cuda.current_device() == index:
-        _start(kind, variant, first.dtype, index, blocks, threads, fields, more)
+        _start(kind, variant, first.dtype, index, grid, threads, fields, more)
     else:
         with torch.cuda.device(index):
-            _start(kind, variant, first.dtype, index, blocks, threads, fields, more)
+            _start(kind, variant, first.dtype, index, grid, threads, fields, more)
 
 
 def _start(
@@ -94,7 +96,7 @@ def _start(
     variant: Variant,
     dtype: torch.dtype,
     index: int,
-    blocks: int,
+    grid: int | tuple[int, ...],
     threads: int,
     fields: list[Any],
     more: tuple[Any, ...],
@@ -105,7 +107,7 @@ def _start(
     for i, typed in kernel.typed:
         fields[i] = typed(fields[i])
     stream = _stream(index, _C._cuda_getCurrentRawStream(index))
-    kernel.start(stream, _configuration(blocks, threads), kernel.function, *fields, *more)
+    kernel.start(stream, _configuration(grid, threads), kernel.function, *fields, *more)
 
 
 def _elsewhere(call: Call) -> Refused:
@@ -158,10 +160,10 @@ def typed_arguments(kind: type[Call], dtype: torch.dtype) -> tuple[tuple[int, An
 
 
 @functools.lru_cache(maxsize=4096)
-def _configuration(blocks: int, threads: int) -> Any:
+def _configuration(grid: int | tuple[int, ...], threads: int) -> Any:
     from cuda.core import LaunchConfig
 
-    return LaunchConfig(grid=blocks, block=threads)
+    return LaunchConfig(grid=grid, block=threads)
 
 
 @functools.lru_cache(maxsize=256)

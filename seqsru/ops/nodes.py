@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from seqsru.ops import operators
+from seqsru.ops.calls import ACTIVATIONS
+from seqsru.ops.checks import check_sru
 from seqsru.ops.operators import (
     output_is_state,
     run_linear_backward,
@@ -91,20 +93,23 @@ class ProductNode(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        u: Tensor,
-        carried: Tensor | None,
-        first: int,
+        first: int | None,
         c0: Tensor,
         v: Tensor | None,
         b: Tensor,
         mask: Tensor | None,
         valid: Tensor | None,
-        activation: int,
+        activation: str,
         scale: float,
         backend: str,
     ) -> tuple[Tensor, Tensor]:
-        h, c_last, c = run_sru_forward(u, carried, c0, v, b, mask, valid, activation, scale, True, backend)
-        ctx.first, ctx.activation, ctx.scale, ctx.backend = first, activation, scale, backend
+        T, B, D = *x.shape[:2], b.shape[1]
+        u = functional.linear(x, weight).view(T, B, weight.shape[0] // D, D)
+        carried = None if first is None else x.narrow(2, first, D)
+        check_sru(u, carried, c0, v, b, mask, valid, activation, scale, backend)
+        code = ACTIVATIONS[activation]
+        h, c_last, c = run_sru_forward(u, carried, c0, v, b, mask, valid, code, scale, True, backend)
+        ctx.first, ctx.activation, ctx.scale, ctx.backend = first or 0, code, scale, backend
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, u, carried, c0, v, b, mask, valid, c)
         return h, c_last
@@ -121,7 +126,7 @@ class ProductNode(torch.autograd.Function):
         rows = gu.flatten(2).flatten(0, 1)  # (T·B, k·D)
         gweight = rows.t() @ x.flatten(0, 1) if wants_weight else None
         gx = _gradient_of_x(rows, weight, gcarried, ctx.first, x, again) if wants_x else None
-        return gx, gweight, None, None, None, *rest, None, None, None, None, None
+        return gx, gweight, None, *rest, None, None, None, None, None
 
 
 def _gradient_of_x(

@@ -139,27 +139,21 @@ def product_scan(
     h, c_last : Tensor
         As of `sru_scan`.
     """
-    T, B, D = *x.shape[:2], b.shape[1]
-    shape = T, B, weight.shape[0] // D, D
     if not (
         _sums_in_products(x)
         and torch.is_grad_enabled()
         and any_requires_grad(x, weight, c0, v, b)
         and not watched(x, weight, c0, v, b, mask, valid)
     ):
-        u = linear(x, weight).view(shape)  # (T, B, k, D)
+        T, B, D = *x.shape[:2], b.shape[1]
+        u = linear(x, weight).view(T, B, weight.shape[0] // D, D)
         carried = None if highway is None else x.narrow(2, highway, D).to(u.dtype)  # (T, B, D)
         return sru_scan(
             u, carried, c0, v, b, mask=mask, valid=valid, activation=activation, scale=scale, backend=backend
         )
     weight = product_weight(weight)
-    x = x.to(weight.dtype)
-    with torch.no_grad():
-        u = linear(x, weight).view(shape)
-        carried = None if highway is None else x.narrow(2, highway, D)
-    check_sru(u, carried, c0, v, b, mask, valid, activation, scale, backend)
-    given = c0, v, b, mask, valid, ACTIVATIONS[activation], scale, backend
-    return product_node(x, weight, u, carried, highway or 0, *given)
+    given = highway, c0, v, b, mask, valid, activation, scale, backend
+    return product_node(x.to(weight.dtype), weight, *given)
 
 
 def _sums_in_products(x: Tensor) -> bool:
