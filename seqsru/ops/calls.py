@@ -167,7 +167,11 @@ def steps(x: Tensor | None) -> tuple[int, int]:
 
 def given(**tensors: Tensor | None) -> int:
     """Return the bits of `options` for tensors by the names of their fields: of those that are not empty."""
-    return sum(GIVEN[name] for name, tensor in tensors.items() if tensor is not None and tensor.numel())
+    options = 0
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.numel():
+            options |= GIVEN[name]
+    return options
 
 
 class Layout(NamedTuple):

@@ -38,9 +38,10 @@ from seqsru.ops.cuda_launch import launch
 from seqsru.ops.dlpack import Buffer
 from seqsru.ops.simulator import Flat
 
-# Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
-# launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
-# number, a launch about 10 steps).
+# Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is cut into chunks. The
+# latter is counted, not measured: a scan in chunks is two kernels and a fill more, which cost a host a dozen
+# microseconds (tools/bench_host.py), and saves at least 200 of 256 steps, each a tenth of one or more. It is
+# the same inside a CUDA graph, where a launch costs less, so that a graph gives the bits of what it captured.
 ENOUGH, LONG = 512, 256
 
 
@@ -88,14 +89,15 @@ def sru_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
 
-    The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time.
+    The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time. The
+    two lie side by side in memory.
     """
     T, B, k, D = u.shape
     span = _span(T, B, D, u.device) if v is None else T
     rows = _chunks(T, span) * B
-    gu, gb = torch.empty_like(u), b.new_empty(2, rows, D)
-    gx = None if x is None else u.new_empty(T, B, D)
-    gv = None if v is None else b.new_empty(2, rows, D)
+    gu, gx = torch.empty_like(u), None if x is None else u.new_empty(T, B, D)
+    by_row = b.new_empty(2 if v is None else 4, rows, D)  # one tensor, which is summed at once
+    gb, gv = by_row[:2], None if v is None else by_row[2:]
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
     sizes = T, B, k, D, *steps(x)
 
@@ -108,7 +110,8 @@ def sru_backward(
     options = given(v=v, mask=mask, valid=valid, x=x)
     carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
-    return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
+    total = by_row.sum(1)
+    return gu, gx, gc0, None if v is None else total[2:], total[:2]
 
 
 def linear_forward(
@@ -184,10 +187,11 @@ def _in_chunks(
     """
     chunks = _chunks(T, span)
     span = max(span, 1)
-    found = known.new_empty(chunks, *known.shape)
     if chunks == 1:
+        found = torch.empty_like(known)
         run(known, found, array, span, options)
-        return found[0]
+        return found
+    found = known.new_empty(chunks, *known.shape)
     states, factors = known.new_zeros(found.shape), torch.empty_like(found)
     run(states, found, factors, span, carry)  # each chunk from 0
     plane = known.numel()

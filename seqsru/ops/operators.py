@@ -138,7 +138,9 @@ def sru_backward(
     gu, gx, gc0, gv, gb = run_sru_backward(
         gh, gc_last, u, x, c0, v, b, mask, valid, c, activation, scale, backend
     )
-    return gu, u.new_empty(0) if gx is None else gx, gc0, b.new_empty(0) if gv is None else gv, gb
+    # A backend may return the last two side by side in one memory, which an operator may not.
+    gv = b.new_empty(0) if gv is None else gv.clone()
+    return gu, u.new_empty(0) if gx is None else gx, gc0, gv, gb
 
 
 @sru_backward.register_fake

@@ -73,9 +73,13 @@ def test_attention_and_coverage_are_captured_apart(graphs, monkeypatch):
     (weights, scores), (again, same) = without(monkeypatch, translated), translated()
     assert all(map(torch.equal, weights, again)) and scores == same
     before = len(graphs.graphs)
-    pipeline.translate(LINES, coverage=0.0)
-    pipeline.translate(LINES, coverage=0.0)
+    for _ in range(3):
+        pipeline.translate(LINES, coverage=0.0)
     assert before and len(graphs.graphs) > before
+    pipeline = make(decoding=SHORT.changed(beam=2))
+    for _ in range(3):
+        pipeline.translate(LINES)  # captured without attention, and then asked for it
+    assert all(one.attention is not None for one in pipeline.translate(LINES, attention=True) if one.text)
 
 
 @pytest.mark.parametrize("cell", ["sru", "qrnn", "minlstm", "srupp"])

@@ -19,7 +19,7 @@ from seqsru.ops.calls import LAYOUTS, LinearForward
 
 driver = recording_driver.install()  # nothing has looked for one yet
 STREAMS = {0: 0, 1: 0x1110}
-lies_on, capturing = 0, False
+lies_on, capturing = 0, set()  # devices, of which the latter capture on their current streams
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def pretend():
     torch.cuda.device = device
     torch.cuda.current_device = lambda: driver.current() or 0
     torch.cuda.get_device_capability = lambda index: (9, 0)
-    torch.cuda.is_current_stream_capturing = lambda: capturing
+    torch.cuda.is_current_stream_capturing = lambda: (driver.current() or 0) in capturing
     torch._C._cuda_getCurrentRawStream = lambda index: STREAMS[index]
     widths = {"size": ctypes.c_int64, "code": ctypes.c_int32, "real": ctypes.c_float}
     types = [widths.get(kind, ctypes.c_uint64) for kind in LAYOUTS[LinearForward].kinds]
@@ -89,15 +89,15 @@ if __name__ == "__main__":
     STREAMS[0] = 0x3330
     report["a third"] = scan()
     report["no context"] = in_a_thread_without_context()
-    capturing = True
+    capturing = {0}
     report["in a capture"] = scan()
     report["first use in a capture"] = refusal(lambda: scan(torch.float64))
-    lies_on = 1
+    lies_on, capturing = 1, {1}
     report["first use on another device in a capture"] = refusal(scan)
-    capturing = False
+    capturing = set()
     report["another device"] = scan()
     lies_on = 0
     report["back"] = scan()
-    capturing, lies_on = True, 1
+    capturing, lies_on = {1}, 1
     report["another device in a capture"] = scan()
     print(json.dumps(report))
