@@ -79,13 +79,13 @@ def test_machine_code_does_not_spill(kind, call, record_property):
         registers = int(re.search(r"Used (\d+) registers", log)[1])
         record_property(f"registers {target}", registers)
         # A block of 64 threads always fits, and four of them on the smallest register file.
-        assert registers * cuda.BLOCK * 4 <= 65536
+        assert registers * cuda.THREADS * 4 <= 65536
 
 
 class OnTheMachine:
     """A compiled kernel as `cuda` launches it, run on the small machine instead of a GPU."""
 
-    def __init__(self, call, dtype, capability):
+    def __init__(self, call, dtype, chosen):
         self.program = parse(ptx_of(str(dtype).removeprefix("torch."), call))
 
     def __getitem__(self, grid):
@@ -104,7 +104,7 @@ class OnTheMachine:
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_kernels_equal_the_reference(kind, monkeypatch):
     monkeypatch.setattr(cuda, "simulated", lambda: True)
-    monkeypatch.setattr(cuda, "_compiled", OnTheMachine)
+    monkeypatch.setattr(cuda, "_simulation", OnTheMachine)
     dtype = getattr(torch, kind)
     for case in [
         Case(dtype, 5, 2, 2, "identity", 0, 2, True, True),
