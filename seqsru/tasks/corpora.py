@@ -18,12 +18,23 @@ class TrainingTexts:
     Parameters
     ----------
     corpora : sequence of Share of TextFiles or ParallelLines
+
+    Attributes
+    ----------
+    source, target : iterable of str
+        The lines of each side, of all corpora.
+    lines : int
+        How many there are, with those that cannot be used.
     """
 
     def __init__(self, corpora: Sequence[Share[TextFiles | ParallelLines]]) -> None:
         self.corpora = list(corpora)
         self.source, self.target = (
             Again(*(partial(_side, corpus.of, place) for corpus in corpora)) for place in (0, 1)
+        )
+        self.lines = sum(
+            len(corpus.of.source) if isinstance(corpus.of, ParallelLines) else corpus.of.lines
+            for corpus in corpora
         )
 
     def pairs(self, source: Tokenizer, target: Tokenizer) -> list[Share[Pairs]]:

@@ -243,7 +243,7 @@ def _lexicon(trained: Trained, shortlist: Shortlist, tell: Tell) -> Lexicon:
     texts = trained.task.read(tell).train
     labels = {label: number for number, label in enumerate(target.labels(range(target.size)))}
     copies = np.array([labels.get(label, -1) for label in source.labels(range(source.size))], np.int64)
-    passes = tqdm(total=shortlist.iterations * len(texts.source), desc="shortlist", unit="pair", disable=None)
+    passes = tqdm(total=shortlist.iterations * texts.lines, desc="shortlist", unit="pair", disable=None)
     try:
         with TemporaryFile() as file, passes as bar:
             pairs = _Encoded(zip(texts.source, texts.target), source.encode, target.encode, file, bar.update)
