@@ -1,9 +1,8 @@
 """The scans on a GPU: torch allocates, DLPack says where, and a specialised kernel runs on torch's stream.
 
 The four functions are the private contract of the backends, like those of `reference` and `cpu`; `scan` has
-checked their arguments. Kernels (`cuda_kernels`) are compiled at first use, one for each element type and
-compute capability, and launched with raw pointers and an explicit signature, so that a launch neither types
-nor copies anything.
+checked their arguments. Kernels (`cuda_kernels`) are compiled at first use (`cuda_build`), and launched with
+raw pointers, so that a launch neither types nor copies anything.
 
 In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and run the kernels as Python.
 """
@@ -11,10 +10,10 @@ In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from seqsru.ops.backends import INSTALL
 from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
+    LAYOUTS,
     VALID,
     LinearBackward,
     LinearForward,
@@ -33,12 +33,10 @@ from seqsru.ops.calls import (
     parts,
     steps,
 )
+from seqsru.ops.cuda_build import THREADS, Variant, blocks, machine_code, source, variant
 from seqsru.ops.dlpack import CPU, CUDA, Buffer
 from seqsru.ops.simulator import Flat
 
-# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
-# features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
-BLOCK = 64
 # Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
 # launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
 # number, a launch about 10 steps).
@@ -163,7 +161,7 @@ def _span(T: int, B: int, D: int, device: torch.device) -> int:
     if simulated() or T < LONG or not B * D:
         return T
     wanted = ENOUGH * torch.cuda.get_device_properties(device).multi_processor_count // (B * D)
-    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5))))
+    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5), 65535)))  # the last is a grid's limit
 
 
 def _chunks(T: int, span: int) -> int:
@@ -207,8 +205,9 @@ def _launch(call: Scan, span: int, options: int) -> None:
 
     The device is where the tensors lie; `span` is the number of steps of a chunk.
     """
-    blocks = -(-_chunks(call.T, span) * call.B * call.D // BLOCK)
-    if not blocks:
+    chosen = variant(call, options)
+    grid = blocks(call.B, call.D, _chunks(call.T, span), chosen.lanes)
+    if not all(grid):
         return
     kind: Any = type(call)  # a type checker may hold that the class of a named tuple has no hash
     tensors, numbers = parts(call)
@@ -223,16 +222,16 @@ def _launch(call: Scan, span: int, options: int) -> None:
             "move them to one GPU",
         )
     if simulated():
-        arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
-        _compiled(kind, dtype, None)[blocks, BLOCK](*arrays, *numbers, span, options)
+        arrays = [None if buffer is None else Flat(buffer, chosen.lanes) for buffer in buffers]
+        _compiled(kind, dtype, chosen, None)[grid, THREADS](*arrays, *numbers, span)
         return
     _, index = places.pop()
     with torch.cuda.device(index):  # a thread of autograd may have no current device
-        kernel = _compiled(kind, dtype, _capability(index))
+        kernel = _compiled(kind, dtype, chosen, index)
         stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
-        launch = _configured(kernel, blocks, stream)
+        launch = _configured(kernel, grid, stream)
         pointers = (0 if buffer is None else buffer.pointer for buffer in buffers)
-        launch(*pointers, *numbers, span, options)
+        launch(*pointers, *numbers, span)
 
 
 @functools.cache
@@ -258,20 +257,31 @@ def simulated() -> bool:
     return bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 
-@functools.cache
-def _capability(index: int) -> tuple[int, int]:
-    """Compute capability of a device."""
-    return torch.cuda.get_device_capability(index)
+class _Loaded:
+    """A kernel on the current device: ``kernel[grid, threads, stream](*arguments)`` launches it."""
+
+    def __init__(self, call: type[Scan], kind: str, chosen: Variant, capability: tuple[int, int]) -> None:
+        from cuda.core import Device, ObjectCode
+
+        name, code = machine_code(call, kind, chosen, capability)
+        Device().set_current()
+        self._kernel = ObjectCode.from_cubin(code).get_kernel(name)
+        real = np.float64 if kind == "float64" else np.float32
+        held: dict[str, Any] = {"size": np.int64, "code": np.int32, "real": real}
+        self._types = [held.get(what, int) for what in LAYOUTS[call].kinds] + [np.int64]
+
+    def __getitem__(self, configuration: tuple[tuple[int, int], int, Any]) -> Callable[..., None]:
+        from cuda.core import LaunchConfig, launch
+
+        grid, threads, stream = configuration
+        start = functools.partial(launch, stream, LaunchConfig(grid=grid, block=threads), self._kernel)
+        return lambda *given: start(*(kind(value) for kind, value in zip(self._types, given, strict=True)))
 
 
 @functools.cache
-def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
-    """Compile the kernel of a call for the current device, which is of that compute capability."""
-    from numba import cuda
-
-    from seqsru.ops.cuda_kernels import build, signature
-
-    if capability is not None and torch.cuda.is_current_stream_capturing():
+def _compiled(call: type[Scan], dtype: torch.dtype, chosen: Variant, index: int | None) -> Any:
+    """Compile the kernel of a call and load it on a device, or make the simulator's kernel."""
+    if index is not None and torch.cuda.is_current_stream_capturing():
         raise Refused(
             f"the kernel of {call.__name__} compiled before a CUDA graph is captured",
             "this its first use",
@@ -279,8 +289,12 @@ def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] 
         )
     kind = str(dtype).removeprefix("torch.")
     try:
-        jit: Any = cuda.jit
-        return jit(signature(kind, call))(build(kind)[call])
+        if index is None:
+            from numba import cuda
+
+            jit: Any = cuda.jit
+            return jit(source(call, kind, chosen)[0])
+        return _Loaded(call, kind, chosen, torch.cuda.get_device_capability(index))
     except (ImportError, RuntimeError) as error:
         found = f"that it cannot compile ({error})"
         raise NotInstalled(
@@ -290,15 +304,13 @@ def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] 
 
 @functools.lru_cache(maxsize=256)
 def _stream(index: int, pointer: int) -> Any:
-    """Wrap a stream of torch for numba, always in the same object: numba knows launches by its identity."""
-    from numba import cuda
+    """Wrap a stream of torch, whose default, 0, is the legacy one."""
+    from cuda.core import LEGACY_DEFAULT_STREAM, Stream
 
-    return cuda.external_stream(pointer) if pointer else 0
+    return Stream.from_handle(pointer) if pointer else LEGACY_DEFAULT_STREAM
 
 
 @functools.lru_cache(maxsize=4096)
-def _configured(kernel: Any, blocks: int, stream: Any) -> Any:
-    """Return the launch of a kernel on a grid and stream, without numba's warning about small grids."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Grid size")
-        return kernel[blocks, BLOCK, stream]
+def _configured(kernel: Any, grid: tuple[int, int], stream: Any) -> Any:
+    """Return the launch of a kernel on a grid and stream."""
+    return kernel[grid, THREADS, stream]
