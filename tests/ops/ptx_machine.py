@@ -151,8 +151,11 @@ class Thread:
         elif name == "setp":
             a, b = (self.value(operand, kind) for operand in operands[1:])
             test = code[1].removesuffix("u") if kind in FLOAT else code[1]
-            unordered = kind in FLOAT and (np.isnan(a) or np.isnan(b))
-            self.registers[target] = code[1].endswith("u") if unordered else bool(COMPARE[test](a, b))
+            unordered = bool(kind in FLOAT and (np.isnan(a) or np.isnan(b)))
+            if test in ("nan", "num"):
+                self.registers[target] = unordered == (test == "nan")
+            else:
+                self.registers[target] = code[1].endswith("u") if unordered else bool(COMPARE[test](a, b))
         elif name == "selp":
             self.put(target, self.value(operands[1 if self.registers[operands[3]] else 2], kind), kind)
         elif name == "cvt":

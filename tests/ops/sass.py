@@ -40,7 +40,7 @@ class Instruction(NamedTuple):
 
 
 def _section(cubin: bytes, name: str) -> tuple[int, int, int]:
-    """Return where a kernel's instructions begin in an ELF file, their length, and the section's `sh_info`."""
+    """Return where a kernel's instructions are in an ELF file, their length, and `sh_info` beside them."""
     offset, _, _, _, _, size, count, strings = struct.unpack_from("<QIHHHHHH", cubin, 40)
     sections = [struct.unpack_from("<IIQQQQII", cubin, offset + size * i) for i in range(count)]
     for start, _, _, _, place, length, _, info in sections:

@@ -11,7 +11,6 @@ from ptx_machine import Memory, Thread, parse
 
 from seqsru.ops import cuda
 from seqsru.ops.calls import (
-    CARRY,
     HIGHWAY,
     IDENTITY,
     KEEP,
