@@ -260,7 +260,7 @@ def simulated() -> bool:
 class _Loaded:
     """A kernel on the current device: ``kernel[grid, threads, stream](*arguments)`` launches it."""
 
-    def __init__(self, call: type[Scan], kind: str, chosen: Variant, capability: tuple[int, int]) -> None:
+    def __init__(self, call: Any, kind: str, chosen: Variant, capability: tuple[int, int]) -> None:
         from cuda.core import Device, ObjectCode
 
         name, code = machine_code(call, kind, chosen, capability)

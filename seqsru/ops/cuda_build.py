@@ -121,8 +121,10 @@ def machine_code(
     texts = [(folder / name).read_bytes() for name in SOURCES]
     file = "-".join(map(str, (call.__name__, kind, *variant, *capability)))
 
+    hashable: Any = call  # a type checker may hold that the class of a named tuple has no hash
+
     def make() -> tuple[str, bytes]:
-        return assembled(assembly(call, kind, variant, capability), capability)
+        return assembled(assembly(hashable, kind, variant, capability), capability)
 
     return kept(file, (_compilers(), *texts), make)
 

@@ -3,7 +3,6 @@
 import contextlib
 import subprocess
 import sys
-import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +16,7 @@ from seqsru.ops.calls import (
     IDENTITY,
     KEEP,
     MASK,
+    SCANS,
     TANH,
     VALID,
     VECTOR,
@@ -25,6 +25,7 @@ from seqsru.ops.calls import (
     SruBackward,
     SruForward,
 )
+from seqsru.ops.cuda_build import Variant, source
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 
@@ -38,16 +39,13 @@ class FakeKernel:
         self.configured, self.launches = [], []
 
     def __getitem__(self, configuration):
-        warnings.warn(
-            "Grid size 1 will likely result in GPU under-utilization due to low occupancy.", stacklevel=2
-        )
         self.configured.append(configuration)
         return lambda *arguments: self.launches.append((configuration, arguments))
 
 
 @pytest.fixture
 def launches(monkeypatch):
-    """Make CPU tensors pass for CUDA tensors; give the kernels asked for, by (call, dtype, capability)."""
+    """Make CPU tensors pass for CUDA tensors; give the kernels, by (call, dtype, variant, index)."""
     kernels = {}
     current = []
 
@@ -57,22 +55,19 @@ def launches(monkeypatch):
         yield
         current.pop()
 
-    def compiled(call, dtype, capability):
+    def compiled(call, dtype, variant, index):
         assert current == [0], "compiled outside the device's guard"
-        return kernels.setdefault((call, dtype, capability), FakeKernel())
+        return kernels.setdefault((call, dtype, variant, index), FakeKernel())
 
     monkeypatch.setattr(cuda, "CUDA", cuda.CPU)
     monkeypatch.setattr(cuda, "simulated", lambda: False)
     monkeypatch.setattr(cuda, "_compiled", compiled)
     monkeypatch.setattr(cuda, "_stream", lambda index, pointer: ("stream", index, pointer))
     monkeypatch.setattr(torch.cuda, "device", guard)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
-    for cached in (cuda._configured, cuda._capability):
-        cached.cache_clear()
+    cuda._configured.cache_clear()
     yield kernels
-    for cached in (cuda._configured, cuda._capability):
-        cached.cache_clear()
+    cuda._configured.cache_clear()
 
 
 def scan_inputs(T=5, B=3, D=50, k=3):
@@ -86,9 +81,9 @@ def addresses(**tensors):
 
 
 def launched(kernel, call, number=0):
-    """Arguments of a launch by the names of the call's fields, and `span` and `options`."""
+    """Arguments of a launch by the names of the call's fields, and `span`."""
     _, arguments = kernel.launches[number]
-    return dict(zip((*call._fields, "span", "options"), arguments, strict=True))
+    return dict(zip((*call._fields, "span"), arguments, strict=True))
 
 
 def test_forward_hands_over_pointers_sizes_and_options(launches):
@@ -96,11 +91,12 @@ def test_forward_hands_over_pointers_sizes_and_options(launches):
     mask, valid = torch.ones(3, 50), torch.ones(5, 3, dtype=torch.bool)
     h, c_last, c = cuda.sru_forward(u, x, c0, v, b, mask, valid, TANH, 1.5, True)
     (kernel,) = launches.values()
-    assert list(launches) == [(SruForward, torch.float32, (9, 0))]
-    assert kernel.launches[0][0] == (3, 64, ("stream", 0, 77))  # 150 recurrences in blocks of 64
+    options = VECTOR | MASK | VALID | HIGHWAY | KEEP
+    assert list(launches) == [(SruForward, torch.float32, Variant(TANH, options, 1), 0)]
+    assert kernel.launches[0][0] == ((3, 1), 64, ("stream", 0, 77))  # rows, chunks
     expected = addresses(u=u, x=x, c0=c0, v=v, b=b, mask=mask, valid=valid, h=h, c_last=c_last, c=c)
     expected |= {"T": 5, "B": 3, "k": 3, "D": 50, "span": 5, "x_step": 300, "x_row": 100}
-    expected |= {"activation": TANH, "scale": 1.5, "options": VECTOR | MASK | VALID | HIGHWAY | KEEP}
+    expected |= {"activation": TANH, "scale": 1.5}
     assert launched(kernel, SruForward) == expected
 
 
@@ -120,7 +116,8 @@ def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     gu, gx, gc0, gv, gb = cuda.sru_backward(gh, c0, u, None, c0, v, b, None, None, c, IDENTITY, 1.0)
     found = launched(next(iter(launches.values())), SruBackward)
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert (found["k"], found["x_step"], found["x_row"], found["options"]) == (4, 600, 200, VECTOR | HIGHWAY)
+    assert (found["k"], found["x_step"], found["x_row"]) == (4, 600, 200)
+    assert [variant.options for _, _, variant, _ in launches] == [VECTOR | HIGHWAY]
     assert (found["gh"], found["gc_last"], found["c"]) == (gh.data_ptr(), c0.data_ptr(), c.data_ptr())
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
@@ -135,22 +132,22 @@ def test_linear_scans_launch(launches):
     forward, backward = launches.values()
     sizes = {"T": 5, "B": 3, "D": 50, "span": 5}
     expected = addresses(a=a, b=b, c0=c0, valid=valid, out=out, c_last=c_last, c=c)
-    assert launched(forward, LinearForward) == expected | sizes | {"options": VALID | KEEP}
+    assert launched(forward, LinearForward) == expected | sizes
+    assert [variant for _, _, variant, _ in launches] == [Variant(0, VALID | KEEP, 2), Variant(0, 0, 2)]
     expected = addresses(gout=gout, gc_last=gc_last, a=a, c0=c0, c=c, ga=ga, gb=gb, gc0=gc0)
-    absent = {"valid": 0, "factors": 0, "options": 0}
+    absent = {"valid": 0, "factors": 0}
     assert launched(backward, LinearBackward) == expected | sizes | absent
 
 
 def test_kernels_have_the_parameters_of_their_calls():
-    from seqsru.ops.cuda_kernels import build, signature
-
-    for call, function in build("float32").items():
+    for call in SCANS:
+        function, signature = source(call, "float32", Variant(0, 0, 1))
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        assert names == (*call._fields, "span", "options")
-        assert len(signature("float32", call)) == len(names)
+        assert [name.lstrip("_") for name in names] == [*call._fields, "span"]
+        assert len(signature) == len(names)
 
 
-def test_launches_of_one_size_are_configured_once_and_do_not_warn(launches):
+def test_launches_of_one_size_are_configured_once(launches):
     u, x, c0, v, b = scan_inputs()
     for _ in range(3):
         cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False)
@@ -163,18 +160,17 @@ def test_chunks_are_run_twice_with_a_scan_over_them_between(launches, monkeypatc
     u, x, c0, _, b = scan_inputs()
     h, c_last, c = cuda.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
     cuda.sru_backward(h, c0, u, x, c0, None, b, None, None, c, 0, 1.0)
-    forward, over, backward = launches.values()
-    assert [call for call, *_ in launches] == [SruForward, LinearForward, SruBackward]
-
-    def sizes(kernel, call):
-        found = [launched(kernel, call, number) for number in (0, 1)]
-        return [(one["T"], one["span"], one["options"]) for one in found]
-
-    assert sizes(forward, SruForward) == [(5, 2, CARRY), (5, 2, HIGHWAY | KEEP)]
-    assert sizes(backward, SruBackward) == [(5, 2, CARRY), (5, 2, HIGHWAY)]
-    assert sizes(over, LinearForward) == [(3, 3, 0)] * 2
-    blocks = {configuration[0] for configuration, _ in forward.launches + backward.launches}
-    assert blocks == {8}  # 450 threads
+    found = [
+        (call, variant.options, *kernel.launches[0][0][:1])
+        for (call, _, variant, _), kernel in launches.items()
+    ]
+    assert found == [
+        (SruForward, CARRY, (3, 3)),
+        (LinearForward, 0, (3, 1)),
+        (SruForward, HIGHWAY | KEEP, (3, 3)),
+        (SruBackward, CARRY, (3, 3)),
+        (SruBackward, HIGHWAY, (3, 3)),
+    ]
     assert c_last.shape == (3, 50)
 
 
@@ -248,13 +244,13 @@ def test_missing_compilers_are_reported(monkeypatch):
 
     monkeypatch.setattr(numba.cuda, "jit", jit)
     with pytest.raises(NotInstalled, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
-        cuda._compiled(SruForward, torch.float32, None)
+        cuda._compiled(SruForward, torch.float32, Variant(0, 0, 1), None)
 
 
 def test_a_first_use_inside_a_captured_graph_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(Refused, match="run the same step once before the capture"):
-        cuda._compiled(SruForward, torch.float32, (9, 0))
+        cuda._compiled(SruForward, torch.float32, Variant(0, 0, 1), 0)
 
 
 def test_importing_the_backend_loads_no_compiler():
