@@ -164,6 +164,11 @@ class Thread:
             a, b = (self.value(operand, kind) for operand in operands[1:3])
             added = self.value(operands[3], "u64") if name == "mad" else 0
             self.put(target, a * b + added, "u64")
+        elif name == "bfi":
+            inserted, base = (self.value(operand, kind) for operand in operands[1:3])
+            place, length = (self.value(operand, "u32") for operand in operands[3:])
+            mask = (1 << length) - 1
+            self.put(target, base & ~(mask << place) | (inserted & mask) << place, kind)
         elif name in ("shl", "shr"):
             amount = self.value(operands[2], "u32")
             value = self.value(operands[1], kind)
