@@ -358,7 +358,7 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
         if carry:
             gb[thread] = give(factor)
         else:
-            chunks = max((T + span - 1) // span, 1)
+            chunks = np.int64(cuda.gridDim.y)
             gb[thread], gb[chunks * plane + thread] = give(sums[2]), give(sums[3])
             if vector:
                 gv[thread], gv[chunks * plane + thread] = give(sums[0]), give(sums[1])

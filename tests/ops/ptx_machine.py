@@ -78,11 +78,12 @@ class Memory:
 class Thread:
     """One thread of a parsed kernel; its memory has `load(address, kind)`, `store(address, kind, value)`."""
 
-    def __init__(self, program, arguments, block, thread, memory):
+    def __init__(self, program, arguments, grid, block, thread, memory):
         parameters, self.instructions, self.labels = program
         assert len(parameters) == len(arguments)
         self.arguments = dict(zip(parameters, arguments))
         self.registers = {"%ctaid.x": block[0], "%ctaid.y": block[1], "%tid.x": thread}
+        self.registers |= {"%nctaid.x": grid[0], "%nctaid.y": grid[1]}
         self.memory = memory
 
     def run(self):

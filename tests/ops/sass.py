@@ -13,7 +13,8 @@ import heapq
 import struct
 from typing import NamedTuple
 
-CALL, BRANCH, UNIFORM_BRANCH, EXIT, RETURN = 0x944, 0x947, 0x547, 0x94D, 0x950
+# The near call is a branch here, as ptxas uses it for one; the far call is of a subroutine.
+FAR_CALL, CALL, BRANCH, UNIFORM_BRANCH, EXIT, RETURN = 0x943, 0x944, 0x947, 0x547, 0x94D, 0x950
 # Of others the last nine bits are the family, and the first three how the operands are given.
 LOAD, STORE, LOAD_LOCAL, STORE_LOCAL = 0x181, 0x186, 0x183, 0x187
 # Floating-point arithmetic of 32 and 64 bits: FMUL, FADD, FFMA, DMUL, DADD, DFMA.
@@ -39,26 +40,33 @@ class Instruction(NamedTuple):
         return self.family in ARITHMETIC
 
 
-def _section(cubin: bytes, name: str) -> tuple[int, int, int]:
-    """Return where a kernel's instructions are in an ELF file, their length, and `sh_info` beside them."""
+def _section(cubin: bytes, wanted: str) -> bytes:
+    """Return the content of a section of an ELF file."""
     offset, _, _, _, _, size, count, strings = struct.unpack_from("<QIHHHHHH", cubin, 40)
-    sections = [struct.unpack_from("<IIQQQQII", cubin, offset + size * i) for i in range(count)]
-    for start, _, _, _, place, length, _, info in sections:
+    sections = [struct.unpack_from("<IIQQQQ", cubin, offset + size * i) for i in range(count)]
+    for start, _, _, _, place, length in sections:
         start += sections[strings][4]
-        if cubin[start : cubin.index(b"\0", start)] == f".text.{name}".encode():
-            return place, length, info
-    raise KeyError(name)
+        if cubin[start : cubin.index(b"\0", start)] == wanted.encode():
+            return cubin[place : place + length]
+    raise KeyError(wanted)
 
 
 def text(cubin: bytes, name: str) -> bytes:
-    """Return the instructions of a kernel in an ELF file."""
-    place, length, _ = _section(cubin, name)
-    return cubin[place : place + length]
+    """Return the instructions of a kernel."""
+    return _section(cubin, f".text.{name}")
 
 
-def registers(cubin: bytes, name: str) -> int:
-    """Return how many registers a thread of a kernel takes."""
-    return _section(cubin, name)[2] >> 24
+def registers(cubin: bytes) -> int:
+    """Return how many registers a thread takes of the kernel, and of the subroutines, of a file."""
+    notes, found, at = _section(cubin, ".nv.info"), [], 0
+    while at < len(notes):  # form, attribute, a value; in form 4 the length of what follows
+        form, attribute, value = struct.unpack_from("<BBH", notes, at)
+        at += 4
+        if form == 4:
+            if attribute == 0x2F:  # number of a symbol, and its registers
+                found.append(struct.unpack_from("<II", notes, at)[1])
+            at += value
+    return max(found)
 
 
 def decode(code: bytes, capability: tuple[int, int]) -> list[Instruction]:
@@ -74,7 +82,7 @@ def decode(code: bytes, capability: tuple[int, int]) -> list[Instruction]:
             if opcode == BRANCH and predicate == ALWAYS:
                 leads = []
             leads.append(i + 1 + _distance(low, high, capability) // 16)
-        elif opcode in (EXIT, RETURN) and predicate == ALWAYS:
+        elif opcode in (EXIT, RETURN) and predicate == ALWAYS or opcode == FAR_CALL:
             leads = []
         found.append(Instruction(opcode, predicate, None if sets == 7 else sets, waits, tuple(leads)))
     return found
@@ -113,7 +121,8 @@ def waits_in_loops(program: list[Instruction]) -> list[tuple[int, int]]:
 
     The way is the shortest within the loop on which something is computed. Where nothing is, as in a turn of
     the loop that is for loading alone, there is no work to wait beside, and the way does not count; but it
-    does where the wait stands before the computation.
+    does where the wait stands before the computation. Nor does a way into a subroutine, which is for numbers
+    out of the ordinary, such as the reciprocal of infinity in float64.
     """
     found = []
     for i, load in enumerate(program):
@@ -127,7 +136,7 @@ def waits_in_loops(program: list[Instruction]) -> list[tuple[int, int]]:
             if (j, computed) in seen:
                 continue
             seen.add((j, computed))
-            if load.sets in program[j].waits:
+            if load.sets in program[j].waits and program[j].opcode != FAR_CALL:
                 if computed or _computes_later(program, loop, j):
                     found.append((i, length))
                     break

@@ -80,7 +80,7 @@ class OnTheMachine:
         numbers = [next(bases) if isinstance(given, Flat) else given or 0 for given in arguments]
         for block in np.ndindex(grid):
             for thread in range(block_size):
-                Thread(self.program, numbers, block, thread, memory).run()
+                Thread(self.program, numbers, grid, block, thread, memory).run()
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def touched_by(call, lanes, T, B, D, span, at, more):
     x, y = blocks(B, D, -(-T // span), lanes)
     for thread in range(THREADS):
         before = len(trace.touched)
-        Thread(program, [*given, span], (x - 1, y - 1), thread, trace).run()
+        Thread(program, [*given, span], (x, y), (x - 1, y - 1), thread, trace).run()
         if thread + 1 == last_thread(D, lanes):
             found = trace.touched.copy()
         elif thread + 1 < last_thread(D, lanes):
@@ -213,7 +213,7 @@ def test_the_machine_computes_in_the_width_of_the_instruction():
         }""")
     for number, touched in ((100, 7), (1 << 16, 7 + (1 << 32))):
         trace = Trace()
-        Thread(program, [7, number], (0, 0), 0, trace).run()
+        Thread(program, [7, number], (1, 1), (0, 0), 0, trace).run()
         assert trace.touched == {touched}
     with pytest.raises(AssertionError, match="out of bounds"):
         Memory([np.zeros(3, np.float32)]).load((1 << 52) + 12, "f32")
@@ -238,6 +238,6 @@ def test_the_machine_computes_in_the_width_of_the_instruction():
     ],
 )
 def test_the_machine_multiplies_and_adds(code, operands, expected):
-    thread = Thread(([], [], {}), [], (0, 0), 0, None)
+    thread = Thread(([], [], {}), [], (1, 1), (0, 0), 0, None)
     thread.step(code.split("."), ["%rd9", *(str(operand) for operand in operands)])
     assert thread.registers["%rd9"] == expected
