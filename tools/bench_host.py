@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import recording_driver
 import torch
 
@@ -72,7 +71,7 @@ class Dispatched:
     def __init__(self) -> None:
         self._kernels: dict[Any, Any] = {}
 
-    def __call__(self, call: Any, variant: Any, grid: int, threads: int, *more: Any) -> None:
+    def __call__(self, call: Any, variant: Any, grid: Any, threads: int, *more: Any) -> None:
         """Stand for `cuda_launch.launch`."""
         from numba import cuda as numba_cuda
 
@@ -150,7 +149,8 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     """
     with pretended():
         call = _example()
-        variant, options = cuda_build.Variant(), np.int32(0)
+        variant = cuda_build.variant(call, 0)
+        grid = cuda_build.blocks(ROWS, FEATURES, 1, variant.lanes)
         launches = {"now": cuda_launch.launch, "before": Dispatched()}
         found: dict[str, dict[str, float]] = {}
         for name, start in launches.items():
@@ -161,7 +161,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
                 mock.patch.object(scan, "watched", watched),
                 mock.patch.object(scan, "_sums_in_products", joins),
             ):
-                alone = functools.partial(start, call, variant, 1, cuda_build.THREADS, STEPS, options)
+                alone = functools.partial(start, call, variant, grid, cuda_build.THREADS, STEPS)
                 for stage, run in {"launch of the forward kernel": alone, **stages(), **chunked()}.items():
                     run()  # the first use compiles
                     found.setdefault(stage, {})[name] = least(run, repeats)

@@ -13,7 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
     VALID,
+    Call,
     ChunkStates,
     LinearBackward,
     LinearForward,
@@ -33,7 +33,7 @@ from seqsru.ops.calls import (
     parts,
     steps,
 )
-from seqsru.ops.cuda_build import THREADS, Variant, source
+from seqsru.ops.cuda_build import ALONE, THREADS, Variant, blocks, source, variant
 from seqsru.ops.cuda_launch import launch
 from seqsru.ops.dlpack import Buffer
 from seqsru.ops.simulator import Flat
@@ -43,6 +43,7 @@ from seqsru.ops.simulator import Flat
 # microseconds (tools/bench_host.py), and saves at least 200 of 256 steps, each a tenth of one or more. It is
 # the same inside a CUDA graph, where a launch costs less, so that a graph gives the bits of what it captured.
 ENOUGH, LONG = 512, 256
+MOST_CHUNKS = 65_535  # which lie along a direction of the grid that has no more
 
 
 def sru_forward(
@@ -162,7 +163,7 @@ def _span(T: int, B: int, D: int, device: torch.device) -> int:
     if simulated() or T < LONG or not B * D:
         return T
     wanted = ENOUGH * torch.cuda.get_device_properties(device).multi_processor_count // (B * D)
-    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5))))
+    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5), MOST_CHUNKS)))
 
 
 def _chunks(T: int, span: int) -> int:
@@ -195,30 +196,34 @@ def _in_chunks(
     states, factors = known.new_zeros(found.shape), torch.empty_like(found)
     run(states, found, factors, span, carry)  # each chunk from 0
     plane = known.numel()
-    _launch(ChunkStates(factors, found, known, states, chunks, plane, backward), Variant(), plane)
+    call = ChunkStates(factors, found, known, states, chunks, plane, backward)
+    run_kernel(call, ALONE, -(-plane // THREADS), THREADS)
     run(states, found, array, span, options)
     return found[0 if backward else -1]  # a view of a buffer no larger than `ENOUGH` threads' states
 
 
 def _scan(call: Scan, span: int, options: int) -> None:
     """Run the kernel of a scan, a thread for each chunk of B · D recurrences of `span` steps."""
-    _launch(call, Variant(), _chunks(call.T, span) * call.B * call.D, span, np.int32(options))
+    chosen = variant(call, options)
+    grid = blocks(call.B, call.D, _chunks(call.T, span), chosen.lanes)
+    if all(grid):
+        run_kernel(call, chosen, grid, THREADS, span)
 
 
-def _launch(call: Scan | ChunkStates, chosen: Variant, threads: int, *more: Any) -> None:
-    """Run so many threads of the kernel of a call on torch's current stream."""
-    blocks = -(-threads // THREADS)
-    if not blocks:
-        return
+def run_kernel(call: Call, chosen: Variant, grid: int | tuple[int, int], threads: int, *more: Any) -> None:
+    """Run the kernel of a call on torch's current stream, or in the simulator, which takes tensors of a CPU.
+
+    The arguments are those of `launch`.
+    """
     if not simulated():
-        launch(call, chosen, blocks, THREADS, *more)
+        launch(call, chosen, grid, threads, *more)
         return
     kind: Any = type(call)  # a type checker may hold that the class of a named tuple has no hash
     tensors, numbers = parts(call)
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
     first = next(buffer for buffer in buffers if buffer is not None)
-    arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
-    _simulation(kind, first.dtype, chosen)[blocks, THREADS](*arrays, *numbers, *more)
+    arrays = [None if buffer is None else Flat(buffer, chosen.lanes) for buffer in buffers]
+    _simulation(kind, first.dtype, chosen)[grid, threads](*arrays, *numbers, *more)
 
 
 @functools.cache
@@ -245,7 +250,7 @@ def simulated() -> bool:
 
 
 @functools.cache
-def _simulation(call: type[Scan | ChunkStates], dtype: torch.dtype, chosen: Variant) -> Any:
+def _simulation(call: type[Call], dtype: torch.dtype, chosen: Variant) -> Any:
     """Return the kernel of a call as numba's simulator runs it."""
     from numba import cuda
 

@@ -10,16 +10,14 @@ from test_cuda_compiled import Trace, need
 
 from seqsru.ops import cuda_chunks
 from seqsru.ops.calls import ChunkStates
+from seqsru.ops.cuda_build import ALONE, assembly
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 
 
 def program(kind):
     need("nvvm", "nvrtc")
-    from numba import cuda
-
-    ptx, _ = cuda.compile_ptx(cuda_chunks.build(), cuda_chunks.signature(kind), cc=(9, 0))
-    return parse(ptx)
+    return parse(assembly(ChunkStates, kind, ALONE, (9, 0)))
 
 
 def test_parameters_are_those_of_the_call():

@@ -16,6 +16,7 @@ from seqsru.ops.calls import (
     IDENTITY,
     KEEP,
     MASK,
+    SCANS,
     TANH,
     VALID,
     VECTOR,
@@ -25,6 +26,7 @@ from seqsru.ops.calls import (
     SruBackward,
     SruForward,
 )
+from seqsru.ops.cuda_build import Variant, source
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 
@@ -44,11 +46,11 @@ class FakeKernel:
 
 @pytest.fixture
 def launches(monkeypatch):
-    """Make CPU tensors pass for CUDA tensors; give the kernels asked for, by (call, dtype, device)."""
+    """Make CPU tensors pass for CUDA tensors; give the kernels, by (call, dtype, variant, index)."""
     kernels = {}
 
     def kernel(call, variant, dtype, index):
-        one = kernels.setdefault((call, dtype, index), FakeKernel())
+        one = kernels.setdefault((call, dtype, variant, index), FakeKernel())
         return cuda_launch.Kernel(one.start, one, int, cuda_launch.typed_arguments(call, dtype))
 
     monkeypatch.setattr(cuda_launch, "CUDA", dlpack.CPU)
@@ -61,7 +63,7 @@ def launches(monkeypatch):
     return kernels
 
 
-WIDTHS = ("options", "activation", "scale")
+WIDTHS = ("activation", "scale")
 
 
 def scan_inputs(T=5, B=3, D=50, k=3):
@@ -75,13 +77,12 @@ def addresses(**tensors):
 
 
 def launched(kernel, call, number=0):
-    """Arguments of a launch by the names of the call's fields, and `span` and `options`.
+    """Arguments of a launch by the names of the call's fields, and `span`.
 
     What is not 64 bits wide is so by its type, which is all that cuda.core knows of it.
     """
     _, _, arguments = kernel.launches[number]
-    named = dict(zip((*call._fields, "span", "options"), arguments, strict=True))
-    assert type(named["options"]) is np.int32
+    named = dict(zip((*call._fields, "span"), arguments, strict=True))
     assert type(named.get("activation", np.int32(0))) is np.int32
     assert type(named.get("scale", np.float32(0))) is np.float32
     assert all(type(value) is int for name, value in named.items() if name not in WIDTHS)
@@ -93,11 +94,12 @@ def test_forward_hands_over_pointers_sizes_and_options(launches):
     mask, valid = torch.ones(3, 50), torch.ones(5, 3, dtype=torch.bool)
     h, c_last, c = cuda.sru_forward(u, x, c0, v, b, mask, valid, TANH, 1.5, True)
     (kernel,) = launches.values()
-    assert list(launches) == [(SruForward, torch.float32, 0)]
-    assert kernel.launches[0][:2] == ((3, 64), ("stream", 0, 77))  # 150 recurrences in blocks of 64
+    options = VECTOR | MASK | VALID | HIGHWAY | KEEP
+    assert list(launches) == [(SruForward, torch.float32, Variant(TANH, options, 1), 0)]
+    assert kernel.launches[0][:2] == (((3, 1), 64), ("stream", 0, 77))  # rows, chunks
     expected = addresses(u=u, x=x, c0=c0, v=v, b=b, mask=mask, valid=valid, h=h, c_last=c_last, c=c)
     expected |= {"T": 5, "B": 3, "k": 3, "D": 50, "span": 5, "x_step": 300, "x_row": 100}
-    expected |= {"activation": TANH, "scale": 1.5, "options": VECTOR | MASK | VALID | HIGHWAY | KEEP}
+    expected |= {"activation": TANH, "scale": 1.5}
     assert launched(kernel, SruForward) == expected
 
 
@@ -117,7 +119,8 @@ def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     gu, gx, gc0, gv, gb = cuda.sru_backward(gh, c0, u, None, c0, v, b, None, None, c, IDENTITY, 1.0)
     found = launched(next(iter(launches.values())), SruBackward)
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert (found["k"], found["x_step"], found["x_row"], found["options"]) == (4, 600, 200, VECTOR | HIGHWAY)
+    assert (found["k"], found["x_step"], found["x_row"]) == (4, 600, 200)
+    assert [variant.options for _, _, variant, _ in launches] == [VECTOR | HIGHWAY]
     assert (found["gh"], found["gc_last"], found["c"]) == (gh.data_ptr(), c0.data_ptr(), c.data_ptr())
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
@@ -132,19 +135,19 @@ def test_linear_scans_launch(launches):
     forward, backward = launches.values()
     sizes = {"T": 5, "B": 3, "D": 50, "span": 5}
     expected = addresses(a=a, b=b, c0=c0, valid=valid, out=out, c_last=c_last, c=c)
-    assert launched(forward, LinearForward) == expected | sizes | {"options": VALID | KEEP}
+    assert launched(forward, LinearForward) == expected | sizes
+    assert [variant for _, _, variant, _ in launches] == [Variant(0, VALID | KEEP, 2), Variant(0, 0, 2)]
     expected = addresses(gout=gout, gc_last=gc_last, a=a, c0=c0, c=c, ga=ga, gb=gb, gc0=gc0)
-    absent = {"valid": 0, "factors": 0, "options": 0}
+    absent = {"valid": 0, "factors": 0}
     assert launched(backward, LinearBackward) == expected | sizes | absent
 
 
 def test_kernels_have_the_parameters_of_their_calls():
-    from seqsru.ops.cuda_kernels import build, signature
-
-    for call, function in build("float32").items():
+    for call in SCANS:
+        function, signature = source(call, "float32", Variant(0, 0, 1))
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        assert names == (*call._fields, "span", "options")
-        assert len(signature("float32", call)) == len(names)
+        assert [name.lstrip("_") for name in names] == [*call._fields, "span"]
+        assert len(signature) == len(names)
 
 
 def test_a_kernel_in_double_precision_is_given_doubles(launches):
@@ -171,24 +174,29 @@ def test_chunks_are_run_twice_with_their_first_states_found_between(launches, mo
     u, x, c0, _, b = scan_inputs()
     h, c_last, c = cuda.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
     cuda.sru_backward(h, c0, u, x, c0, None, b, None, None, c, 0, 1.0)
-    forward, between, backward = launches.values()
-    assert [call for call, *_ in launches] == [SruForward, ChunkStates, SruBackward]
-
-    def sizes(kernel, call):
-        found = [launched(kernel, call, number) for number in (0, 1)]
-        return [(one["T"], one["span"], one["options"]) for one in found]
-
-    assert sizes(forward, SruForward) == [(5, 2, CARRY), (5, 2, HIGHWAY | KEEP)]
-    assert sizes(backward, SruBackward) == [(5, 2, CARRY), (5, 2, HIGHWAY)]
-    for kernel, direction, known in ((forward, 0, "c0"), (backward, 1, "gc_last")):
-        (first, _, before), (second, _, after) = kernel.launches
-        assert first == second == (8, 64)  # 450 threads
-        place = (SruBackward if direction else SruForward)._fields.index(known)
+    found = [
+        (call, variant.options, *((grid, threads) for (grid, threads), _, _ in kernel.launches))
+        for (call, _, variant, _), kernel in launches.items()
+    ]
+    assert found == [
+        (SruForward, CARRY, ((3, 3), 64)),
+        (ChunkStates, 0, (3, 64), (3, 64)),  # 150 threads
+        (SruForward, HIGHWAY | KEEP, ((3, 3), 64)),
+        (SruBackward, CARRY, ((3, 3), 64)),
+        (SruBackward, HIGHWAY, ((3, 3), 64)),
+    ]
+    carried, between, forward, carried_back, backward = launches.values()
+    for before, after, direction, known in (
+        (carried, forward, 0, "c0"),
+        (carried_back, backward, 1, "gc_last"),
+    ):
+        call = SruBackward if direction else SruForward
+        first, second = launched(before, call), launched(after, call)
+        assert (first["T"], first["span"]) == (second["T"], second["span"]) == (5, 2)
         joined = dict(zip(ChunkStates._fields, between.launches[direction][2], strict=True))
         assert (joined["C"], joined["plane"], joined["backward"]) == (3, 150, direction)
         assert joined["known"] == c0.data_ptr()
-        assert before[place] == after[place] == joined["states"]  # from 0, then from what was found
-    assert between.launches[0][0] == (3, 64)  # 150 threads
+        assert first[known] == second[known] == joined["states"]  # from 0, then from what was found
     assert c_last.shape == (3, 50)
 
 
@@ -262,7 +270,7 @@ def test_missing_compilers_are_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     with pytest.raises(NotInstalled, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
-        cuda_launch._kernel(SruForward, cuda.Variant(), torch.float32, 0)
+        cuda_launch._kernel(SruForward, Variant(0, 0, 1), torch.float32, 0)
 
 
 def test_importing_the_backend_loads_no_compiler():
