@@ -127,9 +127,10 @@ def product(
             for row in range(count):
                 from_ = at(x, (begin + row) * stride)
                 scratch[row] = quantise_row(from_, inputs, int8s(bytes_at + row * row_bytes))
-        blocks = (count + MOST_ROWS - 1) // MOST_ROWS
-        height = (count + blocks - 1) // blocks  # 25 rows are five times 5: one of 1 would take as long as 4
-        group = tiles if count <= MOST_ROWS else GROUP // LANES
+        height, group = count, tiles
+        if count > MOST_ROWS:  # 25 rows are five times 5: one of 1 would take as long as 4
+            blocks = (count + MOST_ROWS - 1) // MOST_ROWS
+            height, group = (count + blocks - 1) // blocks, GROUP // LANES
         for first in range(0, tiles, group):
             of_group, to = weights + first * tile_bytes, address(at(y, begin * y_stride + first * LANES))
             if not int8:

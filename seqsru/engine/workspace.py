@@ -196,14 +196,24 @@ class Workspace:
 def together(model: Model, size: Size) -> int:
     """Return how many of the sentences that may be decoded at once are to be: as many as the cache holds.
 
+    Where the weights of a step are more than that, so many that these are not most of what a step reads.
     Whole blocks of rows of a product, since a step costs as much with fewer.
     """
     size = size.rounded()
     depth = -(-int(model.output[0]) // 4) if model.int8 else int(model.output[0])
     each = 4 * (model.memory * size.room + size.columns * (3 + depth) + 2 * size.beam * model.decoder.state)
     block = -(-MOST_ROWS // size.beam)
-    most: int = max(1, CACHED // max(each, 1) // block) * block
+    most: int = max(1, max(CACHED, _weights(model, size)) // max(each, 1) // block) * block
     return min(size.slots, most)
+
+
+def _weights(model: Model, size: Size) -> int:
+    """Return the bytes of the weights that a step reads, those of a shortlist apart."""
+    values = 0 if size.columns else int(model.output[0]) * int(model.output[1])
+    for row in model.decoder.table:
+        if row[p.CODE] in (p.PRODUCT, p.LSTM, p.GRU):
+            values += int(row[p.A]) * int(row[p.B if row[p.CODE] == p.PRODUCT else p.C])
+    return values * LANES * (1 if model.int8 else 4)
 
 
 def _heads(model: Model) -> int:
