@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from seqsru.cells import Stack
 from seqsru.errors import Refused
-from seqsru.ops import backend_status, cuda, linear_scan, reference, sru_scan
+from seqsru.ops import backend_status, cuda, cuda_launch, linear_scan, reference, sru_scan
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 

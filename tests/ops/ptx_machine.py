@@ -78,11 +78,11 @@ class Memory:
 class Thread:
     """One thread of a parsed kernel; its memory has `load(address, kind)`, `store(address, kind, value)`."""
 
-    def __init__(self, program, arguments, grid, block, thread, memory):
+    def __init__(self, program, arguments, grid, block, thread, memory, threads=64):
         parameters, self.instructions, self.labels = program
         assert len(parameters) == len(arguments)
         self.arguments = dict(zip(parameters, arguments))
-        self.registers = {"%ctaid.x": block[0], "%ctaid.y": block[1], "%tid.x": thread}
+        self.registers = {"%ctaid.x": block[0], "%ctaid.y": block[1], "%tid.x": thread, "%ntid.x": threads}
         self.registers |= {"%nctaid.x": grid[0], "%nctaid.y": grid[1]}
         self.memory = memory
 

@@ -39,7 +39,7 @@ def test_states_before_each_chunk(kind, dtype, backward):
     states = torch.empty(C, plane, dtype=dtype)
     memory = Memory([tensor.numpy().reshape(-1) for tensor in (factors, found, known, states)])
     for thread in range(8):  # three of them beyond the last state
-        Thread(program(kind), [*memory.bases, C, plane, int(backward)], 0, thread, 8, memory).run()
+        Thread(program(kind), [*memory.bases, C, plane, int(backward)], (1, 1), (0, 0), thread, memory).run()
     right = torch.stack([expected[chunk] for chunk in range(C)])
     torch.testing.assert_close(states, right, rtol=1e-6, atol=0)
 
@@ -48,7 +48,7 @@ def test_offsets_beyond_32_bits():
     C, plane = 3, 2**31 + 7
     bases = [(i + 1) << 52 for i in range(4)]
     trace, n = Trace(), plane - 1
-    Thread(program("float32"), [*bases, C, plane, 1], n // 64, n % 64, 64, trace).run()
+    Thread(program("float32"), [*bases, C, plane, 1], (n // 64 + 1, 1), (n // 64, 0), n % 64, trace).run()
     size = ctypes.sizeof(ctypes.c_float)
     chunks = {base + size * (chunk * plane + n) for base in (*bases[:2], bases[3]) for chunk in range(C)}
     assert trace.touched == chunks | {bases[2] + size * n}

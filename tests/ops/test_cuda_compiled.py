@@ -76,11 +76,12 @@ class OnTheMachine:
 
     def run(self, grid, block_size, *arguments):
         memory = Memory([argument.array for argument in arguments if isinstance(argument, Flat)])
+        grid = grid if isinstance(grid, tuple) else (grid, 1)
         bases = iter(memory.bases)
         numbers = [next(bases) if isinstance(given, Flat) else given or 0 for given in arguments]
         for block in np.ndindex(grid):
             for thread in range(block_size):
-                Thread(self.program, numbers, grid, block, thread, memory).run()
+                Thread(self.program, numbers, grid, block, thread, memory, block_size).run()
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """The output softmax on a GPU, seen without one: in the simulator, as machine code, by its launches."""
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
