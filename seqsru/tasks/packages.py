@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqsru.data import load_tokenizer, read_lines
+from seqsru.data.files import write_whole
 from seqsru.decoding import RULES, Decoding
 from seqsru.engine.file import Package, dumps, load
 from seqsru.engine.shortlist import Lexicon, Shortlist, train
@@ -146,7 +147,7 @@ def opened(path: Path) -> Trained:
     task = PackedTask(record)
     with TemporaryDirectory() as folder:
         for name, content in package.files.items():
-            (Path(folder) / Path(name).name).write_bytes(content)
+            write_whole(Path(folder) / Path(name).name, content)
         files = task.tokenizer_files()
         loaded = {file: load_tokenizer(folder, file) for file in dict.fromkeys(files.values())}
     tokenizers = {role: loaded[file] for role, file in files.items()}

@@ -85,14 +85,21 @@ def test_files_that_somebody_put_into_a_checkpoint_stay(tmp_path):
     assert (path / "notes").read_text() == "mine" and checkpoints.verified(path).step == 1
 
 
-def test_a_link_to_a_checkpoint_elsewhere_is_read_and_left(tmp_path):
+def test_a_link_to_a_checkpoint_elsewhere_is_not_followed_and_left(tmp_path):
     elsewhere = save(tmp_path / "elsewhere", 3)
     folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    (folder / "step-00000003").symlink_to(elsewhere)
-    assert checkpoints.select(folder, "last").step == 3
-    checkpoints.remove(folder / "step-00000003")
+    save(folder, 2)
+    link = folder / "step-00000003"
+    link.symlink_to(elsewhere)
+    refusal = f"expected a checkpoint folder at {link}, found a link; put the folder itself there"
+    with pytest.warns(RuntimeWarning, match=f"^{refusal}; using another checkpoint$"):
+        assert checkpoints.select(folder, "last").step == 2
+    with pytest.raises(CheckpointError, match=f"^{refusal}$"):
+        checkpoints.select(folder, "3")
+    checkpoints.remove(link)
+    assert link.is_symlink()
     save(folder, 3, 1.0)
+    assert not link.is_symlink() and checkpoints.verified(link).step == 3
     assert checkpoints.verified(elsewhere).record["validation"]["value"] == 0.0
 
 
