@@ -24,6 +24,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 _MAGIC = b"seqsru code 1 "
+_MOST_BYTES = 2**28  # of a file of code, which has a million at most
 _lock = threading.Lock()
 _kept: list[object] = []  # what is loaded lives as long as these
 
@@ -128,7 +129,8 @@ def _read(path: Path) -> tuple[str, bytes] | None:
         return None
     try:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if not ours or found.st_size > _MOST_BYTES:
             raise ValueError
         with open(handle, "rb", closefd=False) as stream:
             content = stream.read()

@@ -6,6 +6,7 @@ given twice is an error, and there are no tags.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -111,8 +112,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
+    def represent_str(self, data: str) -> Any:
+        # Characters that YAML takes for the end of a line come back from quotes alone, which escape them.
+        style = '"' if any(one in data for one in "\x85\u2028\u2029") else None
+        return self.represent_scalar(f"{_TAG}str", data, style=style)
+
 
 _TAG = "tag:yaml.org,2002:"
+_Dumper.add_representer(str, _Dumper.represent_str)
 _SCALARS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "null": (r"~|null|", "~n", lambda text: None),
     "bool": (r"true|false", "tf", lambda text: text == "true"),
@@ -153,7 +160,11 @@ class _Tree:
                 return Node(node.value, here)
             # The tag may have been written there, and the text be something else.
             if kind in _SCALARS and re.fullmatch(_SCALARS[kind][0], node.value):
-                return Node(_SCALARS[kind][2](node.value), here)
+                value = _SCALARS[kind][2](node.value)
+                if value in (math.inf, -math.inf) and "inf" not in node.value:
+                    what, found = "a number below 1.8e308", short(node.value)
+                    raise refuse(here, what, found, "give such a number", name)
+                return Node(value, here)
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
             return Node([self.node(item, outer, path) for item in node.value], here)
         if not isinstance(node, yaml.MappingNode) or kind != "map":

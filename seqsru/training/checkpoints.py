@@ -27,7 +27,7 @@ from seqsru.data.files import check_no_link, flush, flush_folder, sha256, write_
 from seqsru.data.room import room
 from seqsru.errors import Refused
 from seqsru.regular import is_folder, read_json
-from seqsru.training.held import Held
+from seqsru.training.held import MOVED, Held
 from seqsru.training.records import Manifest, State, misfit
 
 MODEL, TRAINING, RECORD, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
@@ -320,6 +320,15 @@ def _compared(path: Path, held: Held) -> Checkpoint:
     return Checkpoint(path, step, record, manifest.get("run", {}), held)
 
 
+def _own_json(path: Path, name: str, most: int, kind: type) -> dict[str, Any]:
+    """What a file of a checkpoint says, no link being followed on the way."""
+    if not is_folder(path):
+        raise CheckpointError(f"a checkpoint folder at {path}", "a link", MOVED)
+    content = read_json(path / name, most, ADVICE, refusal=CheckpointError)
+    _check_types(path / name, content, kind)
+    return content
+
+
 def _check_types(path: Path, content: dict[str, Any], kind: type) -> None:
     wrong = misfit(content, kind)
     if wrong:
@@ -362,8 +371,7 @@ def ranking(folder: Path) -> list[Path]:
     every = _readable(folder)
     for path in every:
         try:
-            record = read_json(path / RECORD, MOST_RECORD, ADVICE, refusal=CheckpointError)
-            _check_types(path / RECORD, record, State)
+            record = _own_json(path, RECORD, MOST_RECORD, State)
         except CheckpointError as error:
             if os.path.lexists(path):  # else it was deleted or renamed meanwhile
                 warnings.warn(f"{error}; it has no rank", RuntimeWarning, stacklevel=2)
@@ -425,8 +433,7 @@ def cover(folder: Path, sums: Mapping[str, list[str]]) -> None:
     """Let every checkpoint that covers files of the run accept these sums, before they are written."""
     for path in paths(folder):
         try:
-            manifest = read_json(path / MANIFEST, MOST_MANIFEST, ADVICE, refusal=CheckpointError)
-            _check_types(path / MANIFEST, manifest, Manifest)
+            manifest = _own_json(path, MANIFEST, MOST_MANIFEST, Manifest)
         except CheckpointError:
             continue  # whoever opens it says so
         covered = manifest.get("run", {})

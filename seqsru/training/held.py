@@ -16,6 +16,7 @@ from seqsru.data.room import memory
 from seqsru.errors import Refused
 from seqsru.regular import NO_LINK, is_folder, opened, read_json
 
+MOVED = "put the folder itself there"
 POSIX = os.open in os.supports_dir_fd and bool(NO_LINK)  # elsewhere files go by their names
 
 
@@ -45,7 +46,7 @@ class Held:
         self.close = weakref.finalize(self, _close, self._opened)  # at once, or with the last reference
         if not is_folder(path):
             found = "a link" if path.is_symlink() else "none"
-            do = "put the folder itself there" if path.is_symlink() else do
+            do = MOVED if path.is_symlink() else do
             raise refusal(f"a checkpoint folder at {path}", found, do)
         if POSIX:
             try:

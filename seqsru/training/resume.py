@@ -96,7 +96,8 @@ def newest(run: RunDirectory) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        Only damaged or renamed checkpoints are there, or something has the name of a later one.
+        Only damaged or renamed checkpoints are there, something has the name of a later one, or the newest
+        says too little to go on from.
     """
     found = checkpoints.newest(run.checkpoints)
     if found is None and run.begun:
@@ -112,6 +113,9 @@ def newest(run: RunDirectory) -> Checkpoint | None:
             f"{checkpoints.RENAME}, or move it away to begin anew",
         )
     checkpoints.check_free(run.checkpoints, -1 if found is None else found.step)
+    for name in () if found is None else ("progress", "schedule", "validation", "fingerprints"):
+        if found is not None and name not in found.record:
+            raise CheckpointError(f"{name} in {found.path / checkpoints.RECORD}", "none", ADVICE)
     return found
 
 
@@ -135,10 +139,6 @@ def resume(
     if found is None:
         return Standing(Progress())
     checkpoints.check_fingerprints(found, fingerprints)
-    for name in ("progress", "schedule", "validation"):
-        if name not in found.record:
-            expected = f"{name} in {found.path / checkpoints.RECORD}"
-            raise CheckpointError(expected, "none", checkpoints.ADVICE)
     load_model(model, found.model(), str(found.path))
     carried = _restore(found, optimizer, model, like)
     try:

@@ -112,3 +112,13 @@ def test_a_file_that_has_the_name_of_a_later_one(folder):
         "away$",
     ):
         checkpoints.check_free(folder, 2)
+
+
+def test_sums_are_not_written_through_a_link(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "checkpoints"
+    for place in (elsewhere, folder):
+        checkpoints.save(place, 1, {"w": torch.zeros(1)}, {}, {}, {"config.yaml": "old"})
+    (folder / "step-00000002").symlink_to(elsewhere / "step-00000001")
+    checkpoints.cover(folder, {"config.yaml": ["old", "new"]})
+    assert checkpoints.verified(folder / "step-00000001").covered == {"config.yaml": ["old", "new"]}
+    assert checkpoints.verified(elsewhere / "step-00000001").covered == {"config.yaml": ["old"]}
