@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -164,13 +165,21 @@ def read_json(
 def parsed(content: bytes, where: str, do: str, *, refusal: type[Refused] = Refused) -> dict[str, Any]:
     """Return the JSON object that bytes are; ``where`` says in a sentence where they were."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise refusal(f"JSON {where}", "values nested too deep", do) from None
     except ValueError as error:  # also of an integer of thousands of digits, and of bytes that are no text
         raise refusal(f"JSON {where}", str(error)[:200], do) from None
     if not isinstance(value, dict):
         raise refusal(f"a JSON object {where}", type(value).__name__, do)
+    return value
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, which has no infinity and nothing that is no number, though readers take both."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text}, which is no finite number")
     return value
 
 

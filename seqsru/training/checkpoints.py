@@ -417,8 +417,10 @@ def check_fingerprints(checkpoint: Checkpoint, fingerprints: Mapping[str, str]) 
     Raises
     ------
     CheckpointError
-        A fingerprint differs.
+        A fingerprint differs, or there are none.
     """
+    if "fingerprints" not in checkpoint.record:
+        raise CheckpointError(f"fingerprints in {checkpoint.path / RECORD}", "none", ADVICE)
     for name, expected in checkpoint.record["fingerprints"].items():
         found = fingerprints.get(name, "none")
         if found != expected:

@@ -90,12 +90,8 @@ def hostile_runs(bench, numbers):
                     fault = f"status {found.status}"
                 if not fault and found.status == 2 and not SENTENCE.match(found.said):
                     fault = "no sentence"
-                plain = "signed" not in name and name.partition(":")[0] in (
-                    "other_kind",
-                    "content",
-                    "folders",
-                )
-                told = "using another checkpoint" in found.said  # the next one is
+                plain = "signed" not in name and name.startswith(("other_kind", "content"))
+                told = re.search("using another checkpoint|it has no rank", found.said)  # the next one is
                 if not fault and plain and not told and what == "use" and found.status == 0:
                     fault = "" if bench.used[source] in found.said else "another result"
                 if not fault and hostile.state_of(elsewhere) != before:

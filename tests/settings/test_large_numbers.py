@@ -15,6 +15,6 @@ def test_a_number_of_thousands_of_digits_is_no_whole_number():
         Refused,
         match="^command line: steps: expected a number below 1.8e308, found "
         + "9" * 40
-        + "… (5,000 characters); give such a number$",
+        + r"… \(5,000 characters\); give such a number$",
     ):
         resolve(from_signature(options), ["steps=" + "9" * 5000])
