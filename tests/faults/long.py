@@ -30,7 +30,7 @@ def main(share):
 
         for name, section in {
             "hostile run directories, used and gone on with": lambda: sections.hostile_runs(
-                bench, numbers(1600)
+                bench, numbers(1200)
             ),
             "damaged files of compiled code": lambda: sections.damaged_cache(numbers(300)),
             "settings that are none, or cannot be meant": lambda: sections.yaml_files(bench, numbers(30)),
