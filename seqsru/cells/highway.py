@@ -65,9 +65,9 @@ class HighwayCell(Cell):
         check_probability(dropout=dropout, input_dropout=input_dropout)
         check_known(get_args(Highway), highway=highway)
         check_known(get_args(Backend), backend=backend)
-        most = 80.0 if rescale else 1e30  # its exponential, or itself, in float32
-        if not -1e30 <= highway_bias <= most:
-            raise Refused(f"from -1e30 to {most:g}", str(highway_bias), "0 is common", "highway_bias")
+        most = 80.0 if rescale else 1000.0  # beyond, its exponential is no float32, or no gate ever moves
+        if not -1000 <= highway_bias <= most:
+            raise Refused(f"from -1000 to {most:g}", str(highway_bias), "0 is common", "highway_bias")
         if not 0 <= slice < slices:
             raise Refused(f"from 0 to {slices - 1}", str(slice), "slices counts them all", "slice")
         fits = input_size == slices * hidden_size

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -61,11 +62,33 @@ def _status(arguments: list[str]) -> int:
         more = f"; {stop}" if str(stop) else ""
         _say(f"seqsru: {'terminated' if terminated else 'interrupted'}{more}")
         return 143 if terminated else 130
+    except (MemoryError, RuntimeError) as error:
+        told = _no_memory(error)
+        if told is None or os.environ.get("SEQSRU_TRACEBACK"):
+            raise
+        _say(sentence(told))
+        return 2
     except (Refused, OSError) as error:  # anything else is a bug, which a traceback should show
         if os.environ.get("SEQSRU_TRACEBACK"):
             raise
         _say(sentence(error))
         return 2
+
+
+def _no_memory(error: Exception) -> Refused | None:
+    """The refusal where memory could not be had, with how much of it was asked for; None for other errors."""
+    from seqsru.data.room import memory
+    from seqsru.regular import size_text
+
+    text = str(error)
+    asked = re.search(r"(?:tried to allocate|[Uu]nable to allocate) ([0-9.]+ ?(?:bytes|[KMGTPE]iB))", text)
+    if asked is None and not isinstance(error, MemoryError):
+        return None
+    what = asked[1].replace(" bytes", "") if asked else ""
+    if what.isdecimal():
+        what = size_text(int(what))
+    found = f"that {what or 'so much'} more cannot be had of {size_text(memory())}"
+    return Refused("memory for the work", found, "lower a size, such as that of a batch, a beam or a model")
 
 
 @contextmanager
@@ -174,8 +197,9 @@ def sentence(error: Refused | OSError) -> str:
     """An error as the user sees it; lines that begin with the place of a setting stay as they are."""
     if not isinstance(error, Refused):
         if error.errno in NO_ROOM:
-            where = "standard output" if error.filename is None else error.filename
-            return f"seqsru: expected room to write {where}, found {error.strerror}; free some, then go on"
+            from seqsru.data.room import no_room
+
+            return f"seqsru: {no_room(1 if error.filename is None else error.filename, error)}"
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         return f"seqsru: {what}; check the path and the permissions"
     from seqsru.settings import SettingsError

@@ -8,6 +8,7 @@ later line of a pair.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -303,6 +304,15 @@ def one_line(text: str, setting: str) -> str:
         raise Refused("one line of text", repr(text)[:60], "give a text", setting)
     (line,) = text_lines([text], setting)
     return line
+
+
+# What ends a line for one reader or another, and what is none of a text.
+_ENDS = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029\0]")
+
+
+def unbroken(text: str) -> str:
+    """A text as one line for every reader: a space in place of each end of a line, and of each NUL."""
+    return _ENDS.sub(" ", text) if _ENDS.search(text) else text
 
 
 def _check_unicode(line: str, number: int, setting: str) -> None:

@@ -1,17 +1,17 @@
-"""A lock on an open file, which ends with its process, on any system."""
+"""A lock on what is open, which ends with its process, on any system."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from typing import IO, Any
+from typing import Any
 
 # Windows locks bytes, which nobody else may then read: one far behind what the file holds.
 BEHIND = 1 << 30
 
 
-def hold(file: IO[str]) -> None:
-    """Hold a file for as long as it is open.
+def hold(descriptor: int) -> None:
+    """Hold a file, or a folder where `holds_folders`, for as long as it is open.
 
     What locks is looked for here, not at import: a system has one module or another, and some have none,
     where nothing keeps a second process away.
@@ -21,12 +21,23 @@ def hold(file: IO[str]) -> None:
     BlockingIOError
         Another process holds it.
     """
-    for lock, module in ((_posix, "fcntl"), (_windows, "msvcrt")):
-        try:
-            system = importlib.import_module(module)
-        except ImportError:
-            continue
-        return lock(system, file.fileno())
+    for lock, name in ((_posix, "fcntl"), (_windows, "msvcrt")):
+        system = _module(name)
+        if system is not None:
+            lock(system, descriptor)
+            return
+
+
+def holds_folders() -> bool:
+    """Say whether this system can lock a folder."""
+    return _module("fcntl") is not None
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def _posix(fcntl: Any, descriptor: int) -> None:

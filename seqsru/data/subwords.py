@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from seqsru import regular
 from seqsru.data.files import sha256, write_whole
 from seqsru.data.lines import LineReport, iter_text_lines
 from seqsru.data.subword_process import train as train_in_process
-from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
+from seqsru.data.tokenizer_record import MOST_BYTES, check_fingerprint, read_record, write_record
 from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_at_most, check_known
 
 Algorithm = Literal["unigram", "bpe"]
@@ -216,11 +218,15 @@ class Pieces:
         """Read what `save` wrote; a damaged or missing file is an error that names it."""
         record = read_record(Path(folder) / f"{name}.json")
         path = Path(folder) / f"{name}.model"
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise NotFound(f"a sentencepiece model at {path}", "no such file", "restore it or train again")
-        model = path.read_bytes()
+        model = regular.read(path, MOST_BYTES, "restore it or train again", what="a sentencepiece model")
         check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
-        return cls(model)
+        try:
+            return cls(model)
+        except RuntimeError:
+            found, do = "something else", "restore it or train again"
+            raise Refused(f"a sentencepiece model in {path}", found, do) from None
 
 
 def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:

@@ -165,7 +165,7 @@ class TextCache:
         while True:
             with open(lock, "a+", encoding="utf-8") as file:
                 try:
-                    hold(file)
+                    hold(file.fileno())
                     held = lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino
                 except (BlockingIOError, FileNotFoundError):
                     held = False

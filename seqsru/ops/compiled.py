@@ -30,6 +30,7 @@ import llvmlite.binding as llvm
 PATIENCE = 600.0  # seconds, far more than anything here takes to compile: who takes longer has been stopped
 TOLD_AFTER = 5.0  # seconds of waiting that a person should know of
 _MAGIC = b"seqsru code 1 "
+_MOST_BYTES = 2**28  # of a file of code, which has a million at most
 _lock = threading.Lock()
 _kept: list[object] = []  # what is loaded lives as long as these
 
@@ -224,7 +225,8 @@ def _read(path: Path, *, tell: bool = True) -> tuple[str, bytes] | None:
         return None
     try:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if not ours or found.st_size > _MOST_BYTES:
             raise ValueError
         with open(handle, "rb", closefd=False) as stream:
             content = stream.read()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused, did_you_mean, one_of
-from seqsru.settings.kinds import checked, element, is_text, kind_text, without_null
-from seqsru.settings.places import KEY, Node, parse
+from seqsru.regular import size_text
+from seqsru.settings.kinds import checked, element, is_text, kind_text, shown, without_null
+from seqsru.settings.places import KEY, MOST_BYTES, Node, parse
 from seqsru.settings.problems import COMMAND_LINE, Problem, SettingsError, UnknownSetting, refuse
 from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, paths, renamed
 from seqsru.settings.values import Values
@@ -68,16 +70,29 @@ def given(path: Path | str | File, schema: Schema, overrides: Iterable[str], nam
 
 
 class File:
-    """A file of settings as it is read: once, since it may be a pipe."""
+    """A file of settings as it is read: once, since it may be a pipe, and no further than settings go.
 
-    def __init__(self, path: Path | str) -> None:
-        self.path, self.data = path, Path(path).read_bytes()
+    Parameters
+    ----------
+    path : path
+    data : bytes, optional
+        What is in it, where that was read already.
+    """
+
+    def __init__(self, path: Path | str, data: bytes | None = None) -> None:
+        if data is None:
+            with open(path, "rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
+        self.path, self.data = path, data
 
 
 def _read(file: Path | str | File) -> Node:
     """The tree of a file."""
     file = file if isinstance(file, File) else File(file)
     path, data = file.path, file.data
+    if len(data) > MOST_BYTES:
+        most = f"settings of at most {size_text(MOST_BYTES)}"
+        raise refuse(f"{path}:1", most, "a larger file", "name a file of settings")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -294,7 +309,11 @@ class _Reader:
                 self.refuse(place, kind, "nothing", do, path)
             return setting.default
         try:
-            return checked(node.plain(), setting.kind, path or None)
+            value = checked(node.plain(), setting.kind, path or None)
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise Refused("a finite number", shown(one), "give such a number", path or None)
+            return value
         except Refused as refusal:
             self.problems.append(Problem(place, refusal))
             return None

@@ -150,6 +150,10 @@ class LanguageModelObjective(Objective):
         loss, nll = model.cross_entropy(features, targets, valid, self.label_smoothing)
         return BatchLoss(loss, nll.sum(), batch.count, targets.shape[1], carried)
 
+    def carried_like(self, model: nn.Module) -> Carried:
+        assert isinstance(model, LanguageModel)
+        return model.initial_state(self.windows[0].inputs.shape[1])
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, LanguageModel)
         return perplexity(model, self.validation, carried=self.validation_state == "carried").values()

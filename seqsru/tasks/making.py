@@ -20,6 +20,7 @@ from seqsru import __version__
 from seqsru import settings as strict
 from seqsru.cells.stack import trained_already
 from seqsru.data.inputs import STANDARD, descriptor
+from seqsru.data.room import memory
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
@@ -27,6 +28,7 @@ from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.ops.precision import check_precision, float32_products
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.lowering import lowered
+from seqsru.regular import read, size_text
 from seqsru.settings import (
     Choice,
     Section,
@@ -49,6 +51,7 @@ from seqsru.training import (
     TrainingOptions,
     checkpoints,
 )
+from seqsru.training.covered import check_covered, config_sums
 from seqsru.training.resume import newest
 from seqsru.training.weights import load_model, model_tensors, select_average
 
@@ -138,7 +141,7 @@ def schema() -> Choice:
     )
 
 
-def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
+def load_settings(path: Path | strict.File, overrides: Iterable[str] = ()) -> Values:
     """Read the settings of a run from its YAML file.
 
     Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
@@ -146,7 +149,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
 
     Parameters
     ----------
-    path : Path
+    path : Path or File
     overrides : iterable of str
         ``key.path=value``.
 
@@ -156,7 +159,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
         As `seqsru.settings.load`; also if the other run is needed and not there.
     """
     overrides, known = list(overrides), schema()
-    file = strict.File(path)
+    file = path if isinstance(path, strict.File) else strict.File(path)
     base = base_of(file, known, overrides)
     return strict.load(file, known, overrides, base=base, inherited=INHERITED)
 
@@ -190,7 +193,11 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     check_output(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
     with run.exclusive():
-        found, earlier = newest(run), _earlier(run)
+        names = list(task.tokenizer_files().values())
+        found = newest(run)
+        if found is not None:
+            check_covered(found, run.sums_now(names), run.path)
+        earlier = _earlier(run)
         began = {} if found is None else found.record
         sums = file_sums(settings)
         if found is not None:
@@ -206,6 +213,7 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
             trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
         if found is not None:  # nothing of a run that cannot go on so was touched
             _keep(settings, run)
+        run.keep_sums(names)
         for note in trainer.notes:
             tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
@@ -256,7 +264,8 @@ def rehearse(settings: Values) -> None:
         for file in dict.fromkeys(task.tokenizer_files().values()):
             if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
                 task.check_tokenizer(file)
-    _check_size(task)
+    _check_size(task, task.stand_in_tokenizers())
+    _check_vocabulary(task)
     _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
     _check_files(settings)
     if not run.begun:
@@ -275,30 +284,45 @@ def check_output(settings: Values) -> None:
         RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
 
 
-def _check_size(task: Task) -> None:
+def _check_size(task: Task, tokenizers: Tokenizers) -> None:
     """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
-    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
-    if "SC_PHYS_PAGES" not in names:
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = memory()
     try:
         with torch.device("meta"):  # shapes only
-            model = task.model(task.stand_in_tokenizers())
-        size = sum(p.numel() * p.element_size() for p in model.parameters())
+            model = task.model(tokenizers)
+        size = float(sum(p.numel() * p.element_size() for p in model.parameters()))
     except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
         if "overflow" not in str(error).lower():
             raise
-        size = 2**63
-    if size > memory:
+        size = 2.0**63
+    if size > most:
         section = task.settings["model"]
         sizes = {path: value for path, value in section.flat().items() if type(value) is int}
         largest = max(sizes, key=sizes.__getitem__)
         raise section.error(
             Refused(
-                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
+                f"a model that fits into the memory of {most / 2**30:,.0f} GiB",
                 f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
                 "lower it",
                 largest.removeprefix(f"{section.path}."),
+            )
+        )
+
+
+def _check_vocabulary(task: Task) -> None:
+    """Refuse a vocabulary of which one embedding alone does not fit into memory, before any text is read."""
+    tokenizer, model = task.settings["tokenizer"], task.settings["model"]
+    types = tokenizer.get("vocabulary_size")
+    if tokenizer.chosen != "sentencepiece" or types is None:  # the others have as many as the text has
+        return
+    size, most = 4.0 * types * model["embedding_size"], memory()
+    if size > most:
+        raise tokenizer.error(
+            Refused(
+                f"embeddings that fit into the memory of {size_text(most)}",
+                f"{types:,} pieces, whose own take {size_text(size)}",
+                "lower it",
+                "vocabulary_size",
             )
         )
 
@@ -405,7 +429,7 @@ def _tokenizers(
 
 def _earlier(run: RunDirectory) -> Values | None:
     """The settings that the run in a directory has; None where there are none."""
-    return strict.load(run.config, schema()) if run.config.exists() else None
+    return _settings_in(run)[0] if run.config.exists() else None
 
 
 def _keep(settings: Values, run: RunDirectory) -> None:
@@ -414,7 +438,7 @@ def _keep(settings: Values, run: RunDirectory) -> None:
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"
     )
-    run.write(run.config, header + strict.dump(settings.plain()))
+    run.keep_config(header + strict.dump(settings.plain()))
 
 
 def _check_files(settings: Values) -> None:
@@ -452,10 +476,16 @@ def settings_of(run: str | os.PathLike[str]) -> Values:
     NotFound
         It is none.
     """
-    directory = RunDirectory(Path(run))
-    if not directory.config.is_file():
+    return _settings_in(RunDirectory(Path(run)))[0]
+
+
+def _settings_in(directory: RunDirectory) -> tuple[Values, bytes]:
+    """The settings of a run directory, and the very bytes that they were read from."""
+    if not os.path.lexists(directory.config):
         raise no_run(directory)
-    return strict.load(directory.config, schema())
+    do = "restore it from a copy"
+    content = read(directory.config, strict.MOST_BYTES, do, what="the settings of a run")
+    return strict.load(strict.File(directory.config, content), schema()), content
 
 
 def open_trained(
@@ -477,15 +507,20 @@ def open_trained(
         Decode with the engine, in this precision; None decodes with torch.
     """
     directory, which = RunDirectory(Path(run)), checkpoint
-    task = task_of(settings_of(run))
-    tokenizers = task.load_tokenizers(directory.path)
+    settings, config = _settings_in(directory)
+    task = task_of(settings)
     chosen = checkpoints.select(directory.checkpoints, which)
+    tokenizers = task.load_tokenizers(directory.path)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
+    sums = directory.sums_now(task.tokenizer_files().values())
+    check_covered(chosen, sums | config_sums(config), directory.path)
+    _check_size(task, tokenizers)
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:
         tensors = select_average(directory.checkpoints, which, average)
         weights = f"mean-of-{average}-{which}"
+    chosen.release()
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
         with trained_already():
             model: nn.Module = task.model(tokenizers)

@@ -81,6 +81,10 @@ class Objective(ABC):
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the model, which is in evaluation mode, on held-out data."""
 
+    def carried_like(self, model: nn.Module) -> Carried:
+        """What a batch may start from, in shape; () where batches stand alone."""
+        return ()
+
     def signature_fields(self) -> dict[str, object]:
         """What a signature says of how `validate` measures and on how much: what the numbers depend on."""
         return {}

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from seqsru.errors import check_at_least, check_probability, check_share
+from seqsru.errors import check_between, check_probability, check_share
+
+MOST_LR = 1000.0  # wide: recipes have up to 30, and a factor of `noam` is no rate
+MOST_DECAY = 100.0
+LEAST_EPS = 1e-45  # the smallest number that float32 has
 
 
 def adam(
@@ -41,7 +45,9 @@ def adam(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_between(LEAST_EPS, 1.0, eps=eps)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.Adam(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
@@ -78,7 +84,9 @@ def adamw(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_between(LEAST_EPS, 1.0, eps=eps)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.AdamW(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
@@ -113,7 +121,9 @@ def sgd(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_probability(momentum=momentum)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_share(shrink=shrink)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if shrink:

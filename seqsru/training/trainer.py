@@ -99,7 +99,14 @@ class Trainer:
                 kept = self._total_steps(began)
             check_end(found, self.options, total, kept if self.schedule.needs_total else None, self.run)
             self._note_changes(found)
-        self.standing = resume(found, self.model, self.optimizer, self.schedule, self.objective.fingerprints)
+        self.standing = resume(
+            found,
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.objective.fingerprints,
+            lambda: self.objective.carried_like(self.model),
+        )
         self._resumed = True
 
     def _note_changes(self, found: Checkpoint) -> None:

@@ -97,6 +97,8 @@ class TrainingOptions:
             threads=self.threads,
         )
         check_at_most(1_000_000_000, accumulate=self.accumulate)
+        check_at_most(1_000_000, clip=self.clip)
+        check_at_most(1_000_000_000, max_minutes=self.max_minutes)
         check_threads(0, threads=self.threads)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
