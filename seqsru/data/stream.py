@@ -138,6 +138,14 @@ class StreamBatches:
     def __len__(self) -> int:
         return -(-self._longest // self.window)
 
+    def spans(self, index: int) -> list[tuple[int, int]]:
+        """Where the targets of a window are in the stream, row by row: the first, and past the last."""
+        first = index * self.window
+        return [
+            (min(start + first, end), min(start + first + self.window, end))
+            for start, end in zip(self._starts.tolist(), self._ends.tolist())
+        ]
+
     def __getitem__(self, index: int) -> Window:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")

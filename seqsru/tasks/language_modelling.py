@@ -1,13 +1,16 @@
 """Language modelling: one text, one stack, one tokenizer."""
 
 # Annotations are read at run time: the fields of `LanguageData` are the `data` section of a config.
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
+import torch
 from torch import nn
 
+from seqsru.cells.masks import rows_of
 from seqsru.data import StreamBatches, TokenStream, Window, read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
@@ -50,6 +53,13 @@ class LanguageData:
     on_bad_line: OnBadLine = "error"
 
 
+class WindowRows(NamedTuple):
+    """Some rows of a window: the first one, the one after the last, and how many the window has."""
+
+    window: Window
+    rows: tuple[int, int, int]
+
+
 class LanguageModelObjective(Objective):
     """Predict each token from all before it, by truncated backpropagation.
 
@@ -73,6 +83,11 @@ class LanguageModelObjective(Objective):
         The headline of validation: per word and line, per token, bits per token (with a vocabulary of
         characters, per character), bits per byte. They rise and fall together; for text without spaces
         between words take one of the last two, which cannot grow beyond all numbers.
+
+    Attributes
+    ----------
+    lines : callable
+        Gives what the training text is called, and the line in its file of each of its lines.
 
     Raises
     ------
@@ -98,6 +113,8 @@ class LanguageModelObjective(Objective):
         self.windows, self.validation, self.fingerprints = windows, validation, fingerprints
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
+        self.rows = windows.batch_size
+        self.lines: Callable[[], tuple[str, Sequence[int]]] = lambda: ("training text", range(1, sys.maxsize))
 
     def epoch_length(self) -> int:
         return len(self.windows)
@@ -105,8 +122,25 @@ class LanguageModelObjective(Objective):
     def batches(self, epoch: int, start: int) -> Iterator[Window]:
         return (self.windows[i] for i in range(start, len(self.windows)))
 
-    def loss(self, model: nn.Module, batch: Window, carried: Carried | None) -> BatchLoss:
+    def part(self, batch: Window, first: int, last: int) -> WindowRows:
+        inputs, targets = batch.inputs[:, first:last], batch.targets[:, first:last]
+        valid = None if batch.valid is None else batch.valid[:, first:last]
+        count = targets.numel() if valid is None else int(valid.sum())
+        return WindowRows(Window(inputs, targets, valid, count), (first, last, batch.targets.shape[1]))
+
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        windows = self.windows
+        ends = (windows.tokens == windows.eos).nonzero().squeeze(1)
+        at = torch.cat([torch.arange(first, last) for first, last in windows.spans(number)])
+        name, numbers = self.lines()
+        lines = sorted(set(torch.searchsorted(ends, at).tolist()))  # the end of a line is its last token
+        return {name: [int(numbers[line]) for line in lines]}
+
+    def loss(self, model: nn.Module, batch: Window | WindowRows, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, LanguageModel)
+        if isinstance(batch, WindowRows):
+            with rows_of(*batch.rows):
+                return self.loss(model, batch.window, carried)
         device = model.embedding.weight.device
         inputs, targets = batch.inputs.to(device), batch.targets.to(device)
         valid = None if batch.valid is None else batch.valid.to(device)
@@ -197,7 +231,14 @@ class LanguageModelling(Task):
         options = self.settings["training"].of(LanguageModelObjective)
         made: LanguageModelObjective = options.make(windows, validation, fingerprints)
         made.text = text_digest(texts["validation"])
+        made.lines = self._lines
         return made
+
+    def _lines(self) -> tuple[str, Sequence[int]]:
+        """The training file, and the lines that were read of it: read again, being seldom asked for."""
+        data = self.settings["data"]
+        lines = read_lines(data["train"], on_bad_line=data["on_bad_line"])
+        return lines.name, lines.numbers
 
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
         return []

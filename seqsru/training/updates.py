@@ -1,0 +1,194 @@
+"""One update: the gradient of its batches, summed over all processes, divided once, clipped, and taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from seqsru.training.objective import BatchLoss, Carried, Objective
+from seqsru.training.optimizers import step
+from seqsru.training.pending import Made, Pending
+from seqsru.training.processes import Processes, shared_gradients
+from seqsru.training.training_options import TrainingOptions
+
+SURE = 3  # updates after which all that is compiled at first use is, and processes come at once
+
+
+class Updates:
+    """What makes updates, without once waiting for the device; `pending` is looked at by who must know.
+
+    An update whose gradient or nll is not finite is none: neither weights nor optimizer change, nor, where
+    training goes on, the carried state.
+
+    Parameters
+    ----------
+    model, objective, optimizer, options, processes
+        As the trainer has them.
+
+    Attributes
+    ----------
+    pending : Pending
+    seed : int or None
+        What the masks of a batch are drawn from, with the numbers of its epoch and of its own: so they are
+        the same whoever computes it. None draws on from the last one, as runs of older versions do.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        options: TrainingOptions,
+        processes: Processes,
+    ) -> None:
+        self._model, self._objective, self._optimizer = model, objective, optimizer
+        self._options, self._processes = options, processes
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._device = self._parameters[0].device
+        self._shared = shared_gradients(model, self._loss, processes) if processes.several else None
+        self._made = 0
+        self._ever = torch.zeros((), dtype=torch.bool, device=self._device)  # whether one was none
+        self.pending = Pending()
+        self.seed: int | None = None
+
+    def make(
+        self, group: Sequence[Any], place: tuple[int, int, int], carried: Carried | None, rate: float
+    ) -> Carried | None:
+        """Make an update.
+
+        Parameters
+        ----------
+        group : sequence
+            Its batches, all of them in every process.
+        place : (int, int, int)
+            Its number, from 1, its epoch, and the number there of its first batch.
+        carried : tuple of Tensor or None
+            What its first batch starts from: this process's rows, where they are shared.
+        rate : float
+            The learning rate.
+
+        Returns
+        -------
+        tuple of Tensor or None
+            What the next one starts from.
+        """
+        number, epoch, first = place
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = rate
+        shares = list(enumerate(group, first))
+        if not self._objective.rows:
+            shares = list(self._processes.mine(shares))
+        before, tokens, rows, nlls = carried, 0, 0, []
+        # One that has no batch of an update takes part with nothing.
+        for index, (at, batch) in enumerate(shares or [(first, group[0])]):
+            result = self._backward(
+                epoch, at, batch, carried, 1.0 if shares else 0.0, index + 1 >= len(shares)
+            )
+            carried = result.carried
+            if shares:
+                nlls.append(result.nll)
+                tokens, rows = tokens + result.tokens, rows + result.rows
+        at_once = self._made >= SURE
+        tokens, rows = map(int, self._processes.sums(tokens, rows, at_once=at_once))
+        whole = self._whole(nlls)
+        norm, bad = self._scale(tokens if self._options.normalize == "tokens" else rows, whole)
+        if self._options.on_nan == "stop":  # nor is any after it, until somebody looks
+            self._ever = bad = bad | self._ever
+        step(self._optimizer, bad)
+        self._optimizer.zero_grad()
+        self._made += 1
+        kept = tuple(at for at, _ in shares)
+        shared = whole if self._processes.several else None
+        self.pending.add(Made(number, epoch, kept, tokens, tuple(nlls), shared, norm))
+        if self._options.on_nan == "skip":
+            carried = _unless(bad, carried, before)
+        return carried
+
+    def _backward(
+        self, epoch: int, number: int, batch: Any, carried: Carried | None, weight: float, last: bool
+    ) -> BatchLoss:
+        """Add the gradient of a batch; with that of the update's last one, those of all processes."""
+        if self.seed is not None:
+            _seed((self.seed, epoch, number), self._device)
+        processes, shared = self._processes, self._shared
+        alone = nullcontext() if last or shared is None else shared.no_sync()
+        meeting = (
+            processes.watched(at_once=self._made >= SURE) if last and processes.several else nullcontext()
+        )
+        with processes.guarded(), alone:
+            with self.autocast():
+                loss = shared or partial(self._loss, self._model)
+                result: BatchLoss = loss(batch, carried, weight)
+            with meeting:
+                result.loss.backward()  # type: ignore[no-untyped-call]
+        return result
+
+    def _loss(self, model: nn.Module, batch: Any, carried: Carried | None, weight: float) -> BatchLoss:
+        if self._objective.rows and self._processes.several:
+            batch = self._objective.part(batch, *self._processes.part(self._objective.rows))
+        result = self._objective.loss(model, batch, carried)
+        loss = result.loss if weight == 1.0 else result.loss * weight
+        # All else without its history, in which nobody is to look for gradients.
+        carried = tuple(t.detach() for t in result.carried)
+        return result._replace(loss=loss, nll=result.nll.detach(), carried=carried)
+
+    def _whole(self, nlls: list[Tensor]) -> Tensor:
+        """The nll of the update, float64, on the device."""
+        whole = torch.zeros((), dtype=torch.float64, device=self._device)
+        for nll in nlls:
+            whole = whole + nll
+        return self._processes.sum_tensor(whole)
+
+    def _scale(self, divisor: int, nll: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn the gradient of a sum into that of a mean and clip it.
+
+        Returns
+        -------
+        norm : Tensor of shape (), float64
+            Before clipping.
+        bad : Tensor of shape (), bool
+            Whether it, or the nll, is not finite.
+        """
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).double() / divisor
+        bad = ~(norm.isfinite() & nll.isfinite())
+        if self._options.clip:
+            factor = (self._options.clip / (norm + 1e-6)).clamp(max=1.0) / divisor
+        else:
+            factor = torch.full_like(norm, 1.0 / divisor)
+        for dtype in {gradient.dtype for gradient in gradients}:
+            of_type = [gradient for gradient in gradients if gradient.dtype == dtype]
+            torch._foreach_mul_(of_type, factor.to(dtype))
+        return norm, bad
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the loss is computed, for the precision of the options."""
+        if self._options.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+
+def _seed(numbers: tuple[int, int, int], device: torch.device) -> None:
+    """Seed the generators that masks are drawn from."""
+    seed = int(numpy.random.SeedSequence(numbers).generate_state(1, numpy.uint64)[0])
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+
+
+def _unless(bad: Tensor, carried: Carried | None, before: Carried | None) -> Carried | None:
+    """What to start from after an update: what it gave, or what it started from, where it was none.
+
+    Before the first one of an epoch every state is 0.
+    """
+    if carried is None:
+        return None
+    earlier = [torch.zeros_like(t) for t in carried] if before is None else before
+    return tuple(torch.where(bad, old, new) for old, new in zip(earlier, carried))
