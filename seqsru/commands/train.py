@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"seqsru: stopped after step {outcome.step} and saved; go on with: "
             f"seqsru train {shlex.quote(str(directory.path))}"
         )
-        return 130
+        return 128 + outcome.signal
     print(directory.signature.read_text(encoding="utf-8"), end="")
-    return 0
+    return 128 + outcome.signal if outcome.signal else 0
 
 
 def _same(one: Path, other: Path) -> bool:

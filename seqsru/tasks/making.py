@@ -183,9 +183,9 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     Refused, OSError
         Data that cannot be used.
     """
-    with joined() as processes:
-        outcome = _trained(settings, tell if processes.leads else _silent, processes)
-        processes.every(None)  # torchrun ends the others as soon as one has left before its work is done
+    processes = joined()
+    outcome = _trained(settings, tell if processes.leads else _silent, processes)
+    processes.every(None)  # torchrun ends the others as soon as one has left before its work is done
     return outcome
 
 

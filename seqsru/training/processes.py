@@ -6,6 +6,7 @@ torch's own means do the work: `torch.distributed` (gloo on a CPU, nccl between 
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,10 +91,9 @@ class Processes:
         return list(map(float, numbers.tolist()))
 
     def sum_tensor(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes of a tensor, on its device; no waiting for the device."""
-        if self.several:
-            with self.guarded():
-                dist.all_reduce(tensor)
+        """The sum over all processes of a tensor on a device, without waiting for that."""
+        with self.guarded():
+            dist.all_reduce(tensor)
         return tensor
 
     def first(self, make: Callable[[], T]) -> T:
@@ -163,12 +163,22 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0") or 0)
 
 
-@contextmanager
-def joined() -> Iterator[Processes]:
-    """Join the processes that `torchrun` started beside this one; `ALONE` where it did not."""
+def joined() -> Processes:
+    """The processes that `torchrun` started beside this one; `ALONE` where it did not.
+
+    They are joined once, and left when the process ends: nobody finds those again who left.
+    """
     if not started():
-        yield ALONE
-        return
+        return ALONE
+    if not _joined:
+        _joined.append(_join())
+    return _joined[0]
+
+
+_joined: list[Processes] = []
+
+
+def _join() -> Processes:
     absent = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if absent:
         do = "start them with torchrun, or leave WORLD_SIZE unset"
@@ -178,11 +188,8 @@ def joined() -> Iterator[Processes]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONG)
     watch = Watch(store.clone(), rank, count)
     watch.start()
-    try:
-        yield Processes(rank, count, watch)
-    finally:
-        watch.stop()
-        dist.destroy_process_group()
+    atexit.register(watch.stop)
+    return Processes(rank, count, watch)
 
 
 class _Loss(nn.Module):
@@ -197,22 +204,38 @@ class _Loss(nn.Module):
 
 
 def shared_gradients(
-    model: nn.Module, loss: Callable[..., Any], processes: Processes
+    model: nn.Module, loss: Callable[..., Any], processes: Processes, example: tuple[Any, ...]
 ) -> nn.parallel.DistributedDataParallel:
     """A function of the model and more whose gradients all processes sum.
 
     Its backward pass leaves in every process the sum over all, unless it is in ``no_sync()``.
+
+    Parameters
+    ----------
+    model : Module
+        Without gradients; it has none afterwards.
+    loss : callable
+        Of the model and further arguments; gives what has the ``loss`` to go backward from.
+    processes : Processes
+    example : tuple
+        Further arguments that it can be called with.
     """
-    # Parameters without a gradient are looked for: a classifier may have them, and without the search torch
-    # changes its buckets after the first update, so that a run that goes on would sum in another order.
-    shared = nn.parallel.DistributedDataParallel(
-        _Loss(model, loss), broadcast_buffers=False, find_unused_parameters=True
-    )
-    shared.register_comm_hook(None, _summed)
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        loss(model, *example).loss.backward()
+        idle = any(p.grad is None for p in model.parameters() if p.requires_grad)
+        model.zero_grad()
+        idle = any(processes.every(idle))
+        shared = nn.parallel.DistributedDataParallel(_Loss(model, loss), find_unused_parameters=idle)
+        shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # torch checks any annotation
+        # torch orders its buckets anew after the first pass. That is this one: in an update it would sum in
+        # another order than in the next, and a run that goes on in another order than one that did not stop.
+        shared(*example).loss.backward()
+        model.zero_grad()
     return shared
 
 
-def _summed(_: None, bucket: Any) -> torch.futures.Future[Tensor]:
+def _summed(bucket: Any) -> torch.futures.Future[Tensor]:
     """Sum a bucket over all processes; torch would give the mean."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None

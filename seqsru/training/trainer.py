@@ -174,6 +174,8 @@ class Trainer:
             self._logged = time.monotonic()
             self._started = self._logged - progress.seconds
             total = self._total_steps(self.options)
+            flags = self.processes.every(self._flags(interrupt))
+            self.updates.flags = any(late for late, _ in flags), any(asked for _, asked in flags)
             # The line of a validation at the end stays where nothing follows it.
             records = progress.records + (at.ended and self._reason(interrupt) is not None)
             with self._log(records, total) as log:
@@ -211,7 +213,7 @@ class Trainer:
         self.model.train()
         while (reason := self._reason(interrupt)) is None:
             for group in self._groups():
-                self._update(group, total, log)
+                self._update(group, total, self._flags(interrupt), log)
                 if self.options.validate_every and progress.step % self.options.validate_every == 0:
                     self._validate(log)
                     self._save(log)
@@ -235,10 +237,13 @@ class Trainer:
             return "epochs"
         if self.options.patience and progress.waited >= self.options.patience:
             return "patience"
-        late = bool(self.options.max_minutes) and self._seconds() >= 60.0 * self.options.max_minutes
-        # What one process alone knows all agree on.
-        over, asked = self.processes.sums(late, interrupt.requested, at_once=False)
-        return "time" if over else "interrupted" if asked else None
+        late, asked = self.updates.flags if self.processes.several else self._flags(interrupt)
+        return "time" if late else "interrupted" if asked else None
+
+    def _flags(self, interrupt: Interrupt) -> tuple[bool, bool]:
+        """Whether time is over, and whether somebody asked to stop, as far as this process knows."""
+        limit = self.options.max_minutes
+        return bool(limit) and self._seconds() >= 60.0 * limit, interrupt.requested
 
     def _groups(self) -> Iterator[list[Any]]:
         """What is left of the epoch, as the batches of each update."""
@@ -246,13 +251,13 @@ class Trainer:
         while group := list(islice(batches, min(self.options.accumulate, sys.maxsize))):
             yield group
 
-    def _update(self, group: list[Any], total: int, log: RunLog | NoLog) -> None:
+    def _update(self, group: list[Any], total: int, flags: tuple[bool, bool], log: RunLog | NoLog) -> None:
         at, progress = self.standing, self.standing.progress
         known = total if self.schedule.needs_total else 0
         rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, known))
         check_rate(rate, progress.step + 1)
         place = progress.step + 1, progress.epoch, progress.batch
-        at.carried = self.updates.make(group, place, at.carried, rate)
+        at.carried = self.updates.make(group, place, at.carried, rate, flags)
         progress.step, progress.batch = progress.step + 1, progress.batch + len(group)
         at.validation = at.saved = None
         log.advance()

@@ -37,6 +37,8 @@ class Updates:
     seed : int or None
         What the masks of a batch are drawn from, with the numbers of its epoch and of its own: so they are
         the same whoever computes it. None draws on from the last one, as runs of older versions do.
+    flags : (bool, bool)
+        Which of the flags of the last update any process gave; one alone asks itself.
     """
 
     def __init__(
@@ -51,14 +53,20 @@ class Updates:
         self._options, self._processes = options, processes
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
-        self._shared = shared_gradients(model, self._loss, processes) if processes.several else None
+        self._shared: nn.parallel.DistributedDataParallel | None = None  # once there is a batch
         self._made = 0
         self._ever = torch.zeros((), dtype=torch.bool, device=self._device)  # whether one was none
         self.pending = Pending()
         self.seed: int | None = None
+        self.flags = False, False
 
     def make(
-        self, group: Sequence[Any], place: tuple[int, int, int], carried: Carried | None, rate: float
+        self,
+        group: Sequence[Any],
+        place: tuple[int, int, int],
+        carried: Carried | None,
+        rate: float,
+        flags: tuple[bool, bool] = (False, False),
     ) -> Carried | None:
         """Make an update.
 
@@ -72,6 +80,8 @@ class Updates:
             What its first batch starts from: this process's rows, where they are shared.
         rate : float
             The learning rate.
+        flags : (bool, bool)
+            What this process tells the others with it.
 
         Returns
         -------
@@ -84,6 +94,10 @@ class Updates:
         shares = list(enumerate(group, first))
         if not self._objective.rows:
             shares = list(self._processes.mine(shares))
+        if self._processes.several and self._shared is None:
+            self._shared = shared_gradients(
+                self._model, self._loss, self._processes, (group[0], carried, 1.0)
+            )
         before, tokens, rows, nlls = carried, 0, 0, []
         # One that has no batch of an update takes part with nothing.
         for index, (at, batch) in enumerate(shares or [(first, group[0])]):
@@ -94,9 +108,11 @@ class Updates:
             if shares:
                 nlls.append(result.nll)
                 tokens, rows = tokens + result.tokens, rows + result.rows
-        at_once = self._made >= SURE
-        tokens, rows = map(int, self._processes.sums(tokens, rows, at_once=at_once))
-        whole = self._whole(nlls)
+        whole = torch.zeros((), dtype=torch.float64, device=self._device)
+        for nll in nlls:
+            whole = whole + nll
+        if self._processes.several:
+            tokens, rows, whole = self._together(tokens, rows, whole, flags)
         norm, bad = self._scale(tokens if self._options.normalize == "tokens" else rows, whole)
         if self._options.on_nan == "stop":  # nor is any after it, until somebody looks
             self._ever = bad = bad | self._ever
@@ -138,12 +154,16 @@ class Updates:
         carried = tuple(t.detach() for t in result.carried)
         return result._replace(loss=loss, nll=result.nll.detach(), carried=carried)
 
-    def _whole(self, nlls: list[Tensor]) -> Tensor:
-        """The nll of the update, float64, on the device."""
-        whole = torch.zeros((), dtype=torch.float64, device=self._device)
-        for nll in nlls:
-            whole = whole + nll
-        return self._processes.sum_tensor(whole)
+    def _together(
+        self, tokens: int, rows: int, nll: Tensor, flags: tuple[bool, bool]
+    ) -> tuple[int, int, Tensor]:
+        """Sums over all processes, in one meeting; what lies on a GPU is added up there."""
+        at_once, here = self._made >= SURE, self._device.type == "cpu"
+        numbers = [tokens, rows, *flags, nll.item() if here else 0.0]
+        sums = self._processes.sums(*numbers, at_once=at_once)
+        self.flags = bool(sums[2]), bool(sums[3])
+        nll = torch.full_like(nll, sums[4]) if here else self._processes.sum_tensor(nll)
+        return int(sums[0]), int(sums[1]), nll
 
     def _scale(self, divisor: int, nll: Tensor) -> tuple[Tensor, Tensor]:
         """Turn the gradient of a sum into that of a mean and clip it.
