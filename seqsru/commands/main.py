@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from seqsru import __version__
-from seqsru.commands import COMMANDS
+from seqsru.commands import COMMANDS, TOGETHER
 from seqsru.commands.parser import Parser
 from seqsru.commands.signals import Stop, Terminated, stoppable
-from seqsru.errors import NO_ROOM, Refused, did_you_mean
+from seqsru.errors import NO_ROOM, Elsewhere, Refused, did_you_mean
 
 ABOUT = """Train recurrent models of text: language models, translation, classification; use and measure them.
 
@@ -80,7 +80,8 @@ def _answer(arguments: list[str]) -> int:
     except (Refused, OSError) as error:  # anything else is a bug, which a traceback should show
         if os.environ.get("SEQSRU_TRACEBACK"):
             raise
-        _say(sentence(error))
+        if not isinstance(error, Elsewhere):
+            _say(sentence(error))
         return 2
 
 
@@ -140,6 +141,10 @@ def _run(arguments: list[str]) -> int:
     if chosen and not chosen.startswith("-") and chosen not in COMMANDS:
         do = did_you_mean(chosen, COMMANDS) or "see `seqsru --help`"
         raise Refused(f"a command ({', '.join(COMMANDS)})", repr(chosen), do)
+    processes = os.environ.get("WORLD_SIZE") or "1"
+    if processes not in ("0", "1") and chosen in COMMANDS and chosen not in TOGETHER:
+        do = f"start it without torchrun; several work on {', '.join(TOGETHER)}"
+        raise Refused(f"one process for seqsru {chosen}", processes, do)
     closed = Refused("standard output to write to", "that it is closed", "send it to a file or to /dev/null")
     if sys.stdout is None and (chosen not in COMMANDS or {"-h", "--help"} & set(arguments)):
         raise closed

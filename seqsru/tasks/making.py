@@ -39,6 +39,7 @@ from seqsru.settings import (
 from seqsru.settings import joined as joint
 from seqsru.tasks import TASKS
 from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.sharing import several
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (
@@ -90,12 +91,16 @@ class RunOptions:
 def choose_device(device: str | torch.device) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
 
+    Without a number each of several processes takes the GPU of its own number.
+
     Raises
     ------
     Refused
         If it is none of these, or a GPU that torch cannot use.
     """
     name = str(device)
+    if several() and torch.cuda.is_available() and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         do = "write cuda for a GPU, cuda:1 for the second one"
         raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
@@ -404,12 +409,10 @@ def _start(settings: Values, processes: Processes = ALONE) -> torch.device:
     options = settings.of(RunOptions)
     with options.blamed():
         device: torch.device = options.make().start()
-        if not processes.several or device.type != "cuda":
-            return device
-        if device.index is not None:
+        if processes.several and ":" in settings["device"]:
             do = "set it to cuda, or to auto: each process takes the GPU of its number"
-            raise Refused("no number of a GPU for several processes", repr(str(device)), do, "device")
-        return choose_device(f"cuda:{local_rank()}")
+            raise Refused("no number of a GPU for several processes", repr(settings["device"]), do, "device")
+    return device
 
 
 def _trainer(

@@ -18,17 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from seqsru.errors import Refused
+from seqsru.errors import Elsewhere, Refused
 from seqsru.training.watch import AGAIN, Watch
 
 T = TypeVar("T")
 LONG = timedelta(days=30)  # who waits is told by `Watch` that nobody comes, not by a clock
 # What torch's errors of a lost connection have in common: they are plain RuntimeErrors.
 LOST = ("gloo", "nccl", "connection", "peer", "socket", "store")
-
-
-class Elsewhere(Refused):
-    """What the process that leads refused, and has said."""
 
 
 class Processes:
@@ -110,7 +106,7 @@ class Processes:
                 raise
         self._tell(made)
         if made[1] is not None:
-            raise Elsewhere("process 0 to go on", "that it refused", f"see what it said: {made[1]}")
+            raise Elsewhere("process 0 to go on", f"that it refused ({made[1]})", "see what it said")
         result: T = made[0]
         return result
 
@@ -138,7 +134,7 @@ class Processes:
                 raise
             raise Refused(
                 f"all {self.count} processes to go on",
-                f"in process {self.rank} that one of them has gone ({text.strip().splitlines()[0][:200]})",
+                f"that one of them has gone, as process {self.rank} sees it",
                 f"see above what ended it; {AGAIN}",
             ) from error
 
@@ -153,11 +149,6 @@ class Processes:
 ALONE = Processes()
 
 
-def started() -> bool:
-    """Whether `torchrun` started this program as one of several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
-
-
 def local_rank() -> int:
     """Number of this process among those of its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0") or 0)
@@ -168,7 +159,7 @@ def joined() -> Processes:
 
     They are joined once, and left when the process ends: nobody finds those again who left.
     """
-    if not started():
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) < 2:
         return ALONE
     if not _joined:
         _joined.append(_join())
@@ -183,7 +174,9 @@ def _join() -> Processes:
     if absent:
         do = "start them with torchrun, or leave WORLD_SIZE unset"
         raise Refused("RANK, MASTER_ADDR and MASTER_PORT beside WORLD_SIZE", f"no {absent[0]}", do)
-    store, rank, count = next(rendezvous("env://"))
+    found, rank, count = next(rendezvous("env://"))
+    # torchrun's store outlives a restart, and with it where the processes of the last attempt were.
+    store: Any = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONG)
     watch = Watch(store.clone(), rank, count)

@@ -101,7 +101,7 @@ class Watch:
                 limit = max(LATE, TIMES * self._longest)
                 behind = text == "" or int(text.split()[1]) < self._meetings
                 if since is not None and now - since > limit and behind:
-                    self._end(*self._sentence(f"process {rank} busy with nothing for {limit:.0f} s"), rank)
+                    self._end(*self._sentence(f"process {rank} away from an update for {limit:.0f} s"), rank)
 
     def _said(self, key: str) -> str:
         said: bytes = self._store.get(key) if self._store.check([key]) else b""
