@@ -60,6 +60,10 @@ class Unreachable(Refused, ConnectionError):
     """An address that gives nothing."""
 
 
+class Elsewhere(Refused):
+    """What another of several processes refused, and has said."""
+
+
 class Busy(Refused, BlockingIOError):
     """Something that another process holds."""
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists():
         raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
     file = strict.File(path)
-    if not arguments.check:
+    if not arguments.check and os.environ.get("RANK", "0") == "0":  # of several processes one holds the run
         _check_free(file, overrides)
     settings = runs.load_settings(file, overrides)
     if arguments.config.is_dir() and not _same(settings["output"], arguments.config):
@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"seqsru: stopped after step {outcome.step} and saved; go on with: "
             f"seqsru train {shlex.quote(str(directory))}"
         )
-        return 130
+        return 128 + outcome.signal
     print(read(directory / SIGNATURE, strict.MOST_BYTES, "train again").decode(), end="")
-    return 0
+    return 128 + outcome.signal if outcome.signal else 0
 
 
 def _check_free(file: strict.File, overrides: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,6 +93,13 @@ class Chained:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def sources(self, start: int, end: int) -> Iterator[tuple[Numbers, int, int]]:
+        """Where the numbers from a place up to another lie: in which numbers, from where up to where."""
+        for first, span in zip(self._starts.tolist(), self._spans):
+            here = max(start, first), min(end, first + span.end - span.start)
+            if here[0] < here[1]:
+                yield span.numbers, here[0] - first + span.start, here[1] - first + span.start
 
     def __getitem__(self, at: Any) -> NDArray[Any]:
         places = numpy.arange(*at.indices(len(self))) if isinstance(at, slice) else numpy.asarray(at)

@@ -272,6 +272,16 @@ class PairBatches:
         for batch in numpy.argsort(draw(len(self)), kind="stable")[start:]:
             yield order[cuts[batch] : cuts[batch + 1]]
 
+    def lines_of(self, indices: Sequence[int] | NDArray[numpy.int32]) -> dict[str, list[int]]:
+        """The lines in their files that pairs are from, in order, by the names of their corpora."""
+        found: dict[str, list[int]] = {}
+        firsts = numpy.cumsum([0, *map(len, self.parts)])
+        for index in sorted(map(int, indices)):
+            corpus = int(numpy.searchsorted(firsts, index, side="right")) - 1
+            part = self.parts[corpus]
+            found.setdefault(part.report.name, []).append(int(part.numbers[index - int(firsts[corpus])]))
+        return found
+
     def collate(self, indices: Sequence[int] | NDArray[numpy.int32]) -> PairBatch:
         """Return pairs as tensors, columns in the order of `indices`."""
         rows, special = numpy.asarray(indices, dtype=numpy.int64), self.parts[0]

@@ -21,6 +21,7 @@ from seqsru.data.vocabulary import split_words
 from seqsru.errors import Refused, check_at_least, check_at_most
 
 MOST_ROWS = 1_000_000  # of a batch
+AT_ONCE = 1 << 20  # tokens that are looked at together
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,30 @@ class StreamBatches:
     def __len__(self) -> int:
         return -(-self._longest // self.window)
 
+    def spans(self, index: int) -> list[tuple[int, int]]:
+        """Where the targets of a window are in the stream, row by row: the first, and past the last."""
+        first = index * self.window
+        return [
+            (min(start + first, end), min(start + first + self.window, end))
+            for start, end in zip(self._starts.tolist(), self._ends.tolist())
+        ]
+
+    def lines_of(self, index: int) -> list[tuple[Numbers | Tensor, list[int]]]:
+        """The lines that the targets of a window are in: of each stream their numbers, from 0."""
+        wanted: dict[int, tuple[Numbers | Tensor, list[tuple[int, int]]]] = {}
+        for start, end in self.spans(index):
+            if not start < end:
+                continue
+            pieces = (
+                self.tokens.sources(start, end)
+                if isinstance(self.tokens, Chained)
+                else [(self.tokens, start, end)]
+            )
+            for tokens, first, last in pieces:
+                assert not isinstance(tokens, WeightedStream)  # which is no epoch
+                wanted.setdefault(id(tokens), (tokens, []))[1].append((first, last))
+        return [(tokens, _lines(tokens, self.eos, spans)) for tokens, spans in wanted.values()]
+
     def __getitem__(self, index: int) -> Window:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
@@ -231,3 +256,17 @@ class StreamBatches:
 
     def _at(self, places: Tensor) -> Tensor:
         return torch.from_numpy(self._ids[places.numpy()].astype(numpy.int64))
+
+
+def _lines(tokens: Numbers | Tensor, eos: int, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The numbers of the lines, from 0, that spans of a stream touch; a line ends with its `eos`."""
+    found: set[int] = set()
+    before = 0  # lines that have ended
+    for first in range(0, max(end for _, end in spans), AT_ONCE):
+        # Only one after the other can lines be counted, and the stream may be larger than memory.
+        part = numpy.asarray(tokens[first : first + AT_ONCE])
+        line = before + numpy.cumsum(part == eos) - (part == eos)
+        before = int(line[-1]) + int(part[-1] == eos)
+        for start, end in spans:
+            found |= set(line[max(start - first, 0) : max(end - first, 0)].tolist())
+    return sorted(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from seqsru.data.facts import facts_of
@@ -24,7 +24,12 @@ def file_sums(settings: Values) -> dict[str, str]:
 
 
 def check_unchanged(
-    settings: Values, earlier: Values | None, sums: Mapping[str, str], began: Mapping[str, str], run: Path
+    settings: Values,
+    earlier: Values | None,
+    sums: Mapping[str, str],
+    began: Mapping[str, str],
+    run: Path,
+    free: Collection[str] = (),
 ) -> None:
     """Refuse settings or files other than those that a run began with.
 
@@ -41,6 +46,8 @@ def check_unchanged(
         What `file_sums` gives now, and what it gave when the run began.
     run : Path
         The run directory.
+    free : collection of str
+        Settings that may be others.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def check_unchanged(
     now = settings.lasting()
     before = now if earlier is None else earlier.lasting()
     problems = []
-    for name in {**before, **now}:
+    for name in ({**before, **now}).keys() - set(free):
         if name in sums and name in began:
             if sums[name] != began[name]:
                 refusal = Refused(

@@ -1,14 +1,16 @@
 """Language modelling: one text, one stack, one tokenizer."""
 
 # Annotations are read at run time: the fields of `LanguageData` are the `data` section of a config.
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from torch import nn
 
+from seqsru.cells.masks import rows_of
 from seqsru.data import LineReport, StreamBatches, TokenStream, Window, read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
@@ -84,6 +86,13 @@ class Texts(NamedTuple):
     validation: list[str]
 
 
+class WindowRows(NamedTuple):
+    """Some rows of a window: the first one, the one after the last, and how many the window has."""
+
+    window: Window
+    rows: tuple[int, int, int]
+
+
 class LanguageModelObjective(Objective):
     """Predict each token from all before it, by truncated backpropagation.
 
@@ -107,6 +116,13 @@ class LanguageModelObjective(Objective):
         The headline of validation: per word and line, per token, bits per token (with a vocabulary of
         characters, per character), bits per byte. They rise and fall together; for text without spaces
         between words take one of the last two, which cannot grow beyond all numbers.
+
+    Attributes
+    ----------
+    streams : sequence of numbers
+        The tokens of each training text, where there are several.
+    lines : callable
+        Gives what the training text of a number is called, and the line in its file of each of its lines.
 
     Raises
     ------
@@ -133,6 +149,9 @@ class LanguageModelObjective(Objective):
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
         self.reports: Sequence[LineReport] = ()  # of the training texts
+        self.rows = windows.batch_size
+        self.streams: Sequence[Numbers] = ()
+        self.lines: Callable[[int], tuple[str, Iterable[int]]] = lambda corpus: ("training text", count(1))
 
     def epoch_length(self) -> int:
         return len(self.windows)
@@ -141,8 +160,27 @@ class LanguageModelObjective(Objective):
         windows = self.windows.epoch(epoch)
         return (windows[i] for i in range(start, len(windows)))
 
-    def loss(self, model: nn.Module, batch: Window, carried: Carried | None) -> BatchLoss:
+    def part(self, batch: Window, first: int, last: int) -> WindowRows:
+        inputs, targets = batch.inputs[:, first:last], batch.targets[:, first:last]
+        valid = None if batch.valid is None else batch.valid[:, first:last]
+        targets_here = targets.numel() if valid is None else int(valid.sum())
+        return WindowRows(Window(inputs, targets, valid, targets_here), (first, last, batch.targets.shape[1]))
+
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for tokens, lines in self.windows.epoch(epoch).lines_of(number):
+            corpus = next((n for n, stream in enumerate(self.streams) if stream is tokens), 0)
+            name, numbers = self.lines(corpus)
+            wanted = set(lines)
+            at = [number for line, number in enumerate(islice(numbers, lines[-1] + 1)) if line in wanted]
+            found.setdefault(name, []).extend(at)
+        return found
+
+    def loss(self, model: nn.Module, batch: Window | WindowRows, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, LanguageModel)
+        if isinstance(batch, WindowRows):
+            with rows_of(*batch.rows):
+                return self.loss(model, batch.window, carried)
         device = model.embedding.weight.device
         inputs, targets = batch.inputs.to(device), batch.targets.to(device)
         valid = None if batch.valid is None else batch.valid.to(device)
@@ -259,6 +297,8 @@ class LanguageModelling(Task):
         corpora = [(report.name, share.weight) for report, share in zip(reports, streams)]
         counts = [(len(share.of), count) for share, count in zip(streams, stream.counts)]
         made.notes += shares_told(corpora, counts, "tokens") if reports else ()
+        made.streams = [share.of for share in streams]
+        made.lines = lambda corpus: _numbered(texts.train[corpus].of)
         return made
 
     def omissions(self, objective: LanguageModelObjective) -> list[str]:
@@ -270,6 +310,13 @@ class LanguageModelling(Task):
     def fields(self, model: nn.Module) -> dict[str, object]:
         stack = self.settings["model"]["stack"]
         return {"cell": cell_name(stack), "layers": stack["num_layers"], "params": parameters(model)}
+
+
+def _numbered(text: TextFiles | list[str]) -> tuple[str, Iterable[int]]:
+    """What a training text is called, and the number in its file of each of its lines, read again."""
+    if isinstance(text, list):
+        return "stand-in", range(1, len(text) + 1)
+    return text.name, (number for number, _ in text.entries(LineReport(text.name)))
 
 
 def _lines(text: TextFiles | list[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 # Annotations are read at run time: `RunOptions` are settings.
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,11 +36,13 @@ from seqsru.settings import (
     SettingsError,
     Values,
     from_signature,
-    joined,
     registry,
+    shown,
 )
+from seqsru.settings import joined as joint
 from seqsru.tasks import TASKS
 from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.sharing import several
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (
@@ -52,6 +55,8 @@ from seqsru.training import (
     checkpoints,
 )
 from seqsru.training.covered import check_covered, config_sums
+from seqsru.training.finite import HELP, stopped
+from seqsru.training.processes import ALONE, Processes, joined, local_rank
 from seqsru.training.resume import newest
 from seqsru.training.weights import load_model, model_tensors, select_average
 
@@ -96,12 +101,16 @@ class RunOptions:
 def choose_device(device: str | torch.device) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
 
+    Without a number each of several processes takes the GPU of its own number.
+
     Raises
     ------
     Refused
         If it is none of these, or a GPU that torch cannot use.
     """
     name = str(device)
+    if several() and torch.cuda.is_available() and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         do = "write cuda for a GPU, cuda:1 for the second one"
         raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
@@ -122,7 +131,7 @@ def schema() -> Choice:
     """Every setting of every task."""
     return Choice(
         {
-            name: joined(
+            name: joint(
                 Section({}, task.text),
                 from_signature(RunOptions),
                 Section(
@@ -131,7 +140,7 @@ def schema() -> Choice:
                         **task.sections(),
                         "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
                         "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
-                        "training": joined(from_signature(TrainingOptions), task.objective_section()),
+                        "training": joint(from_signature(TrainingOptions), task.objective_section()),
                     }
                 ),
             )
@@ -189,37 +198,66 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     Refused, OSError
         Data that cannot be used.
     """
+    processes = joined()
+    outcome = _trained(settings, tell if processes.leads else _silent, processes)
+    processes.every(None)  # torchrun ends the others as soon as one has left before its work is done
+    return outcome
+
+
+def _silent(line: str) -> None:
+    """Tell nobody: another process does."""
+
+
+@contextmanager
+def _held(settings: Values, run: RunDirectory, processes: Processes) -> Iterator[None]:
+    """Hold the run directory, which the first process writes for all."""
+    with ExitStack() as held:
+
+        def hold() -> None:
+            check_output(settings)
+            held.enter_context(run.exclusive())
+
+        processes.first(hold)
+        yield
+
+
+def _trained(settings: Values, tell: Callable[[str], None], processes: Processes) -> Outcome:
+    """Train, together with other processes where there are any."""
     rehearse(settings)
-    check_output(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
-    with run.exclusive():
+    with _held(settings, run, processes):
         names = list(task.tokenizer_files().values())
         found = newest(run)
+        _check_seen(None if found is None else found.step, run, processes)
         if found is not None:
             check_covered(found, run.sums_now(names), run.path)
         earlier = _earlier(run)
         began = {} if found is None else found.record
         sums = file_sums(settings)
         if found is not None:
-            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
+            free = HELP if stopped(run.metrics) else ()
+            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path, free)
+            processes.every(None)  # all have read what the first one is about to write
         else:
-            if earlier is not None:  # it never came to train: nothing of it is worth keeping
+            processes.every(None)
+            if earlier is not None and processes.leads:  # it never came to train: nothing is worth keeping
                 run.forget(task_of(earlier).tokenizer_files().values())
-            _keep(settings, run)
+            _keep(settings, run, processes)
         # Sums that an older version did not keep are kept from now on.
         kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
-        trainer = _prepared(task, run.path, run, tell, kept)
+        trainer = _prepared(task, run.path, run, tell, kept, processes)
         with settings["training"].blamed():
             trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
         if found is not None:  # nothing of a run that cannot go on so was touched
-            _keep(settings, run)
+            trainer.notes.extend(_changes(settings, earlier, found.step))
+            _keep(settings, run, processes)
         run.keep_sums(names)
         for note in trainer.notes:
             tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
         with float32_products("tf32" if trainer.options.precision == "tf32" else "ieee"):
             outcome = trainer.fit()
-        if outcome.best is not None:
+        if outcome.best is not None and processes.leads:
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
@@ -234,6 +272,26 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
             }
             run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
     return outcome
+
+
+def _check_seen(step: int | None, run: RunDirectory, processes: Processes) -> None:
+    """Refuse a run directory that is not the same one for all processes."""
+    steps = processes.every(step)
+    if len(set(steps)) > 1:
+        other = next(one for one in steps if one != steps[0])
+        raise Refused(
+            f"a folder that all processes share at {run.path}",
+            f"that process 0 sees step {steps[0]} there and another {other}",
+            "put it on a disk that all machines have",
+            "output",
+        )
+
+
+def _changes(settings: Values, earlier: Values | None, step: int) -> list[str]:
+    """What a run that stopped at numbers that are not finite goes on with other values of."""
+    now, before = settings.flat(), settings.flat() if earlier is None else earlier.flat()
+    changed = [f"{n} {shown(now[n])} instead of {shown(before[n])}" for n in HELP if now[n] != before[n]]
+    return [f"goes on after step {step} with {', '.join(changed)}"] if changed else []
 
 
 def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
@@ -351,7 +409,12 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
 
 
 def _prepared(
-    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
+    task: Task,
+    folder: Path,
+    run: RunDirectory,
+    tell: Callable[[str], None],
+    kept: dict[str, Any],
+    processes: Processes = ALONE,
 ) -> Trainer:
     """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
 
@@ -359,8 +422,8 @@ def _prepared(
     """
     earlier = None if run.begun else _started_from(task)
     texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
-    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
+    tokenizers = _tokenizers(task, texts, folder, earlier, tell, processes)
+    trainer = _trainer(task, texts, tokenizers, _start(task.settings, processes), run, kept, processes)
     if earlier is not None:
         path, other = task.settings["start_from"]["run"], earlier.pipeline.model
         load_model(trainer.model, model_tensors(other), str(path))
@@ -376,10 +439,13 @@ def _prepared(
     return trainer
 
 
-def _start(settings: Values) -> torch.device:
+def _start(settings: Values, processes: Processes = ALONE) -> torch.device:
     options = settings.of(RunOptions)
     with options.blamed():
         device: torch.device = options.make().start()
+        if processes.several and ":" in settings["device"]:
+            do = "set it to cuda, or to auto: each process takes the GPU of its number"
+            raise Refused("no number of a GPU for several processes", repr(settings["device"]), do, "device")
     return device
 
 
@@ -390,6 +456,7 @@ def _trainer(
     device: torch.device,
     run: RunDirectory,
     kept: dict[str, Any],
+    processes: Processes = ALONE,
 ) -> Trainer:
     """Everything between data and training loop."""
     settings = task.settings
@@ -398,7 +465,7 @@ def _trainer(
     optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options, kept)
+    return Trainer(model, objective, optimizer, schedule, run, options, kept, processes)
 
 
 def _started_from(task: Task) -> Trained | None:
@@ -415,15 +482,24 @@ def _started_from(task: Task) -> Trained | None:
 
 
 def _tokenizers(
-    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
+    task: Task,
+    texts: Any,
+    folder: Path,
+    earlier: Trained | None,
+    tell: Callable[[str], None],
+    processes: Processes,
 ) -> Tokenizers:
     """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
-    if earlier is not None:
-        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
-            made.save(folder, task.tokenizer_files()[role])
-    for file in dict.fromkeys(task.tokenizer_files().values()):
-        if not RunDirectory(folder).tokenizer(file).is_file():
-            task.new_tokenizer(texts, file, tell).save(folder, file)
+
+    def make() -> None:
+        if earlier is not None:
+            for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
+                made.save(folder, task.tokenizer_files()[role])
+        for file in dict.fromkeys(task.tokenizer_files().values()):
+            if not RunDirectory(folder).tokenizer(file).is_file():
+                task.new_tokenizer(texts, file, tell).save(folder, file)
+
+    processes.first(make)
     return task.load_tokenizers(folder)
 
 
@@ -432,8 +508,10 @@ def _earlier(run: RunDirectory) -> Values | None:
     return _settings_in(run)[0] if run.config.exists() else None
 
 
-def _keep(settings: Values, run: RunDirectory) -> None:
+def _keep(settings: Values, run: RunDirectory, processes: Processes) -> None:
     """Write the resolved settings into the run directory."""
+    if not processes.leads:
+        return
     header = (
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"

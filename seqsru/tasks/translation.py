@@ -33,7 +33,7 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models import Translator
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
-from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import (
     Schema,
     Section,
@@ -225,16 +225,20 @@ class TranslationObjective(Objective):
         )
         return BatchLoss(loss, nll.sum(), batch.count, batch.target_out.shape[1], ())
 
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        return self.pairs.lines_of(next(self.pairs.batches(epoch, number)))
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Translator)
         pipeline = TranslationPipeline(
             model, self.source_tokenizer, self.target_tokenizer, decoding=self.decoding
         )
         source, target = self.validation.source, self.validation.target
-        log_probs = pipeline.score(source, target)
+        pairs = list(zip(source, target))
+        log_probs = self.processes.map(lambda share: pipeline.score(*_sides(share)), pairs)
         values = {"perplexity": math.exp(min(700.0, -math.fsum(log_probs) / self._tokens))}
         if self._scorer is not None:
-            translations = [translation.text for translation in pipeline.translate(source)]
+            translations = self.processes.map(lambda share: _texts(pipeline.translate(share)), source)
             references = [list(target), *map(list, self.further)]
             values[self.metric] = self._scorer.corpus_score(translations, references).score
         return values
@@ -252,6 +256,14 @@ class TranslationObjective(Objective):
             **self.decoding.signature_fields(),
             **metric_fields(self._scorer, 1 + len(self.further)),
         }
+
+
+def _sides(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [source for source, _ in pairs], [target for _, target in pairs]
+
+
+def _texts(translations: Sequence[Translation]) -> list[str]:
+    return [translation.text for translation in translations]
 
 
 class TranslationTask(Task):

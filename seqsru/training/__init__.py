@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.training.checkpoints import CheckpointError
+    from seqsru.training.finite import TrainingDiverged
     from seqsru.training.objective import BatchLoss, Objective
     from seqsru.training.optimizers import OPTIMIZERS
     from seqsru.training.progress import Outcome
     from seqsru.training.run_directory import RunDirectory
     from seqsru.training.schedules import SCHEDULES
-    from seqsru.training.trainer import Trainer, TrainingDiverged
+    from seqsru.training.trainer import Trainer
     from seqsru.training.training_options import TrainingOptions
 
 # Where everything is: the lock of a run needs no torch, which takes a second to import.
@@ -23,7 +24,7 @@ _PLACES = {
     "RunDirectory": "run_directory",
     "SCHEDULES": "schedules",
     "Trainer": "trainer",
-    "TrainingDiverged": "trainer",
+    "TrainingDiverged": "finite",
     "TrainingOptions": "training_options",
 }
 

@@ -13,11 +13,21 @@ class Interrupt:
     """While it is entered, the first SIGINT or SIGTERM sets ``requested``.
 
     A second one acts as it did before. Outside the main thread signals are left alone, as Python asks.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal that came; 0 before one did.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number = 0
         self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether one came."""
+        return self.number != 0
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -31,7 +41,7 @@ class Interrupt:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.number = number
         self._restore()
         # Not print: the signal may have come in the middle of one.
         with suppress(OSError):  # nobody may be listening

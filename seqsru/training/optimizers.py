@@ -6,13 +6,33 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seqsru.errors import check_between, check_probability, check_share
 
 MOST_LR = 1000.0  # wide: recipes have up to 30, and a factor of `noam` is no rate
 MOST_DECAY = 100.0
 LEAST_EPS = 1e-45  # the smallest number that float32 has
+
+# Where torch's fused optimizers look for a number that is not 0 if the step is not to be made.
+FOUND = "found_inf"
+
+
+def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """Make a step, or none, as a number on the device says: without waiting for it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One of `OPTIMIZERS`.
+    bad : bool Tensor of shape ()
+        Where it is True neither weights nor the optimizer's own state change.
+    """
+    setattr(optimizer, FOUND, bad.float())
+    try:
+        optimizer.step()
+    finally:
+        delattr(optimizer, FOUND)
 
 
 def adam(
@@ -129,9 +149,13 @@ def sgd(
     if shrink:
 
         def multiply(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            bad = getattr(optimizer, FOUND, None)
+            kept: Any = 1.0 - shrink
+            if bad is not None:  # in the type of the weights, so that it rounds as the number does
+                kept = torch.full_like(bad, kept, dtype=torch.float64).masked_fill(bad > 0, 1.0)
             with torch.no_grad():
-                for group in optimizer.param_groups:
-                    torch._foreach_mul_(group["params"], 1.0 - shrink)
+                for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                    parameter.mul_(kept if bad is None else kept.to(parameter.dtype))
 
         optimizer.register_step_post_hook(multiply)
     return optimizer

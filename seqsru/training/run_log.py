@@ -157,3 +157,27 @@ def _not_metrics(line: bytes) -> str:
     ):
         return "something else"
     return "" if line.endswith(b"\n") else "one without its end"
+
+
+class NoLog:
+    """A `RunLog` of a process that leaves telling to another."""
+
+    def __enter__(self) -> NoLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def advance(self) -> None:
+        """Count nothing."""
+
+    def status(self, text: str) -> None:
+        """Show nothing."""
+
+    def write_metrics(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def write_line(self, line: str, *, show: bool = True) -> None:
+        """Write nothing."""
