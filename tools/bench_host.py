@@ -31,7 +31,7 @@ import torch
 from seqsru.cells import SRU, Stack
 from seqsru.models import LanguageModel
 from seqsru.ops import cuda, cuda_build, cuda_launch, dlpack, operators, scan
-from seqsru.ops.calls import LAYOUTS, parts
+from seqsru.ops.calls import LAYOUTS, given, parts
 
 STEPS, ROWS, FEATURES, LAYERS = 4, 2, 16, 4
 
@@ -149,7 +149,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     """
     with pretended():
         call = _example()
-        variant = cuda_build.variant(call, 0)
+        variant = cuda_build.variant(call, given(x=call.x, v=call.v, c=call.c))
         grid = cuda_build.blocks(ROWS, FEATURES, 1, variant.lanes)
         launches = {"now": cuda_launch.launch, "before": Dispatched()}
         found: dict[str, dict[str, float]] = {}

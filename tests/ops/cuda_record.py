@@ -47,7 +47,7 @@ def pretend():
     torch._C._cuda_getCurrentRawStream = lambda index: STREAMS[index]
     widths = {"size": ctypes.c_int64, "code": ctypes.c_int32, "real": ctypes.c_float}
     types = [widths.get(kind, ctypes.c_uint64) for kind in LAYOUTS[LinearForward].kinds]
-    driver.signatures["LinearForward"] = [*types, ctypes.c_int64, ctypes.c_int32]
+    driver.signatures["LinearForward"] = [*types, ctypes.c_int64]
 
 
 def scan(dtype=torch.float32):
@@ -55,10 +55,10 @@ def scan(dtype=torch.float32):
     a, c0 = torch.zeros(5, 3, 50, dtype=dtype), torch.zeros(3, 50, dtype=max(dtype, torch.float32, key=width))
     out, c_last, _ = cuda.linear_forward(a, a, c0, None, False)
     launch = driver.launches.pop()
-    given = dict(zip((*LinearForward._fields, "span", "options"), launch.arguments, strict=True))
+    given = dict(zip((*LinearForward._fields, "span"), launch.arguments, strict=True))
     right = {"a": a, "b": a, "c0": c0, "out": out, "c_last": c_last}
     right = {name: tensor.data_ptr() for name, tensor in right.items()}
-    right |= {"valid": 0, "c": 0, "T": 5, "B": 3, "D": 50, "span": 5, "options": 0}
+    right |= {"valid": 0, "c": 0, "T": 5, "B": 3, "D": 50, "span": 5}
     return {**launch._asdict(), "arguments": None, "right": given == right, "after": driver.current()}
 
 

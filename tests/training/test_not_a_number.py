@@ -170,7 +170,8 @@ def test_what_is_carried_is_that_of_the_last_update_that_was_one(tmp_path):
 
 @pytest.mark.parametrize("rate, step", [(1e39, 1), (1e38, 1)])
 def test_weights_that_are_not_finite_reach_no_checkpoint(tmp_path, rate, step):
-    trainer = tiny.make(tmp_path, optimizer="sgd", schedule="constant", lr=rate, clip=0.0, save_every=1)
+    trainer = tiny.make(tmp_path, optimizer="sgd", schedule="constant", clip=0.0, save_every=1)
+    trainer.schedule.rate = lambda at: rate  # which no setting can be
     with pytest.raises(TrainingDiverged):
         trainer.fit()
     for path in (tmp_path / "checkpoints").glob("*/model.safetensors"):
