@@ -176,7 +176,8 @@ def _join() -> Processes:
         raise Refused("RANK, MASTER_ADDR and MASTER_PORT beside WORLD_SIZE", f"no {absent[0]}", do)
     found, rank, count = next(rendezvous("env://"))
     # torchrun's store outlives a restart, and with it where the processes of the last attempt were.
-    store: Any = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store: Any = dist.PrefixStore(f"attempt-{attempt}", found)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONG)
     watch = Watch(store.clone(), rank, count)

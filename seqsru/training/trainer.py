@@ -165,7 +165,7 @@ class Trainer:
         TrainingDiverged
             A gradient or a validation is not finite.
         """
-        with ExitStack() as held, Interrupt() as interrupt:
+        with ExitStack() as held, Interrupt(self.processes.several) as interrupt:
             self.processes.first(lambda: self.hold(held))
             if not self._resumed:
                 self.resume(newest(self.run))
