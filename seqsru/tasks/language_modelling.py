@@ -113,7 +113,7 @@ class LanguageModelObjective(Objective):
         self.windows, self.validation, self.fingerprints = windows, validation, fingerprints
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
-        self.rows = windows.batch_size
+        self.shared_rows = windows.batch_size
         self.lines: Callable[[], tuple[str, Sequence[int]]] = lambda: ("training text", range(1, sys.maxsize))
 
     def epoch_length(self) -> int:

@@ -117,7 +117,7 @@ class Trainer:
             check_end(found, self.options, total, kept if self.schedule.needs_total else None, self.run)
             self._note_changes(found)
         self.standing = resume(found, self.model, self.optimizer, self.schedule, self.objective.fingerprints)
-        carried, rows = self.standing.carried, self.objective.rows
+        carried, rows = self.standing.carried, self.objective.shared_rows
         if carried is not None and rows and self.processes.several:
             first, last = self.processes.part(rows)
             self.standing.carried = tuple(t[first:last] for t in carried)
@@ -126,7 +126,7 @@ class Trainer:
 
     def _check_shares(self) -> None:
         """Refuse more processes than there is work for."""
-        count, rows = self.processes.count, self.objective.rows
+        count, rows = self.processes.count, self.objective.shared_rows
         if self.processes.several and not rows and self.options.accumulate < count:
             raise Refused(
                 f"at least a batch an update for each of the {count} processes",
@@ -390,7 +390,7 @@ class Trainer:
 
     def _gathered(self, carried: Carried | None) -> Carried | None:
         """The carried state of all rows, of which each process has its own."""
-        if carried is None or not (self.processes.several and self.objective.rows):
+        if carried is None or not (self.processes.several and self.objective.shared_rows):
             return carried
         shares = self.processes.every(tuple(t.cpu() for t in carried))
         return tuple(torch.cat(parts) for parts in zip(*shares))
