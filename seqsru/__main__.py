@@ -2,15 +2,17 @@
 
 import sys
 
-from seqsru.commands.signals import before_the_start
+from seqsru.commands.signals import after_the_end, before_the_start
 
 
 def run() -> int:
-    """Run a command and return its exit status; a signal ends it in good order from the first moment on."""
+    """Run a command and return its exit status; a signal ends it in good order, from first to last."""
     before_the_start()
     from seqsru.commands.main import main
 
-    return main()
+    status = main()
+    after_the_end()
+    return status
 
 
 if __name__ == "__main__":

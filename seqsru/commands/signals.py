@@ -39,6 +39,13 @@ def before_the_start() -> None:
             signal.signal(number, end_at_once)
 
 
+def after_the_end() -> None:
+    """Let the process end with its status: it is on its way, and Python would put the system's way back."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is end_at_once:
+            signal.signal(number, signal.SIG_IGN)
+
+
 class Stop:
     """Whether the command in this process was asked to stop.
 

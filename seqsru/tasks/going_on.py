@@ -57,9 +57,7 @@ def check_unchanged(
     now = settings.lasting()
     before = now if earlier is None else earlier.lasting()
     problems = []
-    for name in {**before, **now}:
-        if name in free:
-            continue
+    for name in [name for name in {**before, **now} if name not in free]:
         if name in sums and name in began:
             if sums[name] != began[name]:
                 refusal = Refused(

@@ -149,7 +149,7 @@ class LanguageModelObjective(Objective):
         self.label_smoothing, self.validation_state = label_smoothing, validation_state
         self.metric: str = validation_metric
         self.reports: Sequence[LineReport] = ()  # of the training texts
-        self.rows = windows.batch_size
+        self.shared_rows = windows.batch_size
         self.streams: Sequence[Numbers] = ()
         self.lines: Callable[[int], tuple[str, Iterable[int]]] = lambda corpus: ("training text", count(1))
 

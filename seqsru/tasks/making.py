@@ -251,7 +251,8 @@ def _trained(settings: Values, tell: Callable[[str], None], processes: Processes
         if found is not None:  # nothing of a run that cannot go on so was touched
             trainer.notes.extend(_changes(settings, earlier, found.step))
             _keep(settings, run, processes)
-        run.keep_sums(names)
+        if processes.leads:  # which alone writes checkpoints
+            run.keep_sums(names)
         for note in trainer.notes:
             tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")

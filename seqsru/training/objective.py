@@ -55,7 +55,7 @@ class Objective(ABC):
         Digest of the held-out texts, for a signature.
     fingerprints : mapping of str to str
         sha256 of the tokenizers, kept in every checkpoint.
-    rows : int
+    shared_rows : int
         Rows of every batch where each batch goes on from the one before, so that processes share the rows; 0
         where batches stand alone, so that each process takes whole ones.
     processes : Processes
@@ -68,7 +68,7 @@ class Objective(ABC):
     notes: tuple[str, ...] = ()
     text: str | None = None
     fingerprints: Mapping[str, str]
-    rows: int = 0
+    shared_rows: int = 0
     processes: Processes = ALONE
 
     @abstractmethod

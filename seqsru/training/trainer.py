@@ -124,7 +124,7 @@ class Trainer:
             self.objective.fingerprints,
             lambda: self.objective.carried_like(self.model),
         )
-        carried, rows = self.standing.carried, self.objective.rows
+        carried, rows = self.standing.carried, self.objective.shared_rows
         if carried is not None and rows and self.processes.several:
             first, last = self.processes.part(rows)
             self.standing.carried = tuple(t[first:last] for t in carried)
@@ -133,7 +133,7 @@ class Trainer:
 
     def _check_shares(self) -> None:
         """Refuse more processes than there is work for."""
-        count, rows = self.processes.count, self.objective.rows
+        count, rows = self.processes.count, self.objective.shared_rows
         if self.processes.several and not rows and self.options.accumulate < count:
             raise Refused(
                 f"at least a batch an update for each of the {count} processes",
@@ -172,7 +172,7 @@ class Trainer:
         TrainingDiverged
             A gradient or a validation is not finite.
         """
-        with ExitStack() as held, Interrupt() as interrupt:
+        with ExitStack() as held, Interrupt(self.processes.several) as interrupt:
             self.processes.first(lambda: self.hold(held))
             if not self._resumed:
                 self.resume(newest(self.run))
@@ -397,7 +397,7 @@ class Trainer:
 
     def _gathered(self, carried: Carried | None) -> Carried | None:
         """The carried state of all rows, of which each process has its own."""
-        if carried is None or not (self.processes.several and self.objective.rows):
+        if carried is None or not (self.processes.several and self.objective.shared_rows):
             return carried
         shares = self.processes.every(tuple(t.cpu() for t in carried))
         return tuple(torch.cat(parts) for parts in zip(*shares))

@@ -92,7 +92,7 @@ class Updates:
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
         shares = list(enumerate(group, first))
-        if not self._objective.rows:
+        if not self._objective.shared_rows:
             shares = list(self._processes.mine(shares))
         if self._processes.several and self._shared is None:
             self._shared = shared_gradients(
@@ -146,8 +146,8 @@ class Updates:
         return result
 
     def _loss(self, model: nn.Module, batch: Any, carried: Carried | None, weight: float) -> BatchLoss:
-        if self._objective.rows and self._processes.several:
-            batch = self._objective.part(batch, *self._processes.part(self._objective.rows))
+        if self._objective.shared_rows and self._processes.several:
+            batch = self._objective.part(batch, *self._processes.part(self._objective.shared_rows))
         result = self._objective.loss(model, batch, carried)
         loss = result.loss if weight == 1.0 else result.loss * weight
         # All else without its history, in which nobody is to look for gradients.

@@ -159,10 +159,9 @@ def wait_for(path, seconds=120):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("how, victim", [(signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
 def test_one_that_has_gone_ends_all_and_torchrun_starts_them_again(place, tmp_path, how, victim):
-    steps = STEPS.format(400).replace("save_every=4", "save_every=20")
+    steps = STEPS.format(200).replace("save_every=4", "save_every=20")
     run = tmp_path / "run"
     training = f"lm.yaml,output={run},{steps}"
     process = torchrun(2, str(PROGRAM), str(place), training, restarts=1)
@@ -182,12 +181,12 @@ def test_one_that_has_gone_ends_all_and_torchrun_starts_them_again(place, tmp_pa
             "all of them again from the last checkpoint\n" in errors
         )
     done(torchrun(2, str(PROGRAM), str(place), training.replace(str(run), str(tmp_path / "whole"))))
-    assert tensors(run, 400) == tensors(tmp_path / "whole", 400)
+    assert tensors(run, 200) == tensors(tmp_path / "whole", 200)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [1])
 def test_a_signal_to_one_stops_all_after_the_same_update(place, tmp_path, victim):
     run = tmp_path / "run"
     path = place / "lm.yaml"
