@@ -468,7 +468,7 @@ def test_a_translation_run(translation_run):
         rf"bleu {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\+gru\|layers:1\+1\|"
         r"attention:dot\|params:\S+\|data:valid.src\|lines:12\|tokens:\d+\|unknown:0\|"
         r"beam:2\|penalty:power\|alpha:1.0\|coverage:0.0\|stop:first\|length_factor:2.0\|length_offset:10\|"
-        r"max_source:1024\|rules:none\|sacrebleu:[\d.]+\|nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|"
+        r"max_source:1024\|guard:none\|rules:none\|sacrebleu:[\d.]+\|nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|"
         r"text:\w{12}\|weights:step-4\|model:\w{12}\|precision:float32\|seed:1\|torch:[^|]+\|"
         r"device:cpu\|threads:\d+\n",
         (run / "signature.txt").read_text(),
