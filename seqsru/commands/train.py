@@ -15,6 +15,7 @@ from seqsru.commands.flags import tell
 from seqsru.commands.parser import Parser
 from seqsru.errors import NotFound, Refused
 from seqsru.regular import is_regular, read
+from seqsru.tasks.sharing import leads
 from seqsru.training.lock import CONFIG, SIGNATURE, check_free
 
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists():
         raise NotFound(f"a YAML file or a run directory at {arguments.config}", "none", "check the path")
     file = strict.File(path)
-    if not arguments.check and os.environ.get("RANK", "0") == "0":  # of several processes one holds the run
+    if not arguments.check and leads():  # of several processes one holds the run
         _check_free(file, overrides)
     settings = runs.load_settings(file, overrides)
     if arguments.config.is_dir() and not _same(settings["output"], arguments.config):
@@ -77,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"seqsru train {shlex.quote(str(directory))}"
         )
         return 128 + outcome.signal
-    print(read(directory / SIGNATURE, strict.MOST_BYTES, "train again").decode(), end="")
+    if leads():
+        print(read(directory / SIGNATURE, strict.MOST_BYTES, "train again").decode(), end="")
     return 128 + outcome.signal if outcome.signal else 0
 
 

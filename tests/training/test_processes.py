@@ -94,6 +94,15 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_one_process_tells(place):
+    """The best value and its signature are printed once; the run, which is finished, is gone on with."""
+    config, output = place / "class.yaml", place / "two-class"
+    given = STEPS.format(12).split(",")
+    out = done(torchrun(2, "-m", "seqsru", "train", str(config), f"output={output}", *given))
+    assert out == (output / "signature.txt").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two", "halves", "other"])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_training_is_that_of_one_process(place, task, kind):
