@@ -284,7 +284,7 @@ class SpeechBatches:
         self.examples, self.frontend, self.seed, self.augmentation = examples, frontend, seed, augmentation
         self.report = examples.report.copy()
         # With the slowest speed, so that a batch has the same utterances whatever is drawn.
-        lengths = numpy.array([max(map(len, one.values())) for one in examples.frames], dtype=numpy.int64)
+        lengths = numpy.array([max(map(len, one.values())) for one in examples.frames], dtype=numpy.int32)
         multiple = SOURCE_MULTIPLE * frontend.stride
         cost = padded_length(lengths, multiple)
         over = lengths > max_frames if max_frames is not None else numpy.zeros(len(lengths), dtype=bool)

@@ -1,7 +1,7 @@
 """Text in, text out: a trained model with its tokenizers, immutable, so that threads may share it."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
@@ -12,7 +12,9 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.pipelines.recognition import RecognitionPipeline as RecognitionPipeline
     from seqsru.pipelines.recognition_stream import Transcript as Transcript
 
-    AnyPipeline = ClassificationPipeline | LanguagePipeline | RecognitionPipeline | TranslationPipeline
+    AnyPipeline: TypeAlias = (
+        ClassificationPipeline | LanguagePipeline | RecognitionPipeline | TranslationPipeline
+    )
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {

@@ -2,6 +2,7 @@
 
 # Annotations are read at run time: the fields of `RecognitionData` are the `data` section of a config.
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,11 @@ class RecognitionObjective(Objective):
         order = self.utterances.epoch(epoch)[start:]
         return (self.utterances.collate(indices, epoch) for indices in order)
 
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        examples = self.utterances.examples
+        rows = self.utterances.epoch(epoch)[number]
+        return {examples.report.name: [int(examples.numbers[index]) for index in rows]}
+
     def loss(self, model: nn.Module, batch: SpeechBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Recognizer)
         valid = batch.valid.to(model.device)
@@ -142,20 +148,30 @@ class RecognitionObjective(Objective):
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Recognizer)
-        texts = [""] * len(self.inputs)
-        nll, units = 0.0, 0
-        for members, log_probs, valid in log_probs_of(model, self.inputs):
-            targets = [self._targets[index] for index in members]
-            ids, there = pad(targets, 0)
+
+        def measured(indices: Sequence[int]) -> list[tuple[str, float, int]]:
+            return self._measured(model, indices)
+
+        found = self.processes.map(measured, range(len(self.inputs)))
+        wer, cer = error_rates(self.transcripts, [text for text, _, _ in found])
+        units = sum(length for _, _, length in found)
+        loss = math.fsum(nll for _, nll, _ in found) / max(1, units)
+        return {"wer": wer.counts.rate, "cer": cer.counts.rate, "loss": loss}
+
+    def _measured(self, model: Recognizer, indices: Sequence[int]) -> list[tuple[str, float, int]]:
+        """Of each of some utterances its text, and the nll of its units and their number."""
+        inputs = [self.inputs[index] for index in indices]
+        targets = [self._targets[index] for index in indices]
+        results = [("", 0.0, 0)] * len(inputs)
+        for members, log_probs, valid in log_probs_of(model, inputs):
+            ids, there = pad([targets[place] for place in members], 0)
             losses = model.ctc_loss(log_probs, valid, ids, there).double().tolist()
             rows = log_probs.transpose(0, 1).cpu().numpy()
-            for index, target, row, loss in zip(members, targets, rows, losses):
-                found = best_path(row[: len(self.inputs[index])], model.blank)
-                texts[index] = self.tokenizer.decode(found.tokens)
-                if steps_needed(target) <= len(self.inputs[index]):  # else it has no probability
-                    nll, units = nll + loss, units + len(target)
-        wer, cer = error_rates(self.transcripts, texts)
-        return {"wer": wer.counts.rate, "cer": cer.counts.rate, "loss": nll / max(1, units)}
+            for place, row, loss in zip(members, rows, losses):
+                text = self.tokenizer.decode(best_path(row[: len(inputs[place])], model.blank).tokens)
+                fits = steps_needed(targets[place]) <= len(inputs[place])  # else it has no probability
+                results[place] = (text, loss, len(targets[place])) if fits else (text, 0.0, 0)
+        return results
 
     def signature_fields(self) -> dict[str, object]:
         return {"utterances": len(self.inputs), "search": "best-path", "audio": self.audio}

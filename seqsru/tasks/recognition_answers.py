@@ -18,6 +18,7 @@ from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.sharing import leads, shared
 
 SHORTEST = 0.001  # seconds of a piece
 
@@ -91,8 +92,9 @@ def evaluate(
     if utterances.report:
         tell(str(utterances.report))
     inputs = pipeline.inputs(recordings)
-    texts = [found.text for found in pipeline.recognize(inputs, decoding, fusion)]
-    if transcripts is not None:
+    recognized = shared(lambda share: pipeline.recognize(share, decoding, fusion), inputs)
+    texts = [found.text for found in recognized]
+    if transcripts is not None and leads():
         write_output(transcripts, "".join(text + "\n" for text in texts).encode())
     rates = error_rates(utterances.transcripts, texts)
     signature = trained.signed(
@@ -192,21 +194,23 @@ def transcribe(
         found = stream.finish()
         taken[-1] += now(None) - start
         audio = len(pipeline.read(path)) * pipeline.source.seconds
-        done.append(Streamed(found, audio, sum(taken) / 1e9, max(taken) / 1e9, len(taken)))
-        return done[-1]
+        return Streamed(found, audio, sum(taken) / 1e9, max(taken) / 1e9, len(taken))
 
     def files(paths: Sequence[Path]) -> Sequence[Any]:
         if piece is not None:
-            return [streamed(path) for path in paths]
-        found: Sequence[Any] = pipeline.transcribe(paths, decoding=decoding, language_model=fused.model)
-        return found
+            done.extend(shared(lambda share: [streamed(path) for path in share], paths))
+            return done[len(done) - len(paths) :]
+        return shared(
+            lambda share: pipeline.transcribe(share, decoding=decoding, language_model=fused.model), paths
+        )
 
     def manifest(path: Path) -> tuple[Sequence[Path], Sequence[Any]]:
         recordings = trained.task.read_manifest(path)
         paths = recordings.utterances.files
         if piece is not None:
             return paths, files(paths)
-        return paths, pipeline.recognize(pipeline.inputs(recordings), decoding, fusion)
+        inputs = pipeline.inputs(recordings)
+        return paths, shared(lambda share: pipeline.recognize(share, decoding, fusion), inputs)
 
     def told() -> str:
         if not done:

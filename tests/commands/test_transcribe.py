@@ -223,7 +223,7 @@ def test_what_a_recogniser_refuses(texts, refused, recognition_run, classificati
         (["--piece", "0"], "piece: expected at least 0.001, found 0.0; raise it"),
         (
             ["--piece", ".inf"],
-            "piece: expected a finite number of at least 0.001, found inf; give such a number",
+            "piece: expected a finite number, found inf; give such a number",
         ),
     ):
         assert refused("transcribe", recognition_run, file, *flags) == f"command line: {told}"

@@ -209,3 +209,9 @@ def test_any_stack_and_any_units_in_bfloat16_too(folder, stack, tokenizer):
         "training={steps: 2, epochs: 0, precision: bfloat16, tensorboard: false}",
     )
     assert outcome.step == 2
+
+
+def test_a_batch_says_which_lines_it_has(folder):
+    objective = runs.prepare(settings(folder, RECOGNITION, "batches.frames=200"), quiet).objective
+    found = [objective.places(1, number) for number in range(objective.epoch_length())]
+    assert sorted(line for one in found for line in one[f"{folder}/train.tsv"]) == list(range(2, 62))
