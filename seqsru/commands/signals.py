@@ -1,8 +1,9 @@
 """What SIGTERM and Ctrl-C do to a command: end it, with the work undone in good order, whenever they come.
 
-The first one raises, so that what is half done is cleaned up. An exception may get lost, in a library's
-import or in a callback from C: then it is raised again after a while. Whatever comes when a command has not
-begun, is leaving, or was asked already, ends the process at once. No moment shows a traceback.
+The first one raises, so that what is half done is cleaned up; not inside an import, which C may have called
+and which would then end the process: it waits for that. An exception may get lost, in a callback from C: then
+it is raised again after a while. Whatever comes when a command has not begun, is leaving, or was asked
+already, ends the process at once. No moment shows a traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AGAIN = 5.0  # seconds after which a command that goes on is stopped again
+AGAIN = 5.0  # seconds after which a command that goes on is stopped again, or that an import may take
+SOON = 0.02  # seconds after which an import is looked at again
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -58,26 +60,30 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.number, self.working, self._times = 0, False, 0
+        self.number, self.working, self._times, self._waited = 0, False, 0, 0.0
 
     def asked(self, number: int, frame: FrameType | None) -> None:
         """Take a signal: raise, or end at once."""
         if self.number or not self.working:
             end_at_once(number)
         self.number = number
-        self._raise()
+        self._raise(frame)
 
     def again(self, number: int, frame: FrameType | None) -> None:
         """Raise once more: the exception has got lost, or what it unwinds takes too long."""
         if self.working:
-            self._raise()
+            self._raise(frame)
 
     def heard(self) -> None:
         """Say that the exception arrived, so that only a few last words are left."""
         self.working = False
         _alarm(0.0)
 
-    def _raise(self) -> None:
+    def _raise(self, frame: FrameType | None) -> None:
+        if self._waited < AGAIN and sys.platform != "win32" and _importing(frame):
+            self._waited += SOON
+            _alarm(SOON)
+            return
         self._times += 1
         if self._times > 2:
             end_at_once(self.number)
@@ -114,6 +120,13 @@ def stoppable() -> Iterator[Stop]:
         for one, handler in taken.items():
             signal.signal(one, handler)
         sys.unraisablehook = hook
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Say whether a frame is of an import, or called by one."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _alarm(seconds: float) -> None:

@@ -218,7 +218,7 @@ def _weights(model: Model, size: Size) -> int:
 
 def _heads(model: Model) -> int:
     """Return the most heads of an attention, each of which has a row of scores; at least 1."""
-    return max([1, *(int(row[p.B]) for row in model.decoder.table if row[p.CODE] == p.DOT)])
+    return max([1, *(int(row[p.A]) for row in model.decoder.table if row[p.CODE] == p.DOT)])
 
 
 def check_memory(needed: int) -> None:

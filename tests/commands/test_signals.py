@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C at any moment of a command: the status, the words, and never a traceback."""
 
+import importlib
 import os
 import random
 import signal
@@ -52,6 +53,28 @@ def run_main(monkeypatch, work):
     """What a command answers whose work is a function."""
     monkeypatch.setattr(commands, "_run", lambda arguments: work())
     return commands.main(["train"])
+
+
+MODULE = """
+import ctypes, os, signal, time
+signal.raise_signal({number})
+for _ in range(100):
+    time.sleep(0.001)  # an exception here would go through the C that calls it
+done = True
+"""
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_an_import_is_waited_for(monkeypatch, tmp_path, capsys, number):
+    (tmp_path / f"stopped_{int(number)}.py").write_text(MODULE.format(number=int(number)))
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+
+    def work():
+        seen.append(importlib.import_module(f"stopped_{int(number)}").done)
+        time.sleep(1)
+
+    assert run_main(monkeypatch, work) == STATUS[number] and seen == [True]
 
 
 @pytest.mark.parametrize("number", STATUS)

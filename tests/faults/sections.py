@@ -13,6 +13,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import hostile
 import tiny
@@ -257,10 +258,15 @@ def full_disk(bench, share):
     mirror = bench.folder / "mirror" / "made"
     mirror.mkdir(parents=True, exist_ok=True)
     (mirror / "text").write_bytes(b"x" * 5000)
-    corpora.CORPORA["made"] = (
-        corpora.Remote("http://nowhere/text", hostile_sum(mirror / "text"), {"": "text"}),
-    )
-    os.environ["SEQSRU_MIRROR"] = str(mirror.parent)
+    made = (corpora.Remote("http://nowhere/text", hostile_sum(mirror / "text"), {"": "text"}),)
+    with (
+        mock.patch.dict(corpora.CORPORA, made=made),
+        mock.patch.dict(os.environ, SEQSRU_MIRROR=str(mirror.parent)),
+    ):
+        return _full_disk(bench, config, share)
+
+
+def _full_disk(bench, config, share):
     commands = {
         "train": lambda out: [
             "train",
