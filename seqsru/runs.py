@@ -132,9 +132,9 @@ def load(
 
     Returns
     -------
-    LanguagePipeline, TranslationPipeline, ClassificationPipeline
+    LanguagePipeline, TranslationPipeline, ClassificationPipeline, AnsweringPipeline
         With ``score(lines)`` and ``generate(prompt)``; ``translate(lines)`` and ``score(sources, targets)``;
-        ``classify(lines)``.
+        ``classify(lines)``; ``answer(questions, paragraphs)``.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, write_config, write_texts
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, QUESTIONS, TRANSLATION, write_config, write_texts
 
 from seqsru import runs
 from seqsru import settings as strict
@@ -12,7 +12,12 @@ from seqsru.settings import Section, Setting, SettingsError
 from seqsru.settings.kinds import alternatives, element
 
 SCHEMA = runs.schema()
-TEXTS = {"language_model": LANGUAGE_MODEL, "translation": TRANSLATION, "classification": CLASSIFICATION}
+TEXTS = {
+    "language_model": LANGUAGE_MODEL,
+    "translation": TRANSLATION,
+    "classification": CLASSIFICATION,
+    "question_answering": QUESTIONS,
+}
 WHOLE = ["0", "-1", "2", "1e3", "1.5", "1000000000", "18446744073709551615", "18446744073709551616"]
 NUMBER = ["0", "-1", "2", ".inf", "-.inf", "nan", "1e9", "1e-300", "1e300"]
 
@@ -55,6 +60,8 @@ def around(path, value):
     """What has to be set beside a value for it alone to be to blame."""
     if path in ("training.epochs", "training.steps"):
         return [f"training.{'steps' if path.endswith('epochs') else 'epochs'}={int(value == '0')}"]
+    if path == "reading.max_paragraph":
+        return ["reading.max_answer=1"]
     if path in ("data.folds", "data.fold"):
         return ["data.test=null", *(["data.folds=5"] if path.endswith("fold") else [])]
     return []

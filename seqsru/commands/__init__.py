@@ -6,11 +6,12 @@ when that command is asked for. It has ``declare(parser)`` and ``run(arguments)`
 
 COMMANDS = {
     "train": "train a model, or go on with a run, as a YAML file says",
-    "evaluate": "perplexity of a language model, BLEU of a translation model, accuracy of a classifier",
+    "evaluate": "perplexity, BLEU, accuracy, exact match and F1: what the run's task is measured by",
     "translate": "translate lines of text",
     "score": "log probability of each line, or of a translation given its source",
     "generate": "continue lines of text, drawing at random",
     "classify": "label lines of text",
+    "answer": "answer questions from paragraphs",
     "quantize": "make one file of a run, for fast decoding on a CPU",
     "latency": "how long one token takes",
     "doctor": "what is installed, which backends work, and why one does not",

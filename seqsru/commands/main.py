@@ -20,7 +20,8 @@ from seqsru.commands import COMMANDS
 from seqsru.commands.parser import Parser
 from seqsru.errors import NO_ROOM, Refused, did_you_mean
 
-ABOUT = """Train recurrent models of text: language models, translation, classification; use and measure them.
+ABOUT = """Train recurrent models of text: language models, translation, classification, answers to questions.
+Use and measure them.
 
   seqsru train lm.yaml optimizer.lr=1e-3        # every setting of the file can be overridden
   seqsru translate runs/en-de < in.txt > out.txt

@@ -7,18 +7,24 @@ from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
+    from seqsru.pipelines.answering import AnsweringPipeline as AnsweringPipeline
+    from seqsru.pipelines.answering import Answers as Answers
     from seqsru.pipelines.classification import Classification as Classification
     from seqsru.pipelines.classification import ClassificationPipeline as ClassificationPipeline
 
-    AnyPipeline = ClassificationPipeline | LanguagePipeline | TranslationPipeline
+    AnyPipeline = AnsweringPipeline | ClassificationPipeline | LanguagePipeline | TranslationPipeline
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {
+    "Answers": "answering",
+    "AnsweringPipeline": "answering",
     "Classification": "classification",
     "ClassificationPipeline": "classification",
 }
 
 __all__ = [
+    "Answers",
+    "AnsweringPipeline",
     "AnyPipeline",
     "Classification",
     "ClassificationPipeline",

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import json
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ RUNS = {
     "language_model": "language_run",
     "translation": "translation_run",
     "classification": "classification_run",
+    "question_answering": "question_run",
 }
 CASES = sorted(
     (command, task)
@@ -38,13 +40,17 @@ VALUES = {
     "--precision": "int8",
     "--against-engine": "compiled",
     "--against-precision": "int8",
+    "--f1-tokens": "characters",
     "--first": "2",
+    "--form": "json",
     "--length": "3",
     "--length-factor": "1",
     "--length-offset": "2",
     "--max-length": "1",
     "--max-source": "2",
     "--metrics": "ter",
+    "--offsets": "bytes",
+    "--on-bad-question": "skip",
     "--n-best": "2",
     "--penalty": "gnmt",
     "--prompt": "one",
@@ -63,10 +69,11 @@ VALUES = {
 }
 TOLD = {
     "--n-best": "more than one output a line",
+    "--form": "JSON object",
     "--against-precision": "precision",
     "--against-engine": "engine",
 }  # what a refusal says that does not name the flag
-FILES = ("--json", "--output", "--translations", "--predictions", "--confusion", "--plot")
+FILES = ("--answers", "--json", "--output", "--translations", "--predictions", "--confusion", "--plot")
 
 
 def flags_of(command):
@@ -80,11 +87,21 @@ def flags_of(command):
 
 def files_of(command, task, texts):
     """The files that a command is given in these tests."""
+    if task == "question_answering":
+        return [texts / ("test.json" if command == "evaluate" else "asked")]
     if command in ("generate", "latency", "classify", "translate"):
         return [texts / "test.src"] if command != "generate" else []
     if task == "classification":
         return [texts / "test.labelled"]
     return [texts / "test.txt"] if task == "language_model" else [texts / "test.src", texts / "test.tgt"]
+
+
+def answers_of(texts, folder):
+    """A file of answers to the test questions, of another system."""
+    paragraphs = json.loads((texts / "test.json").read_text())["data"][0]["paragraphs"]
+    path = folder / "others.json"
+    path.write_text(json.dumps({one["id"]: "one" for part in paragraphs for one in part["qas"]}))
+    return path
 
 
 @pytest.fixture
@@ -133,13 +150,13 @@ def test_every_flag_is_used_or_refused(command, task, texts, effect, request, tm
     common = [trained, *files_of(command, task, texts)]
     if command == "latency":
         common += ["--first", "1", "--repeats", "2", "--warmup", "1", "--threads", "1"]
-        common += [] if task == "classification" else ["--length", "2"]
+        common += [] if task in ("classification", "question_answering") else ["--length", "2"]
     status, plain, err = effect(command, *common)
     assert status == 0, err
     for name, takes_value in flags_of(command).items():
         if name == "--help":
             continue
-        if name == "--on-bad-line":
+        if name == "--on-bad-line" and (command, task) != ("evaluate", "question_answering"):
             bad = []
             for path in files_of(command, task, texts):
                 bad.append(tmp_path / f"bad-{path.name}")
@@ -155,7 +172,9 @@ def test_every_flag_is_used_or_refused(command, task, texts, effect, request, tm
         elif name == "--against":
             value = [trained]
         elif name == "--baseline":
-            value = [texts / "test.src"]
+            value = [answers_of(texts, tmp_path) if task == "question_answering" else texts / "test.src"]
+        elif name == "--given":
+            value = [answers_of(texts, tmp_path)]
         assert value != [""], f"give {name} a value here"
         status, found, err = effect(command, *common, name, *value)
         if status == 2:
