@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy
@@ -23,7 +23,9 @@ from seqsru.models.reader import Reader
 from seqsru.settings import checked_arguments
 
 READ_AT_ONCE = 8192  # padded tokens; it bounds memory, and the results do not depend on it
-ASKED_AT_ONCE = 1024  # questions whose scores are held together
+SPANS_AT_ONCE = 1 << 24  # whose scores are held together; many questions fill batches better than few
+
+_Asked = tuple[ReadText, list[ReadText]]  # a question and its paragraphs
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,20 @@ class AnsweringPipeline:
             if text not in read:
                 read[text] = reader.read(text)
         asked = [(read[text], [read[one] for one in texts]) for text, texts in zip(questions, given)]
-        return [
-            answers
-            for first in range(0, len(asked), ASKED_AT_ONCE)
-            for answers in self._answered(asked[first : first + ASKED_AT_ONCE], n_best)
-        ]
+        return [answers for portion in self._portions(asked) for answers in self._answered(portion, n_best)]
 
-    def _answered(self, asked: Sequence[tuple[ReadText, list[ReadText]]], n_best: int) -> list[Answers]:
+    def _portions(self, asked: Sequence[_Asked]) -> Iterator[Sequence[_Asked]]:
+        """Questions to work on together, so that the scores of their spans fit into memory."""
+        first = spans = 0
+        for number, (_, paragraphs) in enumerate(asked):
+            own = self.reading.max_answer * sum(map(len, paragraphs))
+            if number > first and spans + own > SPANS_AT_ONCE:
+                yield asked[first:number]
+                first, spans = number, 0
+            spans += own
+        yield asked[first:]
+
+    def _answered(self, asked: Sequence[_Asked], n_best: int) -> list[Answers]:
         excerpts, owners = [], []
         for number, (question, paragraphs) in enumerate(asked):
             for place, paragraph in enumerate(paragraphs):

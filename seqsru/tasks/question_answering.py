@@ -45,8 +45,8 @@ class QuestionData:
 
     Parameters
     ----------
-    train : list of Path
-        Questions to learn from: one file or several, whose ids are all different.
+    train : Path or list of Path
+        Questions to learn from: one file, or several whose ids are all different.
     validation : Path or None
         Questions that tell when the model was best; without it a share of the training paragraphs is held
         out.
@@ -63,7 +63,7 @@ class QuestionData:
         Of the order that they are drawn in; systems that are compared share it.
     """
 
-    train: tuple[Path, ...]
+    train: Path | tuple[Path, ...]
     validation: Path | None = None
     test: Path | None = field(default=None, metadata={"may_change": True})
     offsets: Offsets = "characters"
@@ -87,7 +87,7 @@ class QuestionData:
         def read(paths: Sequence[Path]) -> QuestionSet:
             return read_squad(paths, offsets=self.offsets, on_bad_question=self.on_bad_question)
 
-        train = read(self.train)
+        train = read([self.train] if isinstance(self.train, Path) else self.train)
         check_questions(train, "training")
         if self.validation is not None:
             validation = read([self.validation])

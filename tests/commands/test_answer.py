@@ -210,9 +210,13 @@ def test_offsets_in_bytes_have_the_line_of_the_setting(texts, run, refused, tmp_
         "whole file; or set on_bad_question to skip"
     )
     (tmp_path / "v.json").write_text(path.read_text())
+    given[1] = f"data.train={path}"  # a file alone is no list
+    more = ["data.offsets=bytes", f"data.validation={tmp_path}/v.json", "data.test=null"]
+    assert run("train", *given, *more)[0] == 0
+    (tmp_path / "bytes.json").write_text(path.read_text().replace("What?", "Who?"))
     assert (
-        run("train", *given, "data.offsets=bytes", f"data.validation={tmp_path}/v.json", "data.test=null")[0]
-        == 0
+        f"command line: data.train: expected the file that the run in {tmp_path}/run began with"
+        in refused("train", *given, *more)
     )
 
 

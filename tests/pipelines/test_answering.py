@@ -12,7 +12,7 @@ from seqsru.data.excerpts import Excerpt, TextReader, collate, feature_count
 from seqsru.data.spans import Reading
 from seqsru.errors import Refused
 from seqsru.models.reader import Reader, paragraph_features
-from seqsru.pipelines import AnsweringPipeline, Answers
+from seqsru.pipelines import AnsweringPipeline, Answers, answering
 
 TEXT = "one two three, four five six seven; one four seven. Two\tthree\n six!"
 QUESTION = "four seven?"
@@ -101,6 +101,19 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(cell):
     for question, given, found in zip(questions, paragraphs, together):
         (alone,) = pipe.answer([question], [given])
         assert alone == found  # to the last bit of the score
+
+
+def test_questions_are_worked_on_in_portions(monkeypatch):
+    pipe = pipeline(max_answer=2)
+    questions, paragraphs = (
+        ["six?", "one?", "two", "four?"],
+        [["one two"], [TEXT, TEXT], ["six"], ["", "one"]],
+    )
+    whole = pipe.answer(questions, paragraphs)
+    monkeypatch.setattr(answering, "SPANS_AT_ONCE", 6)
+    asked = [(None, [text.split() for text in texts]) for texts in paragraphs]
+    assert [len(portion) for portion in pipe._portions(asked)] == [1, 1, 2]
+    assert pipe.answer(questions, paragraphs) == whole and list(pipe._portions([])) == [[]]
 
 
 def test_the_order_of_equals_is_that_of_the_text():
