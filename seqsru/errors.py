@@ -60,8 +60,16 @@ class Unreachable(Refused, ConnectionError):
     """An address that gives nothing."""
 
 
+class Elsewhere(Refused):
+    """What another of several processes refused, and has said."""
+
+
 class Busy(Refused, BlockingIOError):
     """Something that another process holds."""
+
+
+class NoRoom(Refused, OSError):
+    """A file that there is no room for."""
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
@@ -129,6 +137,16 @@ def check_at_least(least: float, **given: float) -> None:
             raise Refused(f"a finite number of at least {least}", str(value), "give such a number", setting)
         if value < least:
             raise Refused(f"at least {least}", str(value), "raise it", setting)
+
+
+def check_between(low: float, high: float, **given: float) -> None:
+    """Refuse a number outside a range, both ends included, or none at all, named by its keyword.
+
+    The range is that of what can be meant, much wider than what is of use.
+    """
+    for setting, value in given.items():
+        if not low <= value <= high:
+            raise Refused(f"from {low:,g} to {high:,g}", str(value), "give a number in this range", setting)
 
 
 def check_at_most(most: float, **given: float) -> None:

@@ -13,9 +13,10 @@ PACKAGE = Path(seqsru.__file__).parent
 # What a part may import, and so whatever that may; a part is a folder, or a file that stands alone.
 ARROWS = {
     "errors": set(),
-    "settings": {"errors"},
-    "ops": {"errors"},
-    "data": {"errors"},
+    "regular": {"errors"},
+    "settings": {"regular"},
+    "ops": {"regular"},
+    "data": {"regular"},
     "decoding": {"settings"},
     "engine": {"ops", "decoding"},
     "cells": {"ops"},

@@ -1,6 +1,7 @@
 """Settings into objects and back: schema, rehearsal, training, resuming, loading."""
 
 import fcntl
+import json
 import re
 import shutil
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_a_new_optimizer_and_schedule_need_no_edit(texts, monkeypatch):
         ("optimizer.lr=-1", "command line: optimizer.lr: .*found -1"),
         (
             "optimizer.lr=.inf",
-            "command line: optimizer.lr: expected a finite number of at least 0, found inf; ",
+            "command line: optimizer.lr: expected a finite number, found inf; give such a number",
         ),
         (
             "model.embedding_size=0",
@@ -428,6 +429,16 @@ def test_a_tokenizer_that_does_not_belong(copy, texts):
 def test_a_config_that_does_not_belong(copy):
     text = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(text.replace("num_layers: 2", "num_layers: 3"))
+    with pytest.raises(
+        CheckpointError,
+        match=f"^expected {copy}/config.yaml as the training wrote it, with sha256 [0-9a-f]{{64}}, found "
+        "[0-9a-f]{64}; restore it from a copy; a setting is changed with `seqsru train RUN key=value`$",
+    ):
+        seqsru.load(copy)
+    for path in (copy / "checkpoints").glob("*/manifest.json"):  # as before they covered it
+        manifest = json.loads(path.read_text())
+        del manifest["run"]
+        path.write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="the configuration and the checkpoint do not belong together"):
         seqsru.load(copy)
     (copy / "config.yaml").write_text(text.replace("num_layers: 2", "num_leyers: 3"))
@@ -442,7 +453,9 @@ def test_a_config_that_does_not_belong(copy):
 def test_a_moved_run_and_missing_data_do_not_matter(copy):
     text = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(re.sub(r"(train|valid|test): /.*", r"\1: /nowhere", text))
-    assert seqsru.load(copy).score(["one"])[0] < 0
+    told = f"^expected {copy}/config.yaml as the training wrote it, found other paths in it; they are used as"
+    with pytest.warns(RuntimeWarning, match=told):
+        assert seqsru.load(copy).score(["one"])[0] < 0
 
 
 # ---- translation -----------------------------------------------------------------------------------
@@ -455,7 +468,7 @@ def test_a_translation_run(translation_run):
         rf"bleu {outcome.best:.2f}\nseqsru \S+\|cell:sru-v2\+gru\|layers:1\+1\|"
         r"attention:dot\|params:\S+\|data:valid.src\|lines:12\|tokens:\d+\|unknown:0\|"
         r"beam:2\|penalty:power\|alpha:1.0\|coverage:0.0\|stop:first\|length_factor:2.0\|length_offset:10\|"
-        r"max_source:1024\|rules:none\|sacrebleu:[\d.]+\|nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|"
+        r"max_source:1024\|guard:none\|rules:none\|sacrebleu:[\d.]+\|nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|"
         r"text:\w{12}\|weights:step-4\|model:\w{12}\|precision:float32\|seed:1\|torch:[^|]+\|"
         r"device:cpu\|threads:\d+\n",
         (run / "signature.txt").read_text(),

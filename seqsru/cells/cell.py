@@ -90,14 +90,3 @@ def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:
     few elements. So a row's bits do not depend on how many rows there are.
     """
     return wide(product).chunk(count, dim=-1)
-
-
-def product_weight(weight: Tensor) -> Tensor:
-    """Return a weight in the dtype that products have under ``torch.autocast``, for operators unknown to it.
-
-    Without autocast, and in float64 always, that is its own.
-    """
-    device = weight.device.type
-    if weight.is_meta or weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return weight
-    return weight.to(torch.get_autocast_dtype(device))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqsru.cells.cell import Cell, wide
 from seqsru.cells.masks import drop_features, dropout_mask
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
-from seqsru.ops import Activation, Backend, sru_scan
+from seqsru.ops import Activation, Backend, product_dtype, product_scan, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
 
@@ -65,9 +65,9 @@ class HighwayCell(Cell):
         check_probability(dropout=dropout, input_dropout=input_dropout)
         check_known(get_args(Highway), highway=highway)
         check_known(get_args(Backend), backend=backend)
-        most = 80.0 if rescale else 1e30  # its exponential, or itself, in float32
-        if not -1e30 <= highway_bias <= most:
-            raise Refused(f"from -1e30 to {most:g}", str(highway_bias), "0 is common", "highway_bias")
+        most = 80.0 if rescale else 1000.0  # beyond, its exponential is no float32, or no gate ever moves
+        if not -1000 <= highway_bias <= most:
+            raise Refused(f"from -1000 to {most:g}", str(highway_bias), "0 is common", "highway_bias")
         if not 0 <= slice < slices:
             raise Refused(f"from 0 to {slices - 1}", str(slice), "slices counts them all", "slice")
         fits = input_size == slices * hidden_size
@@ -123,7 +123,7 @@ class HighwayCell(Cell):
     def recur(
         self,
         x: Tensor,
-        product: Tensor,
+        product: Tensor | None,
         c: Tensor,
         valid: Tensor | None,
         activation: Activation = "identity",
@@ -134,8 +134,8 @@ class HighwayCell(Cell):
         ----------
         x : Tensor of shape (T, B, I)
             Inputs, 0 where they are invalid.
-        product : Tensor of shape (T, B, k·D)
-            Its slices are u0, u1, u2 and, with a projected highway, u3.
+        product : Tensor of shape (T, B, k·D) or None
+            Its slices are u0, u1, u2 and, with a projected highway, u3. None is that of the weight and x.
         c : Tensor of shape (B, D)
             State before the first step.
         valid : bool Tensor of shape (T, B) or None
@@ -148,23 +148,38 @@ class HighwayCell(Cell):
         h : Tensor of shape (T, B, D)
         c : Tensor of shape (B, D)
         """
-        u = product.view(*product.shape[:-1], self.k, self.hidden_size)  # (T, B, k, D)
-        carried, mask = None, None
-        if self.highway == "identity":
-            first = self.slice * self.hidden_size
-            carried = x[..., first : first + self.hidden_size].to(u.dtype)  # (T, B, D)
+        D, first = self.hidden_size, self.slice * self.hidden_size
+        carries, mask = self.highway == "identity", None
         if self.training and self.dropout:
-            mask = dropout_mask(self.dropout, u, x.shape[1], self.hidden_size)  # (B, D)
+            like = x.new_empty(0, dtype=product_dtype(self.weight)) if product is None else product
+            mask = dropout_mask(self.dropout, like, x.shape[1], D)  # (B, D)
+        v, b = None if self.v is None else wide(self.v), wide(self.bias)
+        scale = self.scale if carries else 1.0
+        if product is None:
+            return product_scan(
+                x,
+                self.weight,
+                c,
+                v,
+                b,
+                highway=first if carries else None,
+                mask=mask,
+                valid=valid,
+                activation=activation,
+                scale=scale,
+                backend=self.backend,
+            )
+        u = product.view(*product.shape[:-1], self.k, D)  # (T, B, k, D)
         return sru_scan(
             u,
-            carried,
+            x.narrow(2, first, D).to(u.dtype) if carries else None,  # (T, B, D)
             c,
-            None if self.v is None else wide(self.v),
-            wide(self.bias),
+            v,
+            b,
             mask=mask,
             valid=valid,
             activation=activation,
-            scale=1.0 if carried is None else self.scale,
+            scale=scale,
             backend=self.backend,
         )
 

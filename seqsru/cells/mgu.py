@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seqsru.cells.cell import Cell, State, product_weight, wide
+from seqsru.cells.cell import Cell, State, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least
-from seqsru.ops import linear, mgu_loop
+from seqsru.ops import linear, mgu_loop, product_weight
 
 
 class MGUCell(Cell):

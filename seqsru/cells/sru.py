@@ -157,7 +157,8 @@ class SRUCell(HighwayCell):
         read = self.read(x)  # (T, B, I)
         if self.projection is not None:
             read = linear(read, self.projection)  # (T, B, P)
-        h, c = self.recur(x, linear(read, self.weight), state[0], valid, self.activation)
+        product = None if read is x else linear(read, self.weight)
+        h, c = self.recur(x, product, state[0], valid, self.activation)
         return h, (c,)
 
     def extra_repr(self) -> str:

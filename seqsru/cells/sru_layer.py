@@ -212,7 +212,7 @@ class SRU(nn.Module):
                 )
             state = state.to(self.stack.initial_state(0)[0].dtype)
         y, last = self.stack(x, None if state is None else state.unbind(0), valid)
-        return y, torch.stack(last)
+        return y, torch.stack(last) if len(last) > 1 else last[0].unsqueeze(0)
 
     def _forward_packed(
         self,

@@ -136,7 +136,10 @@ class SRUppCell(HighwayCell):
             backend=backend,
         )
         check_at_least(1, num_heads=num_heads, memory=memory, attention_every=attention_every)
-        check_at_most(1_000_000, memory=memory)
+        check_at_least(0, attention_from=attention_from)
+        check_at_most(
+            1_000_000, memory=memory, attention_every=attention_every, attention_from=attention_from
+        )
         check_probability(projection_dropout=projection_dropout, attention_dropout=attention_dropout)
         check_known(get_args(Sight), attention=attention)
         check_known(get_args(Normalize), normalize=normalize)

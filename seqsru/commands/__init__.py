@@ -4,6 +4,8 @@ This file loads nothing heavy, so that ``seqsru --help`` answers at once; the fi
 when that command is asked for. It has ``declare(parser)`` and ``run(arguments)``, which gives an exit status.
 """
 
+# What several processes, started by torchrun, answer together.
+TOGETHER = ("train", "evaluate", "translate")
 COMMANDS = {
     "train": "train a model, or go on with a run, as a YAML file says",
     "evaluate": "perplexity, BLEU, accuracy, exact match and F1: what the run's task is measured by",

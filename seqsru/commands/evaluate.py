@@ -18,6 +18,7 @@ from seqsru.commands.flags import (
 )
 from seqsru.errors import Refused
 from seqsru.tasks.answers import Evaluation
+from seqsru.tasks.sharing import leads
 
 SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
 
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         reads=files,
         writes={"--json": arguments.json},
     )
-    for line in found.lines:
+    for line in found.lines if leads() else ():
         print(line)
     write_json(arguments.json, found.values)
     return 0

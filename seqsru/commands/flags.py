@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from seqsru.settings import REQUIRED, Section, Setting, Values, from_signature, 
 from seqsru.settings.kinds import alternatives, element, without_null
 from seqsru.tasks.answers import Trained
 from seqsru.tasks.kinds import kinds
+from seqsru.tasks.sharing import leads
 
 LOADING = from_signature(runs.load, skip=["run", "kind", "threads"])
 READING = from_signature(read_lines, skip=["path"])
@@ -36,6 +38,8 @@ CHUNK = 1024  # lines that are worked on together
 
 def tell(line: str) -> None:
     """Tell the person at the terminal something that is no result."""
+    if not leads():
+        return
     with suppress(OSError):  # whoever listened has gone, and the work goes on
         print(line, file=sys.stderr, flush=True)
 
@@ -265,13 +269,17 @@ def expect_files(files: Sequence[Path], counts: Sequence[int], why: str) -> None
 
 def progress(path: Path | None) -> tqdm[Any]:
     """A bar of lines on stderr, if that is a terminal and the result of the command does not go there too."""
-    return tqdm(unit="line", disable=True if path is None and sys.stdout.isatty() else None)
+    hidden = not leads() or (path is None and sys.stdout.isatty())
+    return tqdm(unit="line", disable=True if hidden else None)
 
 
 @contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """A file to write lines to, or standard output."""
-    if path is None:
+    """A file to write lines to, or standard output; nowhere in a process that leaves writing to another."""
+    if not leads():
+        with open(os.devnull, "w", encoding="utf-8") as stream:
+            yield stream
+    elif path is None:
         yield sys.stdout
     else:
         with written(path, keep_done=True) as stream:
@@ -280,5 +288,5 @@ def output(path: Path | None) -> Iterator[TextIO]:
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write a result where ``--json`` says, if it was given."""
-    if path is not None:
+    if path is not None and leads():
         write_output(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -6,19 +6,19 @@ import argparse
 import importlib
 import io
 import os
+import re
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import TextIO
 
 from seqsru import __version__
-from seqsru.commands import COMMANDS
+from seqsru.commands import COMMANDS, TOGETHER
 from seqsru.commands.parser import Parser
-from seqsru.errors import NO_ROOM, Refused, did_you_mean
+from seqsru.commands.signals import Stop, Terminated, stoppable
+from seqsru.errors import NO_ROOM, Elsewhere, Refused, did_you_mean
 
 ABOUT = """Train recurrent models of text: language models, translation, classification, answers to questions.
 Use and measure them.
@@ -32,10 +32,6 @@ told in one sentence, the exit status is 2 (SEQSRU_TRACEBACK=1 shows where it ca
 """
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends the work as Ctrl-C does."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
@@ -45,28 +41,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Default: those of the process.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    with _streams(), _terminable():
-        return _flushed(_status(arguments))
+    with stoppable() as stop, _streams():
+        status = _status(arguments, stop)
+        if stop.number and status in (0, 128 + stop.number):  # where it came too late to stop anything, too
+            return _flushed(128 + stop.number)
+        return _flushed(status)
 
 
-def _status(arguments: list[str]) -> int:
-    """Run a command, and say what went wrong."""
+def _status(arguments: list[str], stop: Stop) -> int:
+    """Run a command, and say what went wrong; whatever a stop turned into on its way is told as one."""
+    try:
+        try:
+            stop.working = True
+            return _answer(arguments)
+        finally:
+            stop.heard()
+    except BaseException as error:
+        if not stop.number:
+            raise
+        _say_stopped(error, stop.number == signal.SIGTERM)
+        return 128 + stop.number
+
+
+def _say_stopped(error: BaseException, terminated: bool) -> None:
+    more = f"; {error}" if isinstance(error, KeyboardInterrupt) and str(error) else ""
+    _say(f"seqsru: {'terminated' if terminated else 'interrupted'}{more}")
+
+
+def _answer(arguments: list[str]) -> int:
+    """Run a command, and say what it refused."""
     try:
         return _run(arguments)
-    except SystemExit as stop:  # argparse's way, after --help or a mistake
-        return int(stop.code or 0)
+    except SystemExit as end:  # argparse's way, after --help or a mistake
+        return int(end.code or 0)
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         return 141
-    except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, Terminated)
-        more = f"; {stop}" if str(stop) else ""
-        _say(f"seqsru: {'terminated' if terminated else 'interrupted'}{more}")
-        return 143 if terminated else 130
+    except KeyboardInterrupt as error:
+        _say_stopped(error, isinstance(error, Terminated))
+        return 143 if isinstance(error, Terminated) else 130
+    except (MemoryError, RuntimeError) as error:
+        told = _no_memory(error)
+        if told is None or os.environ.get("SEQSRU_TRACEBACK"):
+            raise
+        _say(sentence(told))
+        return 2
     except (Refused, OSError) as error:  # anything else is a bug, which a traceback should show
         if os.environ.get("SEQSRU_TRACEBACK"):
             raise
-        _say(sentence(error))
+        if not isinstance(error, Elsewhere):
+            _say(sentence(error))
         return 2
+
+
+def _no_memory(error: Exception) -> Refused | None:
+    """The refusal where memory could not be had, with how much of it was asked for; None for other errors."""
+    from seqsru.data.room import memory
+    from seqsru.regular import size_text
+
+    text = str(error)
+    asked = re.search(r"(?:tried to allocate|[Uu]nable to allocate) ([0-9.]+ ?(?:bytes|[KMGTPE]iB))", text)
+    if asked is None and not isinstance(error, MemoryError):
+        return None
+    what = asked[1].replace(" bytes", "") if asked else ""
+    if what.isdecimal():
+        what = size_text(int(what))
+    found = f"that {what or 'so much'} more cannot be had of {size_text(memory())}"
+    return Refused("memory for the work", found, "lower a size, such as that of a batch, a beam or a model")
 
 
 @contextmanager
@@ -99,24 +139,6 @@ def _is_closed(stream: TextIO | None) -> bool:
     return stream is None or stream.closed
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, unless the program around handles it."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _flushed(status: int) -> int:
     """The exit status once all is written; Python would try again at its end, and complain."""
     for stream in (sys.stdout, sys.stderr):
@@ -143,6 +165,10 @@ def _run(arguments: list[str]) -> int:
     if chosen and not chosen.startswith("-") and chosen not in COMMANDS:
         do = did_you_mean(chosen, COMMANDS) or "see `seqsru --help`"
         raise Refused(f"a command ({', '.join(COMMANDS)})", repr(chosen), do)
+    processes = os.environ.get("WORLD_SIZE") or "1"
+    if processes not in ("0", "1") and chosen in COMMANDS and chosen not in TOGETHER:
+        do = f"start it without torchrun; several work on {', '.join(TOGETHER)}"
+        raise Refused(f"one process for seqsru {chosen}", processes, do)
     closed = Refused("standard output to write to", "that it is closed", "send it to a file or to /dev/null")
     if sys.stdout is None and (chosen not in COMMANDS or {"-h", "--help"} & set(arguments)):
         raise closed
@@ -175,8 +201,9 @@ def sentence(error: Refused | OSError) -> str:
     """An error as the user sees it; lines that begin with the place of a setting stay as they are."""
     if not isinstance(error, Refused):
         if error.errno in NO_ROOM:
-            where = "standard output" if error.filename is None else error.filename
-            return f"seqsru: expected room to write {where}, found {error.strerror}; free some, then go on"
+            from seqsru.data.room import no_room
+
+            return f"seqsru: {no_room(1 if error.filename is None else error.filename, error)}"
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         return f"seqsru: {what}; check the path and the permissions"
     from seqsru.settings import SettingsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,25 @@ _NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\Z|-\.inf\Z")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser without its abbreviations, its last of several, and its usage before each mistake."""
+    """argparse's parser without its abbreviations, its last of several, and its usage before each mistake.
+
+    Attributes
+    ----------
+    end : callable or None
+        Gives the end of the help, where that takes longer than anything else: asked when help is.
+    """
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, allow_abbrev=False, **options)
+        self.end: Callable[[], str] | None = None
         # argparse's own pattern takes -1e-3, and YAML's -.inf, for flags.
         self._negative_number_matcher = _NUMBER
+
+    def format_help(self) -> str:
+        """The help, with its end."""
+        if self.end is not None:
+            self.epilog = self.end()
+        return super().format_help()
 
     def check_flags(self, arguments: Sequence[str]) -> None:
         """Refuse a flag that is not known, and one that is given twice though it takes a single value."""

@@ -24,6 +24,7 @@ from seqsru.data import LineReport
 from seqsru.errors import Refused
 from seqsru.evaluation.plots import new_figure, plot_attention
 from seqsru.tasks.answers import LineTranslator
+from seqsru.tasks.sharing import leads, read_once, shared
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -88,13 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.plot.mkdir(parents=True, exist_ok=True)
     cut, number = LineReport(str(arguments.file or "<stdin>")), 0
     with output(arguments.output) as stream, progress(arguments.output) as bar:
-        for lines in chunks(arguments.file, arguments, cut):
-            for translation in translator.translate([line or "" for line in lines]):
+        for lines in read_once(chunks(arguments.file, arguments, cut)):
+            for translation in shared(translator.translate, [line or "" for line in lines]):
                 _write(translation, number, arguments, stream)
                 number += 1
                 if translation.cut:
                     cut.add("longer than max_source, cut", number)
-                if arguments.plot is not None and translation.attention is not None:
+                if arguments.plot is not None and leads() and translation.attention is not None:
                     plot_attention(
                         translation.attention,
                         translation.source_labels,

@@ -17,7 +17,8 @@ from seqsru.data import synthetic
 from seqsru.data.archives import opener_of
 from seqsru.data.download import copy_checked, download
 from seqsru.data.files import file_digest
-from seqsru.errors import NotFound, Refused, unknown
+from seqsru.data.room import no_room, room
+from seqsru.errors import NO_ROOM, NotFound, Refused, unknown
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ def fetch(name: str, folder: str | PathLike[str]) -> Path:
     if name not in known:
         raise unknown(name, known, what="the name of a corpus")
     target = Path(folder) / name
-    target.mkdir(parents=True, exist_ok=True)
+    with room(target):
+        target.mkdir(parents=True, exist_ok=True)
     if name in GENERATED:
         GENERATED[name](target)
         return target
@@ -234,8 +236,16 @@ def fetch_remote(remote: Remote, target: Path, *, pause: float = 1.0) -> None:
     with packing(archive, remote.files) as members:
         for member, stream in members:
             part = target / (remote.files[member] + ".part")
-            with stream, open(part, "wb") as out:
-                shutil.copyfileobj(stream, out, 1 << 20)
+            with stream, room(part):
+                try:
+                    with open(part, "wb") as out:
+                        shutil.copyfileobj(stream, out, 1 << 20)
+                except OSError as error:
+                    done = part.stat().st_size if part.exists() else 0
+                    part.unlink(missing_ok=True)
+                    if error.errno in NO_ROOM:
+                        raise no_room(part, error, done=done) from None
+                    raise
             os.replace(part, target / remote.files[member])
             missing.discard(member)
     if missing:

@@ -12,8 +12,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from seqsru.data.files import CHUNK, file_digest
-from seqsru.errors import Refused, Unreachable
+from seqsru.data.files import CHUNK, file_digest, write_all
+from seqsru.data.room import room
+from seqsru.errors import NoRoom, Refused, Unreachable
 
 
 def download(
@@ -66,6 +67,8 @@ def download(
                     "fetch it by hand from elsewhere and point SEQSRU_MIRROR at a folder with it",
                 ) from None
             reason = error
+        except NoRoom:
+            raise
         except (OSError, http.client.HTTPException) as error:
             reason = error
         got = part.stat().st_size if part.exists() else 0
@@ -109,11 +112,16 @@ def _transfer(url: str, part: Path, have: int, timeout: float) -> bool:
         expected = None if length is None else start + int(length)
         silent = True if sys.stderr is None else None
         bar = tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=part.stem, disable=silent)
-        with open(part, "ab" if resumed else "wb") as out, bar:
+        with room(part, None if length is None else int(length)):
+            out = open(part, "ab" if resumed else "wb", buffering=0)
+        with out, bar:
+            done = start if resumed else 0
             while chunk := response.read(CHUNK):
-                out.write(chunk)
+                with room(part, None if expected is None else expected - done):
+                    write_all(out, chunk)
+                done += len(chunk)
                 bar.update(len(chunk))
-            return expected is None or out.tell() >= expected
+            return expected is None or done >= expected
 
 
 def copy_checked(source: Path, path: Path, digest: str | None) -> None:
@@ -126,7 +134,12 @@ def copy_checked(source: Path, path: Path, digest: str | None) -> None:
     """
     path = Path(os.path.realpath(path))
     part = path.with_name(path.name + ".part")
-    shutil.copyfile(source, part)
+    with room(part, source.stat().st_size):
+        try:
+            shutil.copyfile(source, part)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     found = None if digest is None else file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()

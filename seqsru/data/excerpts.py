@@ -196,6 +196,8 @@ class Excerpts:
     Parameters
     ----------
     excerpts : list of Excerpt
+    numbers : list of int
+        Which question each is of, from 1.
     fill : int
         Id behind each text.
     matched_run : int
@@ -204,6 +206,7 @@ class Excerpts:
     """
 
     excerpts: list[Excerpt]
+    numbers: list[int]
     fill: int
     matched_run: int
     report: QuestionReport
@@ -216,7 +219,7 @@ class Excerpts:
         """Take the first answer of each question, in the window in which most stands around it."""
         reading, report = reader.reading, QuestionReport(questions.name, len(questions))
         paragraphs = [reader.read(text) for text in questions.paragraphs]
-        made = []
+        made, numbers = [], []
         for one in questions.questions:
             paragraph, question, answer = paragraphs[one.paragraph], reader.read(one.text), one.answers[0]
             span = paragraph.tokens.covering(answer.start, answer.start + len(answer.text))
@@ -238,8 +241,9 @@ class Excerpts:
                 report.add("whose answer ends inside a token, learned as whole tokens", one.id)
             if last - first >= reading.max_answer:
                 report.add(f"whose answer has more than max_answer = {reading.max_answer} tokens", one.id)
+            numbers.append(one.number)
             made.append(Excerpt(paragraph, question, -start, length, (first + start, last + start)))
-        return cls(made, reader.tokenizer.pad, reading.matched_run, report)
+        return cls(made, numbers, reader.tokenizer.pad, reading.matched_run, report)
 
 
 class ExcerptBatches:
@@ -269,7 +273,7 @@ class ExcerptBatches:
         if not len(excerpts):
             raise Refused("questions to make batches of", "none", "check the training file")
         self.excerpts, self.batch_size, self.seed = excerpts, batch_size, seed
-        lengths = numpy.array([one.length for one in excerpts.excerpts], dtype=numpy.int64)
+        lengths = numpy.array([one.length for one in excerpts.excerpts], dtype=numpy.int32)
         self._bucket = padded_length(lengths, BUCKET)
 
     def __len__(self) -> int:

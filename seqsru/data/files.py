@@ -5,22 +5,52 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from io import RawIOBase
 from pathlib import Path
+
+from seqsru.data.room import room
+from seqsru.errors import Refused
 
 CHUNK = 1 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, flush it to disk, and rename it once; a link stays a link.
+    """Write `content` beside `path`, flush it to disk, and rename it once.
 
-    A reader never sees half a file, and a killed writer leaves the old one. What a user names is written with
-    :func:`seqsru.data.outputs.written`.
+    A reader never sees half a file, and a killed writer leaves the old one. Nothing is written through a
+    link: what a user names is written with :func:`seqsru.data.outputs.written`.
+
+    Raises
+    ------
+    Refused
+        There is a link, or no room.
     """
-    path = Path(os.path.realpath(path))
+    check_no_link(path)
     beside = unfinished(path)
-    beside.write_bytes(content)
-    flush(beside)
-    os.replace(beside, path)
+    with room(path, len(content)):
+        beside.unlink(missing_ok=True)  # whatever it was: nothing of it is written to
+        try:
+            with open(beside, "xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def write_all(stream: RawIOBase, content: bytes) -> None:
+    """Write all of `content` to an unbuffered file, which may take less at a time, and keeps nothing back."""
+    while content:
+        content = content[stream.write(content) or 0 :]
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse a link where a file is to be written that must not lie elsewhere."""
+    if path.is_symlink():
+        do = "put the file itself there, or move the link away"
+        raise Refused(f"a file of its own at {path}", f"a link to {os.readlink(path)}", do)
 
 
 def text_digest(*texts: Iterable[str]) -> str:

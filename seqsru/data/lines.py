@@ -8,9 +8,10 @@ later line of a pair.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from os import PathLike, fspath
 from typing import BinaryIO, Literal, get_args
 
@@ -45,10 +46,13 @@ class LineReport:
 
     def add(self, reason: str, number: int) -> None:
         """Count line `number` (from 1) under `reason`."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.add_many(reason, 1, [number])
+
+    def add_many(self, reason: str, count: int, first: Iterable[int]) -> None:
+        """Count so many lines under `reason`, of which `first` are the numbers of at least the first ones."""
+        self.counts[reason] = self.counts.get(reason, 0) + count
         shown = self.first.setdefault(reason, [])
-        if len(shown) < SHOWN:
-            shown.append(number)
+        shown.extend(islice(first, SHOWN - len(shown)))
 
     def copy(self) -> LineReport:
         """Return a report that can be added to without changing this one."""
@@ -190,38 +194,59 @@ def read_parallel(
     Refused
         The files differ in their number of lines, hold a bad line, or are one pipe.
     """
+    report = LineReport(f"{fspath(source)} + {fspath(target)}")
+    numbers: list[int] = []
+    sides: tuple[list[str], list[str]] = ([], [])
+    for number, *texts in iter_parallel(source, target, report, on_bad_line=on_bad_line):
+        numbers.append(number)
+        for side, text in zip(sides, texts):
+            side.append(text)
+    whole = len(numbers) == report.total
+    return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
+
+
+def iter_parallel(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    report: LineReport,
+    *,
+    on_bad_line: OnBadLine = "error",
+) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number from 1, source, target) one by one, for files that may be larger than memory.
+
+    Parameters, errors : those of `read_parallel`; the report is filled on the way.
+    """
     check_sources(source, target)
     decoders = [_Decoder(fspath(path), on_bad_line) for path in (source, target)]
-    sides: tuple[list[str], list[str]] = ([], [])
-    numbers: list[int] = []
     with rewindable(source) as first, rewindable(target) as second:
         counts = [_count(stream) for stream in (first, second)]
-        if counts[0] != counts[1]:
-            raise Refused(
-                f"as many lines in {fspath(source)} as in {fspath(target)}",
-                f"{counts[0]:,} and {counts[1]:,}",
-                "align the files line by line, nothing is cut to the shorter one",
-            )
-        report = LineReport(f"{fspath(source)} + {fspath(target)}", counts[0])
+        check_counts(source, target, *counts)
+        report.total = counts[0]
         for stream in (first, second):
             stream.seek(0)
         number = 0
         for number, raws in enumerate(zip_longest(first, second, fillvalue=b""), 1):
-            texts, reasons = zip(*(d.decode(raw, number) for d, raw in zip(decoders, raws)))
-            for reason in dict.fromkeys(filter(None, reasons)):  # once a pair if both are bad
+            (left, wrong), (right, wrong_too) = (d.decode(raw, number) for d, raw in zip(decoders, raws))
+            for reason in dict.fromkeys(filter(None, (wrong, wrong_too))):  # once a pair if both are bad
                 report.add(reason, number)
-            if None not in texts:
-                for side, text in zip(sides, texts):
-                    side.append(text)
-                numbers.append(number)
+            if left is not None and right is not None:
+                yield number, left, right
     if number != report.total:
         raise Refused(
             f"{report.total:,} lines again on reading {report.name}",
             f"{number:,}",
             "the files are counted first, so give files that do not change",
         )
-    whole = len(numbers) == report.total
-    return ParallelLines(report.name, *sides, range(1, report.total + 1) if whole else numbers, report)
+
+
+def check_counts(source: str | PathLike[str], target: str | PathLike[str], first: int, second: int) -> None:
+    """Refuse parallel files of different numbers of lines."""
+    if first != second:
+        raise Refused(
+            f"as many lines in {fspath(source)} as in {fspath(target)}",
+            f"{first:,} and {second:,}",
+            "align the files line by line, nothing is cut to the shorter one",
+        )
 
 
 def count_lines(path: str | PathLike[str]) -> int:
@@ -279,6 +304,15 @@ def one_line(text: str, setting: str) -> str:
         raise Refused("one line of text", repr(text)[:60], "give a text", setting)
     (line,) = text_lines([text], setting)
     return line
+
+
+# What ends a line for one reader or another, and what is none of a text.
+_ENDS = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029\0]")
+
+
+def unbroken(text: str) -> str:
+    """A text as one line for every reader: a space in place of each end of a line, and of each NUL."""
+    return _ENDS.sub(" ", text) if _ENDS.search(text) else text
 
 
 def _check_unicode(line: str, number: int, setting: str) -> None:

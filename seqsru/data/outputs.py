@@ -21,6 +21,7 @@ from pathlib import Path
 
 from seqsru.data.files import flush
 from seqsru.data.inputs import STANDARD, descriptor, status
+from seqsru.data.room import no_room, room
 from seqsru.errors import NO_ROOM, NotFound, Refused
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -28,7 +29,7 @@ Named = str | PathLike[str]
 
 
 @contextmanager
-def written(path: Named, *, keep_done: bool = False) -> Iterator[TextIOWrapper]:
+def written(path: Named, *, keep_done: bool = False, needs: int | None = None) -> Iterator[TextIOWrapper]:
     """A stream of UTF-8 text, whose ``buffer`` takes bytes, to a path; ``-`` is standard output.
 
     A file is written beside its place, as the first free name of ``PATH.part``, ``PATH.part.1`` and so on,
@@ -39,6 +40,8 @@ def written(path: Named, *, keep_done: bool = False) -> Iterator[TextIOWrapper]:
     path : path
     keep_done : bool
         Whether Ctrl-C leaves what was written beside its place: where each line stands for itself.
+    needs : int, optional
+        Bytes that will be written, where they are known.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def written(path: Named, *, keep_done: bool = False) -> Iterator[TextIOWrapper]:
         The path cannot be written to, or there is no room.
     """
     number = _descriptor(path)
-    with _blamed(path):
+    with room(path, needs):
         if number is not None or _is_special(path):
             with _text(path if number is None else _duplicate(number)) as stream:
                 yield stream
@@ -60,16 +63,19 @@ def written(path: Named, *, keep_done: bool = False) -> Iterator[TextIOWrapper]:
                 yield stream
             flush(Path(part))
         except BaseException as error:
-            if keep_done and isinstance(error, KeyboardInterrupt) and os.path.getsize(part):
+            done = os.path.getsize(part)
+            if keep_done and isinstance(error, KeyboardInterrupt) and done:
                 raise type(error)(f"the lines that were done are in {part}") from None
             os.unlink(part)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise no_room(path, error, needs, done) from None
             raise
         _put(part, real)
 
 
 def write_output(path: Named, content: bytes) -> None:
     """Write all of a file that a user named; see `written`."""
-    with written(path) as stream:
+    with written(path, needs=len(content)) as stream:
         stream.buffer.write(content)
 
 
@@ -173,17 +179,6 @@ def _is_special(path: Named) -> bool:
 
 def _text(target: str | PathLike[str] | int) -> TextIOWrapper:
     return open(target, "w", encoding="utf-8", newline="\n")
-
-
-@contextmanager
-def _blamed(path: Named) -> Iterator[None]:
-    """Name the path in an error that there is no room."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM and error.filename is None:
-            error.filename = fspath(path)
-        raise
 
 
 def _beside(real: str) -> str:

@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Length = TypeVar("Length", int, NDArray[numpy.int64])
+from seqsru.data.mapped import Chained, Numbers, Span
+
+Length = TypeVar("Length", int, NDArray[numpy.int32])
 # Padded source lengths are multiples of it, in training and in decoding.
 SOURCE_MULTIPLE = 8
+BLOCK = 1 << 20  # lists whose lengths are counted at a time
 
 
 def padded_length(length: Length, multiple: int) -> Length:
@@ -52,28 +55,43 @@ class Ragged:
 
     Parameters
     ----------
-    values : ndarray of shape (N,), int32
-        The lists one after the other.
-    offsets : ndarray of shape (n + 1,), int64
+    values : numbers, N of them
+        The lists one after the other; an ndarray, or numbers in a file.
+    offsets : numbers, n + 1 of them
         List i is ``values[offsets[i]:offsets[i + 1]]``.
-
-    Attributes
-    ----------
-    lengths : ndarray of shape (n,), int64
-        Length of each.
     """
 
-    def __init__(self, values: NDArray[numpy.int32], offsets: NDArray[numpy.int64]) -> None:
+    def __init__(self, values: Numbers, offsets: Numbers) -> None:
         self.values, self.offsets = values, offsets
-        self.lengths = numpy.diff(offsets)
 
     @classmethod
     def from_sequences(cls, sequences: Iterable[Sequence[int]]) -> Ragged:
         """Collect lists of ids."""
-        growing = GrowingRagged()
+        values, offsets = array("i"), array("q", [0])
         for sequence in sequences:
-            growing.append(sequence)
-        return growing.ragged()
+            values.extend(sequence)
+            offsets.append(len(values))
+        return cls(numpy.array(values, dtype=numpy.int32), numpy.array(offsets, dtype=numpy.int64))
+
+    @classmethod
+    def chained(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The lists of several, one after the other, none of them copied."""
+        if len(parts) == 1:
+            return parts[0]
+        values, offsets, before = [], [], 0
+        for part in parts:
+            values.append(Span(part.values, 0, len(part.values)))
+            offsets.append(Span(part.offsets, 1 if before else 0, len(part.offsets), before))
+            before += len(part.values)
+        return cls(Chained(values), Chained(offsets))
+
+    @property
+    def lengths(self) -> NDArray[numpy.int32]:
+        """Length of each, of shape (n,); counted anew each time, and not kept."""
+        found = numpy.empty(len(self), dtype=numpy.int32)
+        for at in range(0, len(found), BLOCK):
+            found[at : at + BLOCK] = numpy.diff(self.offsets[at : at + BLOCK + 1])
+        return found
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -81,34 +99,19 @@ class Ragged:
     def __getitem__(self, index: int) -> list[int]:
         if not 0 <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
-        ids: list[int] = self.values[self.offsets[index] : self.offsets[index + 1]].tolist()
+        start, end = self.offsets[index : index + 2].tolist()
+        ids: list[int] = self.values[start:end].tolist()
         return ids
 
     def padded(
         self, indices: NDArray[numpy.int64], fill: int, *, multiple: int = 1, end: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return the lists `indices` side by side, and their mask, as `pad` does."""
-        starts, lengths = self.offsets[indices], self.lengths[indices]  # (B,)
+        starts = self.offsets[indices]  # (B,)
+        lengths = self.offsets[indices + 1] - starts
         longest = int(lengths.max(initial=0)) + end
         steps = numpy.arange(padded_length(longest, multiple))[:, None]  # (T, 1)
         there = steps < lengths  # (T, B)
         ids = numpy.full(there.shape, fill, dtype=numpy.int64)
         ids[there] = self.values[(starts + steps)[there]]
         return torch.from_numpy(ids), torch.from_numpy(steps < lengths + end)
-
-
-class GrowingRagged:
-    """A `Ragged` in the making: four bytes an id, where lists of numbers would take forty."""
-
-    def __init__(self) -> None:
-        self._values, self._offsets = array("i"), array("q", [0])
-
-    def append(self, sequence: Sequence[int]) -> None:
-        """Add a list of ids at the end."""
-        self._values.extend(sequence)
-        self._offsets.append(len(self._values))
-
-    def ragged(self) -> Ragged:
-        """Return what was added so far."""
-        values = numpy.array(self._values, dtype=numpy.int32)
-        return Ragged(values, numpy.array(self._offsets, dtype=numpy.int64))

@@ -23,7 +23,7 @@ def shuffled(items: Sequence[Item], draw: Draw) -> list[Item]:
     return [items[i] for i in numpy.argsort(draw(len(items)), kind="stable")]
 
 
-def batches_alike(buckets: NDArray[numpy.int64], size: int, draw: Draw) -> list[list[int]]:
+def batches_alike(buckets: NDArray[numpy.int32], size: int, draw: Draw) -> list[list[int]]:
     """Places in batches of a size, those of the same bucket side by side.
 
     The cuts between batches are the same for any draw, which decides who sits beside whom within a bucket,

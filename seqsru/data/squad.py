@@ -85,12 +85,15 @@ class Question:
         Place of its paragraph among those of the set.
     answers : tuple of Answer
         At least one; several people may have answered.
+    number : int
+        Which question of its files it is, from 1, skipped ones counted.
     """
 
     id: str
     text: str
     paragraph: int
     answers: tuple[Answer, ...]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class QuestionSet:
         """The questions about the paragraphs at these places, in their order."""
         kept = {place: number for number, place in enumerate(sorted(places))}
         questions = [
-            Question(one.id, one.text, kept[one.paragraph], one.answers)
+            Question(one.id, one.text, kept[one.paragraph], one.answers, one.number)
             for one in self.questions
             if one.paragraph in kept
         ]
@@ -245,7 +248,7 @@ def _read_paragraph(
                 raise Refused(f"{bad.expected} in {where}", bad.found, do, bad.setting) from None
             found.report.add(f"{bad.reason}, skipped", name)
         else:
-            found.questions.append(Question(name, question, here, answers))
+            found.questions.append(Question(name, question, here, answers, found.report.total))
 
 
 def _located(text: str, answer: str, start: int, offsets: Offsets) -> Answer:

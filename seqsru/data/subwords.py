@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from seqsru import regular
 from seqsru.data.files import sha256, write_whole
 from seqsru.data.lines import LineReport, iter_text_lines
 from seqsru.data.subword_process import train as train_in_process
-from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
+from seqsru.data.tokenizer_record import MOST_BYTES, check_fingerprint, read_record, write_record
 from seqsru.errors import NotFound, NotInstalled, Refused, check_at_least, check_at_most, check_known
 
 Algorithm = Literal["unigram", "bpe"]
@@ -117,11 +119,12 @@ class Pieces:
             do = "1.0 covers every character"
             raise Refused("from 0.98 to 1", str(character_coverage), do, "character_coverage")
         _sentencepiece()  # is it there?
-        text = [line for line in _usable(lines, report) if line.strip()]
-        if not text:
+        # Gone through twice, and never held: what can be gone through only once is.
+        text = list(lines) if isinstance(lines, Iterator) else lines
+        count = sum(1 for line in _usable(text, report) if line.strip())
+        if not count:
             raise Refused("training text for sentencepiece", "none", "check the training file")
-        if len(text) > sample:
-            text = [text[i * len(text) // sample] for i in range(sample)]
+        chosen = _spread((line for line in _usable(text, None) if line.strip()), count, sample)
         options = {
             "vocab_size": vocabulary_size,
             "model_type": algorithm,
@@ -138,7 +141,7 @@ class Pieces:
             "minloglevel": 2,
         }
         try:
-            return cls(train_in_process(text, options))
+            return cls(train_in_process(chosen, options))
         except RuntimeError as error:
             reason = str(error).rsplit("] ", 1)[-1].strip() or str(error)
             raise Refused(
@@ -178,6 +181,11 @@ class Pieces:
         ids: list[int] = self._processor.encode(line)
         return ids
 
+    def encode_all(self, lines: list[str], threads: int) -> list[list[int]]:
+        """Return what `encode` gives for each of many lines, computed by so many threads."""
+        ids: list[list[int]] = self._processor.encode(lines, num_threads=threads)
+        return ids
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; ``</s>`` is dropped, ``<unk>`` becomes `` ⁇ ``."""
         return str(self._processor.decode([int(i) for i in ids if i != self.eos]))
@@ -210,11 +218,15 @@ class Pieces:
         """Read what `save` wrote; a damaged or missing file is an error that names it."""
         record = read_record(Path(folder) / f"{name}.json")
         path = Path(folder) / f"{name}.model"
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise NotFound(f"a sentencepiece model at {path}", "no such file", "restore it or train again")
-        model = path.read_bytes()
+        model = regular.read(path, MOST_BYTES, "restore it or train again", what="a sentencepiece model")
         check_fingerprint(path, record, hashlib.sha256(model).hexdigest())
-        return cls(model)
+        try:
+            return cls(model)
+        except RuntimeError:
+            found, do = "something else", "restore it or train again"
+            raise Refused(f"a sentencepiece model in {path}", found, do) from None
 
 
 def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:
@@ -228,6 +240,16 @@ def _usable(lines: Iterable[str], report: LineReport | None) -> Iterator[str]:
         if report is not None and _RESERVED in short:
             report.add("with U+2585, left out by sentencepiece", number)
         yield from _PART.findall(short)
+
+
+def _spread(lines: Iterable[str], count: int, sample: int) -> Iterator[str]:
+    """So many of `count` lines at most, spread evenly over them."""
+    wanted = (i * count // sample for i in range(sample)) if count > sample else iter(range(count))
+    place = next(wanted, None)
+    for number, line in enumerate(lines):
+        if number == place:
+            yield line
+            place = next(wanted, None)
 
 
 def _sentencepiece() -> Any:

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from seqsru.data.files import write_whole
+from seqsru.data.outputs import write_output
 from seqsru.data.phrases import KINDS, Pair, Picker
 
 
@@ -69,4 +69,6 @@ def write(
     splits = generate(seed=seed, train=train, validation=validation, test=test)
     for split, pairs in zip(("train", "valid", "test"), splits):
         for language, phrases in zip(("en", "de"), zip(*pairs)):
-            write_whole(folder / f"{split}.{language}", "".join(phrase + "\n" for phrase in phrases).encode())
+            write_output(
+                folder / f"{split}.{language}", "".join(phrase + "\n" for phrase in phrases).encode()
+            )

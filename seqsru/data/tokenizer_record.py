@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seqsru.data.files import write_whole
 from seqsru.errors import NotFound, Refused
+from seqsru.regular import read
+
+MOST_BYTES = 2**28  # of a tokenizer's file: a vocabulary of ten million words
 
 
 def write_record(path: Path, record: Mapping[str, object]) -> None:
@@ -26,13 +30,14 @@ def read_record(path: Path) -> dict[str, Any]:
     Refused
         The file is damaged.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise NotFound(f"a tokenizer at {path}", "no such file", "check the folder, or train again")
     expected, mend = f"the JSON record of a tokenizer in {path}", "restore it or train again"
+    content = read(path, MOST_BYTES, mend, what="a tokenizer")
     try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise Refused(expected, f"a damaged file ({error})", mend) from None
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refused(expected, f"a damaged file ({str(error)[:200]})", mend) from None
     if not (
         isinstance(record, dict)
         and isinstance(record.get("kind"), str)

@@ -19,7 +19,7 @@ from typing import Any
 
 from seqsru.data.lines import iter_text_lines
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
-from seqsru.errors import Refused
+from seqsru.errors import Refused, check_at_most
 
 UNK, EOS = "<unk>", "<eos>"
 # Not str.split, which also splits at no-break spaces and at line separators: both are part of a word here.
@@ -188,6 +188,7 @@ def _check_options(size: int | None, minimum: int) -> None:
         raise Refused("at least 3", size, f"{UNK} and {EOS} are two of the types", "vocabulary_size")
     if minimum < 1:
         raise Refused("at least 1", minimum, "1 keeps every type", "minimum_count")
+    check_at_most(2**31 - 1, vocabulary_size=size or 0, minimum_count=minimum)
 
 
 def _most_frequent(counts: Counter[str], size: int | None, minimum: int, what: str) -> list[str]:

@@ -100,6 +100,7 @@ class Decoding:
                 raise Refused("a finite number of at least 0", value, instead, setting)
         # Beyond these, powers of a length and lengths themselves are no numbers any more.
         check_at_most(50, alpha=self.alpha)
+        check_at_most(1_000_000, coverage=self.coverage)
         check_at_most(1_000_000, length_factor=self.length_factor)
         check_at_most(1_000_000, length_offset=self.length_offset)
         if self.batch_size < 1:

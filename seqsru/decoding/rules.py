@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from seqsru.errors import Refused, check_at_least
+from seqsru.errors import Refused, check_at_least, check_at_most
 
 if TYPE_CHECKING:  # torch takes a second to import, and not every decoder needs it
     from torch import Tensor
@@ -52,6 +52,7 @@ class MinimumLength(Rule):
     def __init__(self, length: int) -> None:
         if length < 1:
             raise Refused("at least 1", length, "leave the rule min_length out", "length")
+        check_at_most(1_000_000, length=length)
         self.length = length
 
     def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":
@@ -109,6 +110,7 @@ class NoRepeatedNgram(Rule):
     def __init__(self, size: int) -> None:
         if size < 1:
             raise Refused("at least 1", size, "leave the rule no_repeat_ngram out", "size")
+        check_at_most(1_000_000, size=size)
         self.size = size
 
     def __call__(self, log_probs: "Tensor", history: "Tensor", eos: int) -> "Tensor":

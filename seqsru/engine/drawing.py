@@ -13,7 +13,8 @@ import numpy as np
 
 from seqsru.engine.kernels import compiled
 from seqsru.engine.layout import BINS
-from seqsru.engine.memory import address, at, int64s, largest
+from seqsru.engine.memory import address, at, int64s
+from seqsru.engine.vectors import largest
 from seqsru.ops.cpu_math import TILE, buffer
 
 LAST = BINS - 1

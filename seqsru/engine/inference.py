@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,7 @@ from seqsru.decoding.rules import ForbiddenTokens, MinimumLength, NoRepeatedNgra
 from seqsru.engine import layout as a
 from seqsru.engine import processor
 from seqsru.engine.model import Model
-from seqsru.engine.workspace import Size, Workspace
+from seqsru.engine.workspace import Size, Workspace, together
 from seqsru.errors import Refused, check_at_least
 from seqsru.ops import compiled
 from seqsru.ops.compiled import IGNORED
@@ -122,6 +122,7 @@ class Engine:
             keep=attention or decoding.coverage > 0,
             columns=max(map(len, columns)) if columns is not None else 0,
         )
+        size = replace(size, slots=together(self.model, size))
         space = self._space(size)
         room, longest = space.size.room, space.size.longest
         penalty = PENALTIES[decoding.penalty]
@@ -475,6 +476,7 @@ _SOURCES = (
     "program",
     "scoring",
     "search",
+    "vectors",
 )
 
 

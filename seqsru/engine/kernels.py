@@ -10,18 +10,11 @@ import math
 import numpy as np
 from numba import njit
 
-from seqsru.engine.memory import (
-    address,
-    at,
-    dot,
-    int8s,
-    int32s,
-    largest,
-    summed,
-    weighted_sum,
-)
+from seqsru.engine.memory import NONE, ONCE, address, at, int8s, int32s
+from seqsru.engine.packing import GROUP, LANES, MOST_ROWS, TOGETHER
 from seqsru.engine.processor import DOT
-from seqsru.engine.products import DOTS, MOST_ROWS, float32_kernel, int8_kernel
+from seqsru.engine.products import DOTS, float32_kernel, int8_kernel
+from seqsru.engine.vectors import dot, four_dots, largest, pad, summed, weighted_sums
 from seqsru.ops.cpu_math import FASTMATH, TILE, buffer, exp_minus, sigmoid, tanh
 
 ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
@@ -32,11 +25,12 @@ MAGIC = np.float32(12582912.0)
 
 compiled = njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 
-TOGETHER = DOTS[DOT][4]  # tiles at once for several rows
+_SHIFT = np.int32(128 if DOTS[DOT][2] else 0)  # of the bytes of rows
+_TILES = DOTS[DOT][4]  # at once for several rows
 _int8_1, _int8_2, _int8_3 = (int8_kernel(rows, DOT) for rows in (1, 2, 3))
 _int8_4, _int8_5, _int8_6 = (int8_kernel(rows, DOT) for rows in (4, 5, 6))
-_float_1, _float_2 = float32_kernel(1, 4), float32_kernel(2, TOGETHER)
-_float_4, _float_6 = float32_kernel(4, TOGETHER), float32_kernel(6, TOGETHER)
+_float_1, _float_2 = float32_kernel(1, 4), float32_kernel(2, _TILES)
+_float_4, _float_6 = float32_kernel(4, _TILES), float32_kernel(6, _TILES)
 
 
 # ---- products --------------------------------------------------------------------------------------
@@ -46,6 +40,8 @@ _float_4, _float_6 = float32_kernel(4, TOGETHER), float32_kernel(6, TOGETHER)
 def quantise_row(x, inputs, q):
     """Write the row x (I,) as bytes to q, zeros up to a multiple of 4, and return its scale.
 
+    The bytes are shifted as the kernels want them.
+
     A row with NaN or an infinity in it has the scale NaN, so that the product has too.
     """
     bits = int32s(address(x))
@@ -54,10 +50,10 @@ def quantise_row(x, inputs, q):
         magnitude = bits[i] & np.int32(0x7FFFFFFF)
         most = max(most, magnitude)
     for i in range(inputs, (inputs + 3) // 4 * 4):
-        q[i] = 0
+        q[i] = np.int8(_SHIFT)
     if most >= np.int32(0x7F800000) or most < np.int32(0x04000000):
         for i in range(inputs):
-            q[i] = 0
+            q[i] = np.int8(_SHIFT)
         return np.float32(np.nan) if most >= np.int32(0x7F800000) else ZERO
     largest_value = ZERO
     place = buffer(x)
@@ -70,90 +66,108 @@ def quantise_row(x, inputs, q):
         for i in range(n):
             place[i] = x[first + i] * factor + MAGIC
         for i in range(n):
-            q[first + i] = np.int8(rounded[i])
+            q[first + i] = np.int8(rounded[i] + _SHIFT)
     return largest_value / MOST
 
 
 @compiled
-def product(x, stride, rows, inputs, w, op_w, op_scale, op_shift, op_bias, tiles, y, y_stride, int8, scratch):
-    """Write ``y = x W' + b`` for rows of x; strides are of float32 values; see `products` for the weights."""
-    weights, bias = address(at(w, op_w)), address(at(w, op_bias))
-    if not int8:
-        done = 0
-        while done < rows:
-            left = rows - done
-            from_, to = address(at(x, done * stride)), address(at(y, done * y_stride))
-            if left >= 6:
-                _float_6(from_, stride * 4, weights, bias, inputs, tiles, to, y_stride * 4)
-                done += 6
-            elif left >= 4:
-                _float_4(from_, stride * 4, weights, bias, inputs, tiles, to, y_stride * 4)
-                done += 4
-            elif left >= 2:
-                _float_2(from_, stride * 4, weights, bias, inputs, tiles, to, y_stride * 4)
-                done += 2
-            else:
-                _float_1(from_, stride * 4, weights, bias, inputs, tiles, to, y_stride * 4)
-                done += 1
-        return
-    scales, quarters = scratch, (inputs + 3) // 4
-    bytes_at = address(scratch) + 64
-    by_output, shift = address(at(w, op_scale)), address(at(w, op_shift))
-    row_bytes = quarters * 4
+def _int8_rows(rows, x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out):
+    """Multiply as many rows as a kernel takes; see `products`."""
+    if rows == 1:
+        _int8_1(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+    elif rows == 2:
+        _int8_2(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+    elif rows == 3:
+        _int8_3(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+    elif rows == 4:
+        _int8_4(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+    elif rows == 5:
+        _int8_5(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+    else:
+        _int8_6(x, stride, scales, w, by_output, shift, bias, quarters, tiles, y, out)
+
+
+@compiled
+def _float_rows(rows, x, stride, w, bias, inputs, tiles, y, out):
     done = 0
     while done < rows:
-        n = min(rows - done, MOST_ROWS)
-        for row in range(n):
-            scales[row] = quantise_row(
-                at(x, (done + row) * stride), inputs, int8s(bytes_at + row * row_bytes)
-            )
-        to, scale = address(at(y, done * y_stride)), address(scales)
-        out = y_stride * 4
-        if n == 1:
-            _int8_1(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
-        elif n == 2:
-            _int8_2(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
-        elif n == 3:
-            _int8_3(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
-        elif n == 4:
-            _int8_4(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
-        elif n == 5:
-            _int8_5(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
+        left, from_, to = rows - done, x + done * stride, y + done * out
+        if left >= 6:
+            _float_6(from_, stride, w, bias, inputs, tiles, to, out)
+            done += 6
+        elif left >= 4:
+            _float_4(from_, stride, w, bias, inputs, tiles, to, out)
+            done += 4
+        elif left >= 2:
+            _float_2(from_, stride, w, bias, inputs, tiles, to, out)
+            done += 2
         else:
-            _int8_6(bytes_at, row_bytes, scale, weights, by_output, shift, bias, quarters, tiles, to, out)
-        done += n
+            _float_1(from_, stride, w, bias, inputs, tiles, to, out)
+            done += 1
+
+
+@compiled
+def product(
+    x, stride, rows, inputs, w, op_w, op_scale, op_shift, op_bias, tiles, y, y_stride, int8, scratch, again
+):
+    """Write ``y = x W' + b`` for rows of x; strides are of float32 values; see `products` for the weights.
+
+    More rows than a kernel takes go through a group of tiles one after the other while its weights are in the
+    nearest cache: so each weight comes from memory once. With `again` the rows are those of the product
+    before, at most TOGETHER of them, whose bytes are in the scratch memory still.
+    """
+    weights, bias, out = address(at(w, op_w)), address(at(w, op_bias)), y_stride * 4
+    by_output, shift = address(at(w, op_scale)), address(at(w, op_shift))
+    quarters, scales = (inputs + 3) // 4, address(scratch)
+    bytes_at, row_bytes = scales + 4 * GROUP, quarters * 4
+    tile_bytes = 64 * (quarters if int8 else inputs)
+    for begin in range(0, rows, TOGETHER):
+        count = min(rows - begin, TOGETHER)
+        if int8 and not again:
+            for row in range(count):
+                from_ = at(x, (begin + row) * stride)
+                scratch[row] = quantise_row(from_, inputs, int8s(bytes_at + row * row_bytes))
+        height, group = count, tiles
+        if count > MOST_ROWS:  # 25 rows are five times 5: one of 1 would take as long as 4
+            blocks = (count + MOST_ROWS - 1) // MOST_ROWS
+            height, group = (count + blocks - 1) // blocks, GROUP // LANES
+        for first in range(0, tiles, group):
+            of_group, to = weights + first * tile_bytes, address(at(y, begin * y_stride + first * LANES))
+            if not int8:
+                from_ = address(at(x, begin * stride))
+                _float_rows(count, from_, stride * 4, of_group, bias + first * 64, inputs, group, to, out)
+                continue
+            for done in range(0, count, height):
+                _int8_rows(
+                    min(count - done, height), bytes_at + done * row_bytes, row_bytes, scales + done * 4,
+                    of_group, by_output + first * 64, shift + first * 64, bias + first * 64, quarters, group,
+                    to + done * out, out,
+                )  # fmt: skip
 
 
 @compiled
 def layer_norm(x, weight, bias, epsilon, n, y):
     """Write the LayerNorm of x (n,) to y."""
-    lanes, square = buffer(x), buffer(x)
-    for i in range(16):
-        lanes[i] = ZERO
-        square[i] = ZERO
-    whole = n // 16 * 16
-    for i in range(0, whole, 16):
-        for j in range(16):
-            lanes[j] += x[i + j]
-    mean = summed(lanes, 1)
+    part, whole = buffer(x), n // 16 * 16
+    mean = summed(x, whole // 16)
     for i in range(whole, n):
         mean += x[i]
     mean /= np.float32(n)
-    for i in range(0, whole, 16):
-        for j in range(16):
-            d = x[i + j] - mean
-            square[j] += d * d
-    variance = summed(square, 1)
-    for i in range(whole, n):
-        d = x[i] - mean
-        variance += d * d
+    variance = ZERO
+    for first in range(0, n, TILE):
+        size = min(TILE, n - first)
+        for i in range(size):
+            part[i] = x[first + i] - mean
+        for i in range(size, (size + 15) // 16 * 16):
+            part[i] = ZERO
+        variance += dot(part, part, (size + 15) // 16)
     factor = ONE / np.float32(math.sqrt(variance / np.float32(n) + epsilon))
     for first in range(0, n, TILE):
         size = min(TILE, n - first)
         for i in range(size):
-            lanes[i] = (x[first + i] - mean) * factor * weight[first + i] + bias[first + i]
+            part[i] = (x[first + i] - mean) * factor * weight[first + i] + bias[first + i]
         for i in range(size):
-            y[first + i] = lanes[i]
+            y[first + i] = part[i]
 
 
 # ---- cells: one step of one row --------------------------------------------------------------------
@@ -332,72 +346,74 @@ def gru_row(u, r, hidden, n, h):
 
 
 @compiled
-def softmax(x, n):
-    """Turn scores x (n,) into weights; x has room up to a multiple of 16."""
-    padded = (n + 15) // 16 * 16
-    for i in range(n, padded):
-        x[i] = MINUS_INFINITY
-    top, total, part = largest(x, padded // 16), ZERO, buffer(x)
-    for first in range(0, padded, TILE):
-        size = min(TILE, padded - first)
-        for j in range(size):
-            part[j] = exp_minus(top - x[first + j])
-        for j in range(n - first, size):
-            part[j] = ZERO
-        total += summed(part, size // 16)
-        for j in range(size):
-            x[first + j] = part[j]
-    factor = ONE / total
-    for first in range(0, padded, TILE):
-        size = min(TILE, padded - first)
-        for j in range(size):
-            part[j] = x[first + j] * factor
-        for j in range(size):
-            x[first + j] = part[j]
+def softmax(x, n, heads, factor):
+    """Turn the scores x (heads, n), times a factor, into weights; rows have room up to a multiple of 16."""
+    room = (n + 15) // 16 * 16
+    for head in range(heads):
+        row = at(x, head * room)
+        pad(row, n, MINUS_INFINITY)
+        top = largest(row, room // 16)
+        for i in range(room):
+            row[i] = top - row[i]
+    for i in range(heads * room):
+        x[i] = exp_minus(x[i] * factor)
+    for head in range(heads):
+        row = at(x, head * room)
+        pad(row, n, ZERO)
+        share = ONE / summed(row, room // 16)
+        for i in range(room):
+            row[i] *= share
 
 
 @compiled
-def _read_values(weights, values, row, n, width, y):
-    """Write the weighted sum of the first `width` numbers of n rows of values to y."""
+def _read_values(weights, room, values, row, n, heads, width, y):
+    """Write for each head the sum of n rows of its `width` values, each times its weight, to y.
+
+    Weights of a head are `room` after those of the one before.
+    """
     if width % 16 == 0:
-        weighted_sum(weights, values, row, n, width // 16, y)
+        weighted_sums(weights, room, values, row, n, heads, width // 16, y)
         return
     out = buffer(weights)
-    for first in range(0, width, TILE):
-        count = min(TILE, width - first)
-        for i in range(count):
-            out[i] = ZERO
-        for s in range(n):
-            a, v = weights[s], at(values, s * row + first)
+    for head in range(heads):
+        for first in range(0, width, TILE):
+            count = min(TILE, width - first)
             for i in range(count):
-                out[i] += a * v[i]
-        for i in range(count):
-            y[first + i] = out[i]
+                out[i] = ZERO
+            for s in range(n):
+                a, v = weights[head * room + s], at(values, s * row + head * width + first)
+                for i in range(count):
+                    out[i] += a * v[i]
+            for i in range(count):
+                y[head * width + first + i] = out[i]
 
 
 @compiled
 def dot_attention(query, keys, key_row, values, value_row, heads, width, n, scratch, y, shown, wanted):
-    """Multi-head dot product over n keys and values; weights averaged into `shown`."""
+    """Multi-head dot product over n keys and values; weights averaged into `shown`.
+
+    All heads of a key are read before the next keys, as they stand in memory: its speed is what limits this.
+    """
     factor = ONE / np.float32(math.sqrt(np.float32(width)))
+    room = (n + 15) // 16 * 16
+    for s in range(0, room, 4):  # there is room for as many keys: what the last ones give is overwritten
+        for head in range(heads):
+            first, key, to = head * width, at(keys, s * key_row + head * width), at(scratch, head * room + s)
+            if width % 16 == 0:
+                four_dots(at(query, first), key, key_row, width // 16, to)
+            else:
+                for j in range(4):
+                    to[j] = ZERO
+                    for i in range(width):
+                        to[j] += query[first + i] * key[j * key_row + i]
+    softmax(scratch, n, heads, factor)
+    _read_values(scratch, room, values, value_row, n, heads, width, y)
     if wanted:
         for s in range(n):
             shown[s] = ZERO
-    for head in range(heads):
-        first = head * width
-        if width % 16 == 0:
+        for head in range(heads):
             for s in range(n):
-                scratch[s] = dot(at(query, first), at(keys, s * key_row + first), width // 16) * factor
-        else:
-            for s in range(n):
-                total = ZERO
-                for i in range(first, first + width):
-                    total += query[i] * keys[s * key_row + i]
-                scratch[s] = total * factor
-        softmax(scratch, n)
-        _read_values(scratch, at(values, first), value_row, n, width, at(y, first))
-        if wanted:
-            for s in range(n):
-                shown[s] += scratch[s] / np.float32(heads)
+                shown[s] += scratch[head * room + s] / np.float32(heads)
 
 
 @compiled
@@ -414,8 +430,8 @@ def additive_attention(query, keys, key_row, values, value_row, v, size, width, 
                 part[i] = ZERO
             total += summed(part, (count + 15) // 16)
         scratch[s] = total
-    softmax(scratch, n)
-    _read_values(scratch, values, value_row, n, width, y)
+    softmax(scratch, n, ONCE, ONE)
+    _read_values(scratch, NONE, values, value_row, n, ONCE, width, y)
     if wanted:
         for s in range(n):
             shown[s] = scratch[s]
@@ -435,10 +451,6 @@ def log_softmax(x, tiles):
             part[j] = exp_minus(top - x[first + j])
         total += summed(part, size // 16)
     rest = np.float32(math.log(total))
-    for first in range(0, n, TILE):
-        size = min(TILE, n - first)
-        for j in range(size):
-            part[j] = (x[first + j] - top) - rest
-        for j in range(size):
-            x[first + j] = part[j]
+    for i in range(n):
+        x[i] = (x[i] - top) - rest
     return top

@@ -20,7 +20,8 @@ from seqsru.engine.kernels import (
     sru_row,
     ssru_row,
 )
-from seqsru.engine.memory import at
+from seqsru.engine.memory import NONE, ONCE, at
+from seqsru.engine.packing import TOGETHER
 from seqsru.ops.cpu_math import tanh
 
 
@@ -70,12 +71,13 @@ def execute(
     room : int
         Source positions that a slot has room for, a multiple of 16.
     scratch : pointer to float32
-        For the bytes of rows, and for one row of scores.
+        For the bytes of rows, and for a row of scores a head.
     shown, wanted
         Where weights of the last attention go, a row of `room` a sequence, if they are wanted.
     """
     total = rows * steps
     last = -1
+    held, held_inputs, held_rows = -1, 0, 0  # whose bytes are in the scratch memory: products may share rows
     if wanted:
         for number in range(count):
             code = operations[number * p.FIELDS]
@@ -88,11 +90,17 @@ def execute(
         y, y_row = at(f, o[p.Y]), o[p.Y_ROW]
         z, z_row = at(f, o[p.Z]), o[p.Z_ROW]
         n = o[p.A]
+        if code != p.PRODUCT:
+            held = -1
         if code == p.PRODUCT:
-            read = 1 if o[p.G] else total  # of the first row alone: what is the same for a whole sentence
+            read = ONCE if o[p.G] else total  # of the first row alone: what is the same for a whole sentence
             if o[p.H]:  # keys and values go where they are kept
                 y, y_row = at(f, memory[slots[0]] + (o[p.H] - 1) * room), o[p.B] * 16
-            product(x, x_row, read, n, w, o[p.C], o[p.D], o[p.E], o[p.F], o[p.B], y, y_row, int8, scratch)
+            again = ONCE if held == o[p.X] and held_inputs == n and held_rows == read else NONE
+            product(
+                x, x_row, read, n, w, o[p.C], o[p.D], o[p.E], o[p.F], o[p.B], y, y_row, int8, scratch, again
+            )
+            held, held_inputs, held_rows = o[p.X] if read <= TOGETHER else -1, n, read
         elif code == p.NORM:
             for row in range(total):
                 layer_norm(at(x, row * x_row), at(w, o[p.B]), at(w, o[p.C]), w[o[p.D]], n, at(y, row * y_row))
@@ -173,6 +181,7 @@ def execute(
                     z_row,
                     int8,
                     scratch,
+                    NONE,
                 )
                 for sequence in range(rows):
                     row = sequence * steps + now

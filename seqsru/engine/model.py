@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqsru.engine.packing import LANES
 from seqsru.engine.program import Place
 
 
@@ -79,3 +81,11 @@ class Model:
     def precision(self) -> str:
         """int8 or float32: of the weights."""
         return "int8" if self.int8 else "float32"
+
+    @cached_property
+    def output_rows(self) -> NDArray[np.float32]:
+        """The weights of the output product, a row a token, that shortlists are gathered from."""
+        inputs, tiles, weights = self.output[:3].tolist()
+        depth = -(-inputs // 4) if self.int8 else inputs
+        packed = self.numbers[weights : weights + tiles * depth * LANES].reshape(tiles, depth, LANES)
+        return np.ascontiguousarray(packed.transpose(0, 2, 1)).reshape(-1)

@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 
 LANES = 16  # outputs of a tile
 GROUP = 64  # outputs are padded to a multiple of this
+MOST_ROWS = 6  # of a product that share a load of weights
+TOGETHER = 48  # rows of a product that stand as bytes at once: those of 1,024 inputs are in the second cache
+
+
+def product_room(inputs: int) -> int:
+    """Return the float32 values of scratch memory that a product of so many inputs needs."""
+    return GROUP + TOGETHER * -(-inputs // 4)
 
 
 def pack_float32(weight: NDArray[Any]) -> NDArray[np.float32]:

@@ -10,10 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from seqsru.engine.memory import splat
 from seqsru.engine.packing import LANES
-
-MOST_ROWS = 6  # rows that share a load of weights
+from seqsru.engine.vectors import splat
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
@@ -28,14 +26,13 @@ Dot = Callable[[Any, Any, Any, Any], list[Any]]
 
 
 def _dot_vnni(builder: Any, accumulators: list[Any], activations: Any, weights: Any) -> list[Any]:
-    """AVX512-VNNI: 64 products of unsigned by signed bytes; the row is shifted by 128 first."""
+    """AVX512-VNNI: 64 products of unsigned by signed bytes; those of the row are shifted by 128."""
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(_WORDS, [_WORDS, _WORDS, _WORDS]),
         "llvm.x86.avx512.vpdpbusd.512",
     )
-    shifted = builder.xor(activations, ir.Constant(_I32, 0x80808080 - (1 << 32)))
-    rows = splat(builder, shifted, LANES)
+    rows = splat(builder, activations, LANES)
     return [builder.call(function, [accumulators[0], rows, builder.bitcast(weights, _WORDS)])]
 
 
@@ -45,8 +42,7 @@ def _dot_vnni256(builder: Any, accumulators: list[Any], activations: Any, weight
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(half, [half, half, half]), "llvm.x86.avx512.vpdpbusd.256"
     )
-    shifted = builder.xor(activations, ir.Constant(_I32, 0x80808080 - (1 << 32)))
-    rows, words = splat(builder, shifted, 8), builder.bitcast(weights, _WORDS)
+    rows, words = splat(builder, activations, 8), builder.bitcast(weights, _WORDS)
     return [
         builder.call(
             function, [accumulators[part], rows, _lanes(builder, words, range(8 * part, 8 * part + 8))]
@@ -178,7 +174,8 @@ def _outlined(builder: Any, name: str, arguments: Any, body: Callable[[Any, Any]
 def int8_kernel(rows: int, name: str) -> Any:
     """Make the product of so many rows with int8 weights.
 
-    The intrinsic takes addresses and sizes, all int64: the rows' bytes and their stride; the rows' scales;
+    The intrinsic takes addresses and sizes, all int64: the rows' bytes, shifted where DOTS says so, and their
+    stride; the rows' scales;
     weights, scales of outputs, 128 times the sums of their weights, biases; quarters of I; tiles; outputs and
     their stride in bytes. It writes ``sum · (row's scale · output's scale) + bias``, rounded once.
     """

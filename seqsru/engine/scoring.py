@@ -7,7 +7,7 @@ import numpy as np
 from seqsru.engine import layout as a
 from seqsru.engine.drawing import choose
 from seqsru.engine.kernels import compiled, log_softmax
-from seqsru.engine.memory import at, float32s, float64s, int64s
+from seqsru.engine.memory import NONE, ONCE, at, float32s, float64s, int64s
 from seqsru.engine.search import NOTHING, embed, mark, output, read_source, read_target, step
 
 
@@ -29,8 +29,8 @@ def score(g):
                 f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:
             n = offsets[sentence + 1] - offsets[sentence]
-            read_source(g, 0, at(tokens, offsets[sentence]), n, state)
-        read_target(g, 0, at(inputs, first), length, state, 0)
+            read_source(g, NONE, at(tokens, offsets[sentence]), n, state)
+        read_target(g, NONE, at(inputs, first), length, state, NONE)
         for begin in range(0, length, g[a.BLOCK]):
             rows = min(g[a.BLOCK], length - begin)
             output(g, begin, rows)
@@ -58,9 +58,11 @@ def follow(g):
         for i in range(g[a.STATE_ROW]):
             f[state + i] = np.float32(0.0)
         if g[a.ENCODER_COUNT]:
-            read_source(g, 0, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state)
-        read_target(g, 0, at(inputs, first), length, state, g[a.ATTENTION])
-        output(g, length - 1, 1)
+            read_source(
+                g, NONE, at(tokens, offsets[sentence]), offsets[sentence + 1] - offsets[sentence], state
+            )
+        read_target(g, NONE, at(inputs, first), length, state, g[a.ATTENTION])
+        output(g, length - 1, ONCE)
         lp = at(f, g[a.LOGITS])
         top = log_softmax(lp, g[a.OUTPUT_TILES])
         if top - top != np.float32(0.0):
@@ -102,8 +104,8 @@ def draw(g):
             i = slots[row]
             token = out[i * longest + time - 1] if time else starts[i]
             embed(g, g[a.EMBEDDING_TARGET], token, at(f, g[a.TARGET_AT] + row * g[a.TARGET_ROW]))
-        step(g, rows, 0)
-        output(g, 0, rows)
+        step(g, rows, NONE)
+        output(g, NONE, rows)
         stay = 0
         for row in range(rows):
             i = slots[row]

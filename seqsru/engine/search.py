@@ -14,7 +14,18 @@ from numba import njit
 from seqsru.engine import layout as a
 from seqsru.engine.kernels import compiled, log_softmax, product
 from seqsru.engine.machine import execute
-from seqsru.engine.memory import above, at, float32s, float64s, int32s, int64s, lowest_bit, nanoseconds
+from seqsru.engine.memory import (
+    NONE,
+    ONCE,
+    at,
+    float32s,
+    float64s,
+    int32s,
+    int64s,
+    lowest_bit,
+    nanoseconds,
+)
+from seqsru.engine.vectors import above, turned
 
 NOTHING = -np.inf
 # Scores are those of the definition to the last bit: nothing is fused, as what says nothing of it would be.
@@ -62,35 +73,35 @@ def _tiles(g, slot):
 
 @compiled
 def _compact(g, slot):
-    """Gather the weights of a sentence's shortlist into the slot."""
+    """Gather the weights of a sentence's shortlist into the slot, as `product` reads them."""
     tiles = _tiles(g, slot)
     sentence = int64s(g[a.SENTENCE])[slot]
     first = int64s(g[a.COLUMN_OFFSETS])[sentence]
     count = int64s(g[a.COLUMN_OFFSETS])[sentence + 1] - first
     columns = at(int64s(g[a.COLUMNS]), first)
     depth = (g[a.OUTPUT_INPUTS] + 3) // 4 if g[a.INT8] else g[a.OUTPUT_INPUTS]
-    w = int32s(g[a.NUMBERS])
-    weights = at(w, g[a.OUTPUT_WEIGHTS])
+    w, by_token = int32s(g[a.NUMBERS]), int32s(g[a.OUTPUT_ROWS])
     room = int32s(g[a.COMPACT] + 4 * slot * g[a.COMPACT_SIZE])
-    n = tiles * 16
+    none, n = at(float32s(g[a.COMPACT] + 4 * slot * g[a.COMPACT_SIZE]), 2 * tiles * 16), tiles * 16
     # Three rows of numbers an output, then the weights: as `product` wants to be told where they are.
+    whole = depth // 16
+    for j in range(0, count - 15, 16):
+        turned(by_token, at(columns, j), depth, whole, at(room, 3 * n + j * depth))
     for j in range(n):
+        to = at(room, 3 * n + j // 16 * depth * 16 + j % 16)
+        done = whole * 16 if j < count // 16 * 16 else NONE
         if j < count:
             token = columns[j]
             room[j] = w[g[a.OUTPUT_SCALES] + token]
             room[n + j] = w[g[a.OUTPUT_SHIFT] + token]
             room[2 * n + j] = w[g[a.OUTPUT_BIAS] + token]
-            from_ = at(weights, token // 16 * depth * 16 + token % 16)
+            from_ = at(by_token, token * depth)
+            for i in range(done, depth):
+                to[i * 16] = from_[i]
         else:
             room[j] = 0
             room[n + j] = 0
-            float32s(g[a.COMPACT] + 4 * slot * g[a.COMPACT_SIZE])[2 * n + j] = np.float32(NOTHING)
-            from_ = weights
-        to = at(room, 3 * n + j // 16 * depth * 16 + j % 16)
-        if j < count:
-            for i in range(depth):
-                to[i * 16] = from_[i * 16]
-        else:
+            none[j] = np.float32(NOTHING)
             for i in range(depth):
                 to[i * 16] = 0
 
@@ -111,16 +122,16 @@ def read_source(g, slot, tokens, length, start):
     int64s(g[a.PICKED])[0] = slot
     if g[a.ENCODER_COUNT] == 0:  # a language model: the last token of the prompt is the first step's
         if length:
-            read_target(g, slot, tokens, length, start, 0)
+            read_target(g, slot, tokens, length, start, NONE)
         return
     for s in range(length):
         embed(g, g[a.EMBEDDING_SOURCE], tokens[s], at(f, g[a.SOURCE_AT] + s * g[a.SOURCE_ROW]))
     for i in range(g[a.ENCODER_STATE_ROW]):
         f[g[a.ENCODER_STATE] + i] = np.float32(0.0)
     execute(
-        int64s(g[a.ENCODER]), g[a.ENCODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length,
+        int64s(g[a.ENCODER]), g[a.ENCODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, ONCE, length,
         g[a.ENCODER_STATE], g[a.ENCODER_STATE_ROW], start, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]),
-        int64s(g[a.MEMORIES]), g[a.ROOM], at(f, g[a.SCRATCH]), f, 0,
+        int64s(g[a.MEMORIES]), g[a.ROOM], at(f, g[a.SCRATCH]), f, NONE,
     )  # fmt: skip
 
 
@@ -135,8 +146,8 @@ def read_target(g, slot, tokens, length, state, keep):
         embed(g, g[a.EMBEDDING_TARGET], tokens[t], at(f, g[a.TARGET_AT] + t * g[a.TARGET_ROW]))
     int64s(g[a.PICKED])[0] = slot
     execute(
-        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, 1, length, state,
-        g[a.STATE_ROW], 0, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]),
+        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, ONCE, length, state,
+        g[a.STATE_ROW], NONE, int64s(g[a.PICKED]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]),
         g[a.ROOM], at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
     )  # fmt: skip
 
@@ -146,9 +157,9 @@ def step(g, rows, keep):
     """Run the decoder one step for so many rows, whose tokens are embedded already."""
     f = float32s(g[a.FLOATS])
     execute(
-        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, rows, 1, g[a.STATES],
-        g[a.STATE_ROW], 0, int64s(g[a.ROW_SLOT]), int64s(g[a.SOURCE_LENGTHS]), int64s(g[a.MEMORIES]),
-        g[a.ROOM], at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
+        int64s(g[a.DECODER]), g[a.DECODER_COUNT], float32s(g[a.NUMBERS]), g[a.INT8], f, rows, ONCE,
+        g[a.STATES], g[a.STATE_ROW], NONE, int64s(g[a.ROW_SLOT]), int64s(g[a.SOURCE_LENGTHS]),
+        int64s(g[a.MEMORIES]), g[a.ROOM], at(f, g[a.SCRATCH]), at(f, g[a.SHOWN]), keep,
     )  # fmt: skip
 
 
@@ -159,7 +170,7 @@ def output(g, first, rows):
     product(
         at(f, g[a.FEATURES_AT] + first * g[a.FEATURES_ROW]), g[a.FEATURES_ROW], rows, g[a.OUTPUT_INPUTS],
         float32s(g[a.NUMBERS]), g[a.OUTPUT_WEIGHTS], g[a.OUTPUT_SCALES], g[a.OUTPUT_SHIFT], g[a.OUTPUT_BIAS],
-        g[a.OUTPUT_TILES], at(f, g[a.LOGITS]), g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]),
+        g[a.OUTPUT_TILES], at(f, g[a.LOGITS]), g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]), NONE,
     )  # fmt: skip
 
 
@@ -192,8 +203,8 @@ def _scores(g, slot, row, width):
     if g[a.COLUMNS]:
         room, n = float32s(g[a.COMPACT] + 4 * slot * g[a.COMPACT_SIZE]), tiles * 16
         product(
-            x, g[a.FEATURES_ROW], width, g[a.OUTPUT_INPUTS], room, 3 * n, 0, n, 2 * n, tiles, y,
-            g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]),
+            x, g[a.FEATURES_ROW], width, g[a.OUTPUT_INPUTS], room, 3 * n, NONE, n, 2 * n, tiles, y,
+            g[a.LOGITS_ROW], g[a.INT8], at(f, g[a.SCRATCH]), NONE,
         )  # fmt: skip
     fine = True
     for k in range(width):
@@ -370,7 +381,7 @@ def _advance(g, slot, found, length):
     live = 0
     for place in range(found):
         if columns[place] == eos and place < beam:
-            _finish(g, slot, sums[place], rows[place], length, 1, 0)
+            _finish(g, slot, sums[place], rows[place], length, ONCE, NONE)
         elif columns[place] != eos and live < beam:
             live += 1
     done = live == 0
@@ -387,7 +398,7 @@ def _advance(g, slot, found, length):
             done = bound <= float64s(g[a.FINISHED_SCORE])[slot * beam + beam - 1]
     if done and finished[slot] == 0:
         for row in range(before):  # no way on and none to end: what was live is all there is
-            _finish(g, slot, totals[row], row, length, 0, 1)
+            _finish(g, slot, totals[row], row, length, NONE, ONCE)
     if done:
         return True
     parents = at(int64s(g[a.PARENTS]), (slot * g[a.LONGEST] + length) * beam)
@@ -456,7 +467,7 @@ def translate(g):
     words, parents, order = int64s(g[a.WORDS]), int64s(g[a.PARENTS]), int64s(g[a.ORDER])
     keep = g[a.ATTENTION] or float64s(g[a.COVERAGE])[0] != 0.0
     state_row = g[a.STATE_ROW]
-    active, sentence, rows = 0, 0, 0
+    active, sentence, rows = NONE, NONE, NONE
     mark(g)
     while active < slots and sentence < g[a.SENTENCES]:
         order[active] = active
@@ -467,7 +478,7 @@ def translate(g):
     while active:
         g[a.STATES], g[a.NEXT_STATES] = g[a.NEXT_STATES], g[a.STATES]
         mark(g)
-        row = 0
+        row = NONE
         for i in range(active):
             slot = order[i]
             length = lengths[slot]
@@ -480,8 +491,8 @@ def translate(g):
                 row += 1
         step(g, rows, keep)
         if g[a.COLUMNS] == 0:
-            output(g, 0, rows)
-        row, rows, stay = 0, 0, 0
+            output(g, NONE, rows)
+        row, rows, stay = NONE, NONE, NONE
         for i in range(active):
             slot = order[i]
             before, length = width[slot], lengths[slot]

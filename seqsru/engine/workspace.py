@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqsru.engine import layout as a
+from seqsru.engine import program as p
 from seqsru.engine.model import Model, Part
-from seqsru.engine.packing import GROUP, LANES
+from seqsru.engine.packing import GROUP, LANES, MOST_ROWS, product_room
 from seqsru.engine.program import Place, placed
 
+# Bytes that sentences decoded at once may read at a step, besides weights: what a core has of the last cache
+# for sure. With more the memory behind it is what limits a step; results do not depend on it.
+CACHED = 6 * 2**20
 SCORED = 12  # rows of scores at once when given tokens are scored: two blocks of a product
 
 
@@ -110,7 +114,7 @@ class Workspace:
             "memory": size.slots * model.memory * size.room,
             "logits": max(live, SCORED) * max(tiles, int(output[1])) * LANES,
             "shown": rows * size.room,
-            "scratch": max(2 * model.widest, size.room) + 2 * GROUP,
+            "scratch": max(product_room(model.widest), _heads(model) * size.room),
             "kept": size.slots * size.longest * size.beam * size.room if size.keep else 0,
             "compact": size.slots * compact,
         }
@@ -158,6 +162,7 @@ class Workspace:
             COMPACT=base + 4 * places["compact"],
             COMPACT_SIZE=compact,
             BLOCK=SCORED,
+            OUTPUT_ROWS=model.output_rows.ctypes.data if size.columns else 0,
         )
         candidates, history = 2 * size.beam, size.slots * size.longest * size.beam
         self._integers(max(rows, 1), "ROW_SLOT", "PICKED")
@@ -186,6 +191,34 @@ class Workspace:
 
     def _integers(self, count: int, *names: str) -> None:
         self._set(**{name: self._kept(np.zeros(count, np.int64)) for name in names})
+
+
+def together(model: Model, size: Size) -> int:
+    """Return how many of the sentences that may be decoded at once are to be: as many as the cache holds.
+
+    Where the weights of a step are more than that, so many that these are not most of what a step reads.
+    Whole blocks of rows of a product, since a step costs as much with fewer.
+    """
+    size = size.rounded()
+    depth = -(-int(model.output[0]) // 4) if model.int8 else int(model.output[0])
+    each = 4 * (model.memory * size.room + size.columns * (3 + depth) + 2 * size.beam * model.decoder.state)
+    block = -(-MOST_ROWS // size.beam)
+    most: int = max(1, max(CACHED, _weights(model, size)) // max(each, 1) // block) * block
+    return min(size.slots, most)
+
+
+def _weights(model: Model, size: Size) -> int:
+    """Return the bytes of the weights that a step reads, those of a shortlist apart."""
+    values = 0 if size.columns else int(model.output[0]) * int(model.output[1])
+    for row in model.decoder.table:
+        if row[p.CODE] in (p.PRODUCT, p.LSTM, p.GRU):
+            values += int(row[p.A]) * int(row[p.B if row[p.CODE] == p.PRODUCT else p.C])
+    return values * LANES * (1 if model.int8 else 4)
+
+
+def _heads(model: Model) -> int:
+    """Return the most heads of an attention, each of which has a row of scores; at least 1."""
+    return max([1, *(int(row[p.B]) for row in model.decoder.table if row[p.CODE] == p.DOT)])
 
 
 def check_memory(needed: int) -> None:

@@ -155,7 +155,17 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
     if decoder.eos is None:
         clocks = {"forward": timed_reading(model.forward)}
     else:
-        clocks = {"begin": timed_reading(model.begin), "step": timed_stepping(model.step, decoder.eos)}
+        from seqsru.models.replay import stepper
+
+        # On a GPU the step that users wait for is a CUDA graph: the clock stands around that.
+        step, attending = stepper(model), stepper(model, with_attention=True)
+
+        def stepping(
+            tokens: Any, memory: Any, state: Any, with_attention: bool = False
+        ) -> tuple[Any, Any, Any]:
+            return (attending if with_attention else step)(tokens, memory, state)
+
+        clocks = {"begin": timed_reading(model.begin), "step": timed_stepping(stepping, decoder.eos)}
     for name, clock in clocks.items():
         setattr(model, name, clock)  # found on the object before the methods of its class
     try:

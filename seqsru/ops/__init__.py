@@ -11,7 +11,10 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.ops.loops import pru_loop as pru_loop
     from seqsru.ops.products import apply_linear as apply_linear
     from seqsru.ops.products import linear as linear
+    from seqsru.ops.products import product_dtype as product_dtype
+    from seqsru.ops.products import product_weight as product_weight
     from seqsru.ops.scan import linear_scan as linear_scan
+    from seqsru.ops.scan import product_scan as product_scan
     from seqsru.ops.scan import sru_scan as sru_scan
     from seqsru.ops.watchers import recorded as recorded
     from seqsru.ops.watchers import transformed as transformed
@@ -25,6 +28,9 @@ _PLACES = {
     "linear": "products",
     "linear_scan": "scan",
     "mgu_loop": "loops",
+    "product_dtype": "products",
+    "product_scan": "scan",
+    "product_weight": "products",
     "pru_loop": "loops",
     "recorded": "watchers",
     "sru_scan": "scan",
@@ -39,6 +45,9 @@ __all__ = [
     "linear",
     "linear_scan",
     "mgu_loop",
+    "product_dtype",
+    "product_scan",
+    "product_weight",
     "pru_loop",
     "recorded",
     "sru_scan",

@@ -124,6 +124,18 @@ class LinearBackward(NamedTuple):
     D: Size
 
 
+class ChunkStates(NamedTuple):
+    """The state before each of C chunks of a scan, from that at one end of time; see `cuda_chunks`."""
+
+    factors: Reals
+    found: Reals
+    known: Reals
+    states: Reals
+    C: Size
+    plane: Size
+    backward: Code
+
+
 class SoftmaxCrossEntropy(NamedTuple):
     """Equations 1 to 4 of `linear_cross_entropy`, in place of the logits where `gradient` is not 0."""
 
@@ -148,7 +160,7 @@ class ColumnSums(NamedTuple):
 
 Scan = SruForward | SruBackward | LinearForward | LinearBackward
 SCANS: tuple[type[Scan], ...] = get_args(Scan)
-Call = Scan | SoftmaxCrossEntropy | ColumnSums
+Call = Scan | ChunkStates | SoftmaxCrossEntropy | ColumnSums
 
 
 def steps(x: Tensor | None) -> tuple[int, int]:
@@ -158,7 +170,11 @@ def steps(x: Tensor | None) -> tuple[int, int]:
 
 def given(**tensors: Tensor | None) -> int:
     """Return the bits of `options` for tensors by the names of their fields: of those that are not empty."""
-    return sum(GIVEN[name] for name, tensor in tensors.items() if tensor is not None and tensor.numel())
+    options = 0
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.numel():
+            options |= GIVEN[name]
+    return options
 
 
 class Layout(NamedTuple):

@@ -30,6 +30,7 @@ import llvmlite.binding as llvm
 PATIENCE = 600.0  # seconds, far more than anything here takes to compile: who takes longer has been stopped
 TOLD_AFTER = 5.0  # seconds of waiting that a person should know of
 _MAGIC = b"seqsru code 1 "
+_MOST_BYTES = 2**28  # of a file of code, which has a million at most
 _lock = threading.Lock()
 _kept: list[object] = []  # what is loaded lives as long as these
 
@@ -85,6 +86,30 @@ def address(
         return place
 
 
+def kept(name: str, follows: Iterable[object], make: Callable[[], tuple[str, bytes]]) -> tuple[str, bytes]:
+    """Return the symbol and code of a function for a GPU, read from the disk, or made and kept there.
+
+    Parameters
+    ----------
+    name : str
+        Of the file; unlike that of any other function.
+    follows : iterable
+        What the code follows from, by its `repr`.
+    make : callable
+        Gives symbol and code.
+    """
+    place = folder()
+    if place is None:
+        return make()
+    where = _named(place, name, follows)
+    with _lock:
+        found = _read(where)
+        if found is None:
+            found = make()
+            _write(where, *found)
+        return found
+
+
 def folder() -> Path | None:
     """Return the folder for compiled code, made if need be, or None where none is safe.
 
@@ -114,17 +139,27 @@ def _file(name: str, arguments: list[str], fastmath: list[str], sources: Iterabl
     place = folder()
     if place is None:
         return None
-    follows = hashlib.sha256()
-    for part in (name, arguments, fastmath, _machine(), *(path.read_bytes() for path in sources)):
-        follows.update(repr(part).encode() + b"\0")
-    return place / f"{name}-{follows.hexdigest()[:16]}.code"
+    contents = (path.read_bytes() for path in sources)
+    return _named(place, name, (arguments, fastmath, _machine(), *contents))
+
+
+def _named(place: Path, name: str, follows: Iterable[object]) -> Path:
+    """Return the file of a function that follows from these."""
+    digest = hashlib.sha256()
+    for part in (name, *follows):
+        digest.update(repr(part).encode() + b"\0")
+    return place / f"{name}-{digest.hexdigest()[:16]}.code"
 
 
 def _machine() -> list[object]:
     """Return what the code depends on besides its sources."""
-    switches = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
     features = sorted(llvm.get_host_cpu_features().items())
-    return [version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), features, switches]
+    return [version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), features, switches()]
+
+
+def switches() -> list[tuple[str, str]]:
+    """Return Numba's environment variables, which change what it makes."""
+    return sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
 
 
 @contextmanager
@@ -190,7 +225,8 @@ def _read(path: Path, *, tell: bool = True) -> tuple[str, bytes] | None:
         return None
     try:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if not ours or found.st_size > _MOST_BYTES:
             raise ValueError
         with open(handle, "rb", closefd=False) as stream:
             content = stream.read()

@@ -1,9 +1,8 @@
 """The scans on a GPU: torch allocates, DLPack says where, and a specialised kernel runs on torch's stream.
 
 The four functions are the private contract of the backends, like those of `reference` and `cpu`; `scan` has
-checked their arguments. Kernels (`cuda_kernels`) are compiled at first use, one for each element type and
-compute capability, and launched with raw pointers and an explicit signature, so that a launch neither types
-nor copies anything.
+checked their arguments. Kernels (`cuda_kernels`) are compiled at first use (`cuda_build`), and started with
+raw pointers (`cuda_launch`), so that a launch neither types nor copies anything.
 
 In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and run the kernels as Python.
 """
@@ -11,19 +10,20 @@ In a process with ``NUMBA_ENABLE_CUDASIM=1`` the functions take CPU tensors and 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqsru.errors import NotInstalled, Refused
+from seqsru.errors import NotInstalled
 from seqsru.ops.backends import INSTALL
 from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
     VALID,
+    Call,
+    ChunkStates,
     LinearBackward,
     LinearForward,
     Scan,
@@ -33,16 +33,17 @@ from seqsru.ops.calls import (
     parts,
     steps,
 )
-from seqsru.ops.dlpack import CPU, CUDA, Buffer
+from seqsru.ops.cuda_build import ALONE, THREADS, Variant, blocks, source, variant
+from seqsru.ops.cuda_launch import launch
+from seqsru.ops.dlpack import Buffer
 from seqsru.ops.simulator import Flat
 
-# Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
-# features are 455 blocks of 64 threads, for the 132 multiprocessors of an H200.
-BLOCK = 64
-# Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is worth three
-# launches: counted, not measured (a chunk's two passes cost its length each, the scan over chunks their
-# number, a launch about 10 steps).
+# Threads that fill a multiprocessor's memory pipeline, and steps from which on a scan is cut into chunks. The
+# latter is counted, not measured: a scan in chunks is two kernels and a fill more, which cost a host a dozen
+# microseconds (tools/bench_host.py), and saves at least 200 of 256 steps, each a tenth of one or more. It is
+# the same inside a CUDA graph, where a launch costs less, so that a graph gives the bits of what it captured.
 ENOUGH, LONG = 512, 256
+MOST_CHUNKS = 65_535  # which lie along a direction of the grid that has no more
 
 
 def sru_forward(
@@ -63,10 +64,10 @@ def sru_forward(
     x = u[:, :, 3] if k == 4 else x
     span = _span(T, B, D, u.device) if v is None else T
     sizes = T, B, k, D, *steps(x)
-    call = SruForward(u, c0, x, v, b, mask, valid, h, None, c, *sizes, activation, scale)
 
     def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:
-        _launch(call._replace(c0=first, c_last=last, c=c), span, options)
+        call = SruForward(u, first, x, v, b, mask, valid, h, last, c, *sizes, activation, scale)
+        _scan(call, span, options)
 
     options = given(v=v, mask=mask, valid=valid, x=x, c=c)
     c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
@@ -89,28 +90,29 @@ def sru_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent.
 
-    The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time.
+    The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time. The
+    two lie side by side in memory.
     """
     T, B, k, D = u.shape
     span = _span(T, B, D, u.device) if v is None else T
     rows = _chunks(T, span) * B
-    gu, gb = torch.empty_like(u), b.new_empty(2, rows, D)
-    gx = None if x is None else u.new_empty(T, B, D)
-    gv = None if v is None else b.new_empty(2, rows, D)
+    gu, gx = torch.empty_like(u), None if x is None else u.new_empty(T, B, D)
+    by_row = b.new_empty(2 if v is None else 4, rows, D)  # one tensor, which is summed at once
+    gb, gv = by_row[:2], None if v is None else by_row[2:]
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
     sizes = T, B, k, D, *steps(x)
-    call = SruBackward(
-        u, c0, x, v, b, mask, valid, c, gh, None, gu, skip, None, gv, gb, *sizes, activation, scale
-    )
 
     def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:
         sums = gb if factors is None else factors
-        _launch(call._replace(gc_last=last, gc0=first, gb=sums), span, options)
+        given = u, c0, x, v, b, mask, valid, c, gh, last
+        call = SruBackward(*given, gu, skip, first, gv, sums, *sizes, activation, scale)
+        _scan(call, span, options)
 
     options = given(v=v, mask=mask, valid=valid, x=x)
     carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
-    return gu, gx, gc0, None if gv is None else gv.sum(1), gb.sum(1)
+    total = by_row.sum(1)
+    return gu, gx, gc0, None if v is None else total[2:], total[:2]
 
 
 def linear_forward(
@@ -123,10 +125,9 @@ def linear_forward(
     """Return the output, c_last, and the states c in the dtype of c0, None unless `keep`."""
     T, B, D = a.shape
     out, c = torch.empty_like(a), c0.new_empty(T, B, D) if keep else None
-    call = LinearForward(a, c0, b, valid, out, None, c, T, B, D)
 
     def run(first: Tensor, last: Tensor, c: Tensor | None, span: int, options: int) -> None:
-        _launch(call._replace(c0=first, c_last=last, c=c), span, options)
+        _scan(LinearForward(a, first, b, valid, out, last, c, T, B, D), span, options)
 
     span, options = _span(T, B, D, a.device), given(valid=valid, c=c)
     c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
@@ -144,10 +145,9 @@ def linear_backward(
     """Return the gradients of a, b and c0."""
     T, B, D = a.shape
     ga, gb = torch.empty_like(a), torch.empty_like(a)
-    call = LinearBackward(a, c0, valid, c, gout, None, ga, gb, None, None, T, B, D)
 
     def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:
-        _launch(call._replace(gc_last=last, gc0=first, factors=factors), span, options)
+        _scan(LinearBackward(a, c0, valid, c, gout, last, ga, gb, first, factors, T, B, D), span, options)
 
     span, options = _span(T, B, D, a.device), given(valid=valid)
     gc0 = _in_chunks(run, gc_last, T, span, options | CARRY, options, None, backward=True)
@@ -163,7 +163,7 @@ def _span(T: int, B: int, D: int, device: torch.device) -> int:
     if simulated() or T < LONG or not B * D:
         return T
     wanted = ENOUGH * torch.cuda.get_device_properties(device).multi_processor_count // (B * D)
-    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5))))
+    return -(-T // max(1, min(wanted, int((2 * T) ** 0.5), MOST_CHUNKS)))
 
 
 def _chunks(T: int, span: int) -> int:
@@ -184,55 +184,46 @@ def _in_chunks(
 
     ``run(known, found, array, span, options)`` launches a kernel whose chunks read and write such states. For
     more than one chunk it runs twice: with `carry` to find how each chunk's state depends on its neighbour's,
-    then, when a scan over the chunks has given all states, with `options`.
+    then, when `ChunkStates` has gone through the chunks, with `options`.
     """
     chunks = _chunks(T, span)
     span = max(span, 1)
-    found = known.new_empty(chunks, *known.shape)
     if chunks == 1:
+        found = torch.empty_like(known)
         run(known, found, array, span, options)
-        return found[0]
-    factors = torch.empty_like(found)
-    run(torch.zeros_like(found), found, factors, span, carry)
-    if backward:
-        factors, found = factors.flip(0), found.flip(0)
-    after, _, _ = linear_forward(factors, found, known, None, False)
-    states = torch.cat([known.unsqueeze(0), after[:-1]])
-    run(states.flip(0) if backward else states, found, array, span, options)
-    return found[0 if backward else -1].clone()
+        return found
+    found = known.new_empty(chunks, *known.shape)
+    states, factors = known.new_zeros(found.shape), torch.empty_like(found)
+    run(states, found, factors, span, carry)  # each chunk from 0
+    plane = known.numel()
+    call = ChunkStates(factors, found, known, states, chunks, plane, backward)
+    run_kernel(call, ALONE, -(-plane // THREADS), THREADS)
+    run(states, found, array, span, options)
+    return found[0 if backward else -1]  # a view of a buffer no larger than `ENOUGH` threads' states
 
 
-def _launch(call: Scan, span: int, options: int) -> None:
-    """Run the kernel of a call, a thread for each chunk of B · D recurrences, on torch's current stream.
+def _scan(call: Scan, span: int, options: int) -> None:
+    """Run the kernel of a scan, a thread for each chunk of B · D recurrences of `span` steps."""
+    chosen = variant(call, options)
+    grid = blocks(call.B, call.D, _chunks(call.T, span), chosen.lanes)
+    if all(grid):
+        run_kernel(call, chosen, grid, THREADS, span)
 
-    The device is where the tensors lie; `span` is the number of steps of a chunk.
+
+def run_kernel(call: Call, chosen: Variant, grid: int | tuple[int, int], threads: int, *more: Any) -> None:
+    """Run the kernel of a call on torch's current stream, or in the simulator, which takes tensors of a CPU.
+
+    The arguments are those of `launch`.
     """
-    blocks = -(-_chunks(call.T, span) * call.B * call.D // BLOCK)
-    if not blocks:
+    if not simulated():
+        launch(call, chosen, grid, threads, *more)
         return
     kind: Any = type(call)  # a type checker may hold that the class of a named tuple has no hash
     tensors, numbers = parts(call)
-    dtype = next(tensor.dtype for tensor in tensors if tensor is not None)
     buffers = [None if tensor is None else Buffer(tensor) for tensor in tensors]
-    places = {(buffer.device_type, buffer.device_index) for buffer in buffers if buffer is not None}
-    wanted = CPU if simulated() else CUDA
-    if len(places) > 1 or next(iter(places))[0] != wanted:
-        raise Refused(
-            f"all tensors on one device of type {wanted} for the cuda backend",
-            f"(type, index) {sorted(places)} in DLPack's numbers",
-            "move them to one GPU",
-        )
-    if simulated():
-        arrays = [None if buffer is None else Flat(buffer) for buffer in buffers]
-        _compiled(kind, dtype, None)[blocks, BLOCK](*arrays, *numbers, span, options)
-        return
-    _, index = places.pop()
-    with torch.cuda.device(index):  # a thread of autograd may have no current device
-        kernel = _compiled(kind, dtype, _capability(index))
-        stream = _stream(index, torch.cuda.current_stream(index).cuda_stream)
-        launch = _configured(kernel, blocks, stream)
-        pointers = (0 if buffer is None else buffer.pointer for buffer in buffers)
-        launch(*pointers, *numbers, span, options)
+    first = next(buffer for buffer in buffers if buffer is not None)
+    arrays = [None if buffer is None else Flat(buffer, chosen.lanes) for buffer in buffers]
+    _simulation(kind, first.dtype, chosen)[grid, threads](*arrays, *numbers, *more)
 
 
 @functools.cache
@@ -259,46 +250,9 @@ def simulated() -> bool:
 
 
 @functools.cache
-def _capability(index: int) -> tuple[int, int]:
-    """Compute capability of a device."""
-    return torch.cuda.get_device_capability(index)
-
-
-@functools.cache
-def _compiled(call: type[Scan], dtype: torch.dtype, capability: tuple[int, int] | None) -> Any:
-    """Compile the kernel of a call for the current device, which is of that compute capability."""
+def _simulation(call: type[Call], dtype: torch.dtype, chosen: Variant) -> Any:
+    """Return the kernel of a call as numba's simulator runs it."""
     from numba import cuda
 
-    from seqsru.ops.cuda_kernels import build, signature
-
-    if capability is not None and torch.cuda.is_current_stream_capturing():
-        raise Refused(
-            f"the kernel of {call.__name__} compiled before a CUDA graph is captured",
-            "this its first use",
-            "run the same step once before the capture",
-        )
-    kind = str(dtype).removeprefix("torch.")
-    try:
-        jit: Any = cuda.jit
-        return jit(signature(kind, call))(build(kind)[call])
-    except (ImportError, RuntimeError) as error:
-        found = f"that it cannot compile ({error})"
-        raise NotInstalled(
-            "numba-cuda with libNVVM and NVRTC for the cuda backend", found, INSTALL
-        ) from error
-
-
-@functools.lru_cache(maxsize=256)
-def _stream(index: int, pointer: int) -> Any:
-    """Wrap a stream of torch for numba, always in the same object: numba knows launches by its identity."""
-    from numba import cuda
-
-    return cuda.external_stream(pointer) if pointer else 0
-
-
-@functools.lru_cache(maxsize=4096)
-def _configured(kernel: Any, blocks: int, stream: Any) -> Any:
-    """Return the launch of a kernel on a grid and stream, without numba's warning about small grids."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Grid size")
-        return kernel[blocks, BLOCK, stream]
+    jit: Any = cuda.jit
+    return jit(source(call, str(dtype).removeprefix("torch."), chosen)[0])

@@ -1,11 +1,12 @@
-"""Element types of the CUDA kernels: how one lies in memory, is widened to compute with, and narrowed again.
+"""Element types of the CUDA kernels: how they lie in memory, are widened to compute with, and narrowed again.
 
-A kernel widens a value when it computes with it and not when it loads it, since touching a value waits for
-the load. bfloat16 is read and written as its 16 bits, so that kernels need no such type and no second link
-step.
+A kernel reads and writes words. A word is one element, or two of 16 bits that lie side by side; beside a word
+of two elements the numbers of the arithmetic come two to a word as well. A kernel takes a word apart when it
+computes with it and not when it loads it, since touching a value waits for the load. Types of 16 bits are
+taken from their bits, so that kernels need no such types and no second link step.
 
 Functions marked `device` become part of the kernel that calls them. In numba's simulator
-(``NUMBA_ENABLE_CUDASIM=1``) they are plain Python, and the four that use the GPU's own functions have a twin.
+(``NUMBA_ENABLE_CUDASIM=1``) they are plain Python, and those that use the GPU's own functions have a twin.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ import numpy as np
 from numba import config, cuda, types
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+MINUS_LOG2_E = np.float32(-1 / math.log(2))  # e^-x = 2^(MINUS_LOG2_E x)
 
 
 class Element(NamedTuple):
     """One element type and what the kernels need to know of it."""
 
-    stored: Any  # numba's type of one element in memory
-    real: Any  # NumPy's type of the arithmetic
-    widen: Callable[[Any], Any]  # stored -> real
-    narrow: Callable[[Any], Any]  # real -> stored, to nearest even
+    lanes: int  # elements of a word: features that one thread owns
+    stored: Any  # numba's type of a word of elements
+    held: Any  # numba's type of a word of numbers of the arithmetic, of as many lanes
+    real: Any  # numba's type of the arithmetic
+    widen: Callable[[Any, int], Any]  # word of elements, lane -> real
+    narrow: Callable[[Any], Any]  # array of as many reals as lanes -> word of elements, to nearest even
+    take: Callable[[Any, int], Any]  # word of reals, lane -> real
+    give: Callable[[Any], Any]  # array of as many reals as lanes -> word of reals
     sigmoid: Callable[[Any], Any]  # real -> real
 
 
@@ -44,6 +50,15 @@ if SIMULATED:
         """Return the 32 bits of a float32."""
         return np.float32(value).view(np.uint32)
 
+    def widen_half(bits: Any) -> Any:
+        """Return the float16 of 16 bits as float32."""
+        return np.float32(np.uint16(bits).view(np.float16))
+
+    def narrow_half(value: Any) -> Any:
+        """Return a float32 as the bits of the nearest float16."""
+        with np.errstate(over="ignore"):
+            return np.float16(value).view(np.uint16)
+
     def sigmoid32(x: Any) -> Any:
         """Return 1 / (1 + e^-x) in float32."""
         with np.errstate(over="ignore"):
@@ -54,26 +69,59 @@ if SIMULATED:
         with np.errstate(over="ignore"):
             return np.float64(1) / (np.float64(1) + np.exp(-x))
 else:
-    from numba.cuda import libdevice
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
 
     device = cuda.jit(device=True, inline="always")
 
-    @device
-    def float_of_bits(bits: Any) -> Any:
-        """Return the float32 of 32 bits."""
-        return libdevice.int_as_float(np.int32(bits))
+    def _instruction(text: str) -> Any:
+        """Make the function of one float32 that is one instruction of PTX."""
+
+        @intrinsic
+        def instruction(_: Any, x: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+                return builder.asm(kind, f"{text} $0, $1;", "=f,f", arguments, side_effect=False)
+
+            return types.float32(types.float32), generate
+
+        return instruction
+
+    # Within 1 and 2 ulp; infinity has the reciprocal 0, and a large number the power infinity.
+    _reciprocal = _instruction("rcp.approx.ftz.f32")
+    _power_of_2 = _instruction("ex2.approx.ftz.f32")
+
+    def _bit_cast(source: Any, target: Any) -> Any:
+        """Make the function that takes the bits of a number of one type for those of another."""
+
+        @intrinsic
+        def cast(_: Any, x: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                return builder.bitcast(arguments[0], context.get_value_type(target))
+
+            return target(source), generate
+
+        return cast
+
+    float_of_bits = _bit_cast(types.uint32, types.float32)
+    bits_of_float = _bit_cast(types.float32, types.uint32)
+    _half_of_bits = _bit_cast(types.uint16, types.float16)
+    _bits_of_half = _bit_cast(types.float16, types.uint16)
 
     @device
-    def bits_of_float(value: Any) -> Any:
-        """Return the 32 bits of a float32."""
-        return np.uint32(libdevice.float_as_int(value))
+    def widen_half(bits: Any) -> Any:
+        """Return the float16 of 16 bits as float32."""
+        return np.float32(_half_of_bits(bits))
+
+    @device
+    def narrow_half(value: Any) -> Any:
+        """Return a float32 as the bits of the nearest float16."""
+        return _bits_of_half(np.float16(value))
 
     @device
     def sigmoid32(x: Any) -> Any:
         """Return 1 / (1 + e^-x) in float32."""
-        # The quick quotient: within 2 ulp, and 0 where the exponential overflows, as it should be.
-        one = np.float32(1)
-        return libdevice.fast_fdividef(one, one + math.exp(-x))
+        return _reciprocal(np.float32(1) + _power_of_2(x * MINUS_LOG2_E))
 
     @device
     def sigmoid64(x: Any) -> Any:
@@ -83,45 +131,78 @@ else:
 
 
 @device
-def same(value: Any) -> Any:
-    """Return the value: memory holds what the arithmetic takes."""
-    return value
-
-
-@device
-def widen_float16(stored: Any) -> Any:
-    """Return a float16 as float32."""
-    return np.float32(stored)
-
-
-@device
-def narrow_float16(value: Any) -> Any:
-    """Return a float32 as the nearest float16."""
-    return np.float16(value)
-
-
-@device
-def widen_bfloat16(stored: Any) -> Any:
-    """Return the bits of a bfloat16 as float32."""
-    return float_of_bits(np.uint32(stored) << np.uint32(16))
+def widen_bfloat16(bits: Any) -> Any:
+    """Return the bfloat16 of 16 bits as float32."""
+    return float_of_bits(np.uint32(bits) << np.uint32(16))
 
 
 @device
 def narrow_bfloat16(value: Any) -> Any:
     """Return a float32 as the bits of the nearest bfloat16."""
-    # To nearest even, without a branch. In signed 64-bit integers a carry out of the largest NaN shows as
-    # 0x8000, and infinity - magnitude is negative for a NaN, whose quiet bit keeps rounding from making it
-    # infinite.
+    # To nearest even, in 32 bits. A NaN is kept apart, with its quiet bit set: rounded it may be infinite.
     bits = np.int64(bits_of_float(value))
-    magnitude = bits & 0x7FFFFFFF
-    rounded = (magnitude + 0x7FFF + ((magnitude >> 16) & 1)) >> 16
-    rounded = (rounded - (rounded >> 15)) | (((0x7F800000 - magnitude) >> 63) & 0x40)
-    return np.uint16(((bits >> 16) & 0x8000) | rounded)
+    rounded = np.uint32(bits + 0x7FFF + ((bits >> 16) & 1)) >> np.uint32(16)
+    if value != value:
+        rounded = (np.uint32(bits) >> np.uint32(16)) | np.uint32(0x40)
+    return np.uint16(rounded)
 
 
-ELEMENTS = {
-    "float64": Element(types.float64, np.float64, same, same, sigmoid64),
-    "float32": Element(types.float32, np.float32, same, same, sigmoid32),
-    "float16": Element(types.float16, np.float32, widen_float16, narrow_float16, sigmoid32),
-    "bfloat16": Element(types.uint16, np.float32, widen_bfloat16, narrow_bfloat16, sigmoid32),
-}
+@device
+def only(word: Any, lane: int) -> Any:
+    """Return the one number of a word."""
+    return word
+
+
+@device
+def alone(values: Any) -> Any:
+    """Return a word of one number."""
+    return values[0]
+
+
+@device
+def take_pair(word: Any, lane: int) -> Any:
+    """Return one of two float32 in a word of 64 bits, the first in the low half."""
+    return float_of_bits(np.uint32(word >> np.uint64(32 * lane)))
+
+
+@device
+def give_pair(values: Any) -> Any:
+    """Return a word of 64 bits of two float32, the first in the low half."""
+    high = np.uint64(bits_of_float(values[1])) << np.uint64(32)
+    return high | np.uint64(bits_of_float(values[0]))
+
+
+def element(kind: str, lanes: int) -> Element:
+    """Say how elements of a type lie in memory, one or two a word: float64, float32, float16, bfloat16."""
+    if kind in ("float64", "float32"):
+        real = types.float64 if kind == "float64" else types.float32
+        sigmoid = sigmoid64 if kind == "float64" else sigmoid32
+        return Element(1, real, real, real, only, alone, only, alone, sigmoid)
+    widen_bits, narrow_bits = {
+        "float16": (widen_half, narrow_half),
+        "bfloat16": (widen_bfloat16, narrow_bfloat16),
+    }[kind]
+
+    @device
+    def widen_one(word: Any, lane: int) -> Any:
+        return widen_bits(word)
+
+    @device
+    def narrow_one(values: Any) -> Any:
+        return narrow_bits(values[0])
+
+    @device
+    def widen_pair(word: Any, lane: int) -> Any:
+        return widen_bits(np.uint16(word >> np.uint32(16 * lane)))
+
+    @device
+    def narrow_pair(values: Any) -> Any:
+        high = np.uint32(narrow_bits(values[1])) << np.uint32(16)
+        return np.uint32(high | np.uint32(narrow_bits(values[0])))
+
+    real = types.float32
+    if lanes == 1:
+        return Element(1, types.uint16, real, real, widen_one, narrow_one, only, alone, sigmoid32)
+    return Element(
+        2, types.uint32, types.uint64, real, widen_pair, narrow_pair, take_pair, give_pair, sigmoid32
+    )

@@ -28,7 +28,7 @@ import numpy as np
 from numba import cuda, types
 
 from seqsru.ops.calls import LAYOUTS, LEFT_OUT, SoftmaxCrossEntropy
-from seqsru.ops.cuda_elements import ELEMENTS, device
+from seqsru.ops.cuda_elements import device, element
 
 # Threads of a block, a power of two. Eight blocks fill a multiprocessor: 1,056 rows an H100, whose cache
 # holds what they read until they read it again, for 10,000 logits a row in float32.
@@ -37,27 +37,37 @@ BLOCK = 256
 
 def signature(kind: str) -> tuple[Any, ...]:
     """Types of the parameters of the kernel of one element type: its call's fields, then `biased`."""
-    element = ELEMENTS[kind]
-    real = types.float64 if element.real is np.float64 else types.float32
+    word = element(kind, 1)
     held = {
-        "elements": types.CPointer(element.stored),
-        "reals": types.CPointer(real),
+        "elements": types.CPointer(word.stored),
+        "reals": types.CPointer(word.real),
         "indices": types.CPointer(types.int64),
         "size": types.int64,
         "code": types.int32,
-        "real": real,
+        "real": word.real,
     }
     return (*(held[what] for what in LAYOUTS[SoftmaxCrossEntropy].kinds), types.int32)
 
 
 def build(kind: str) -> Callable[..., None]:
     """Write the kernel of one element type: float64, float32, float16 or bfloat16."""
-    _, real, widen, narrow, _ = ELEMENTS[kind]
-    shared = types.float64 if real is np.float64 else types.float32
+    word = element(kind, 1)
+    widen_word, narrow_word, shared = word.widen, word.narrow, word.real
+    real: Any = np.float64 if kind == "float64" else np.float32
     zero, one = real(0), real(1)
     # What the largest logit begins as: below every other, and finite, so that −∞ has probability 0.
     least, nothing = real(np.finfo(real).min), real(-math.inf)
     block = BLOCK
+
+    @device
+    def widen(stored):
+        """Return a logit as the arithmetic has it."""
+        return widen_word(stored, 0)
+
+    @device
+    def narrow(value):
+        """Return a number as memory has it."""
+        return narrow_word((value,))
 
     @device
     def logit(stored, bias, i, biased):

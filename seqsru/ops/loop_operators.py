@@ -115,8 +115,7 @@ def run_mgu_forward(
 mgu_forward = torch.library.custom_op("seqsru::mgu_forward", run_mgu_forward, mutates_args=())
 
 
-@torch.library.custom_op("seqsru::mgu_backward", mutates_args=())
-def mgu_backward(
+def run_mgu_backward(
     gout: Tensor,
     glast: Tensor,
     before: Tensor,
@@ -141,6 +140,9 @@ def mgu_backward(
     f = gates.chunk(2, dim=-1)[0]
     gweight = torch.cat([_weight_gradient(gf, before, weight), _weight_gradient(gn, f * before, weight)])
     return gu.to(u.dtype), g_after.clone(), gweight
+
+
+mgu_backward = torch.library.custom_op("seqsru::mgu_backward", run_mgu_backward, mutates_args=())
 
 
 def _gradients_done(
@@ -178,8 +180,7 @@ def run_pru_forward(
 pru_forward = torch.library.custom_op("seqsru::pru_forward", run_pru_forward, mutates_args=())
 
 
-@torch.library.custom_op("seqsru::pru_backward", mutates_args=())
-def pru_backward(
+def run_pru_backward(
     gout: Tensor,
     glast: Tensor,
     before: Tensor,
@@ -200,6 +201,9 @@ def pru_backward(
         g_before = g * c + _back(torch.cat([gn, gc], dim=1), weight)
         g_after = _gradients_done(t, (gn, gc), g_before, g_after, gu, valid)
     return gu.to(u.dtype), g_after.clone(), _weight_gradient(gu, before, weight)
+
+
+pru_backward = torch.library.custom_op("seqsru::pru_backward", run_pru_backward, mutates_args=())
 
 
 # What a compiler and autograd know of them.

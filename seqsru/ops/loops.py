@@ -19,13 +19,18 @@ from torch import Tensor
 from seqsru.errors import Refused
 from seqsru.ops.loop_operators import (
     Loop,
+    mgu_backward,
     mgu_definition,
     mgu_forward,
+    pru_backward,
     pru_definition,
     pru_forward,
+    run_mgu_backward,
     run_mgu_forward,
+    run_pru_backward,
     run_pru_forward,
 )
+from seqsru.ops.nodes import loop_node
 from seqsru.ops.operators import any_requires_grad
 from seqsru.ops.reference import accumulation_dtype
 from seqsru.ops.watchers import traced, transformed, watched
@@ -64,7 +69,8 @@ def mgu_loop(u: Tensor, h0: Tensor, weight: Tensor, *, valid: Tensor | None = No
         Shapes or a dtype of the state that do not fit.
     """
     _check(u, "h0", h0, weight, valid)
-    return _call(mgu_definition, run_mgu_forward, mgu_forward, u, h0, weight, valid)
+    backward = run_mgu_backward, mgu_backward
+    return _call(mgu_definition, run_mgu_forward, mgu_forward, backward, u, h0, weight, valid)
 
 
 def pru_loop(u: Tensor, s0: Tensor, weight: Tensor, *, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -79,7 +85,8 @@ def pru_loop(u: Tensor, s0: Tensor, weight: Tensor, *, valid: Tensor | None = No
     Parameters and results are those of `mgu_loop`, with the candidate before the gate.
     """
     _check(u, "s0", s0, weight, valid)
-    return _call(pru_definition, run_pru_forward, pru_forward, u, s0, weight, valid)
+    backward = run_pru_backward, pru_backward
+    return _call(pru_definition, run_pru_forward, pru_forward, backward, u, s0, weight, valid)
 
 
 def _check(u: Tensor, name: str, state: Tensor, weight: Tensor, valid: Tensor | None) -> None:
@@ -105,15 +112,19 @@ def _call(
     definition: Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]],
     run: Loop,
     operator: Loop,
+    backward: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]],
     u: Tensor,
     state: Tensor,
     weight: Tensor,
     valid: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Run the loop, as an operator where gradients are wanted or somebody watches."""
+    """Run the loop, as an operator where somebody watches and a node where a gradient is wanted."""
     keep = torch.is_grad_enabled() and any_requires_grad(u, state, weight)
-    if not keep and not watched(u, state, weight, valid):
-        out, last, _, _ = run(u, state, weight, valid, False)
+    if not watched(u, state, weight, valid):
+        if keep:
+            out, last = loop_node(u, state, weight, valid, run, backward)
+        else:
+            out, last, _, _ = run(u, state, weight, valid, False)
     elif transformed():
         out, last = definition(u, state, weight, valid)
     else:

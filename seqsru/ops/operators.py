@@ -84,6 +84,40 @@ def _(
     return u.new_empty(shape), c0.new_empty(c0.shape), c0.new_empty(shape if keep else (0,))
 
 
+def run_sru_backward(
+    gh: Tensor,
+    gc_last: Tensor,
+    u: Tensor,
+    x: Tensor | None,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    mask: Tensor | None,
+    valid: Tensor | None,
+    c: Tensor,
+    activation: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
+    """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent."""
+    found: tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]
+    found = backend_module(backend, u.device).sru_backward(
+        gh.contiguous(),
+        gc_last.contiguous(),
+        u.contiguous(),
+        _last_axis_contiguous(x),
+        c0.contiguous(),
+        _contiguous(v),
+        b.contiguous(),
+        _contiguous(mask),
+        _contiguous(valid),
+        c,
+        activation,
+        scale,
+    )
+    return found
+
+
 @torch.library.custom_op("seqsru::sru_backward", mutates_args=())
 def sru_backward(
     gh: Tensor,
@@ -100,22 +134,13 @@ def sru_backward(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of u, x, c0, v and b."""
-    gu, gx, gc0, gv, gb = backend_module(backend, u.device).sru_backward(
-        gh.contiguous(),
-        gc_last.contiguous(),
-        u.contiguous(),
-        _last_axis_contiguous(x),
-        c0.contiguous(),
-        _contiguous(v),
-        b.contiguous(),
-        _contiguous(mask),
-        _contiguous(valid),
-        c,
-        activation,
-        scale,
+    """Return the gradients of u, x, c0, v and b, empty where x or v is absent."""
+    gu, gx, gc0, gv, gb = run_sru_backward(
+        gh, gc_last, u, x, c0, v, b, mask, valid, c, activation, scale, backend
     )
-    return gu, u.new_empty(0) if gx is None else gx, gc0, b.new_empty(0) if gv is None else gv, gb
+    # A backend may return the last two side by side in one memory, which an operator may not.
+    gv = b.new_empty(0) if gv is None else gv.clone()
+    return gu, u.new_empty(0) if gx is None else gx, gc0, gv, gb
 
 
 @sru_backward.register_fake
@@ -226,8 +251,7 @@ def _(
     return a.new_empty(a.shape), c0.new_empty(c0.shape), c0.new_empty(a.shape if keep else (0,))
 
 
-@torch.library.custom_op("seqsru::linear_backward", mutates_args=())
-def linear_backward(
+def run_linear_backward(
     gout: Tensor,
     gc_last: Tensor,
     a: Tensor,
@@ -242,6 +266,9 @@ def linear_backward(
         gout.contiguous(), gc_last.contiguous(), a.contiguous(), c0.contiguous(), c, _contiguous(valid)
     )
     return found
+
+
+linear_backward = torch.library.custom_op("seqsru::linear_backward", run_linear_backward, mutates_args=())
 
 
 @linear_backward.register_fake

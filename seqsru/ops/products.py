@@ -58,6 +58,22 @@ def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
     return linear(x, layer.weight, layer.bias) if type(layer) is nn.Linear else layer(x)
 
 
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype that products with a weight have, under ``torch.autocast`` too.
+
+    Without autocast, and in float64 always, that is the weight's own.
+    """
+    device = weight.device.type
+    if weight.is_meta or weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return weight.dtype
+    return torch.get_autocast_dtype(device)
+
+
+def product_weight(weight: Tensor) -> Tensor:
+    """Return a weight in the dtype of its products, for operators unknown to autocast."""
+    return weight.to(product_dtype(weight))
+
+
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether the promise of `linear` holds for this product; a shape error is left to torch."""
     if recorded() or torch.is_autocast_enabled("cpu"):

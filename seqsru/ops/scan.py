@@ -1,8 +1,9 @@
 """The two scans: their arguments checked, and the way to a backend chosen.
 
-Where a gradient will be wanted, or somebody watches (`watchers`), `sru_scan` and `linear_scan` call an
-operator of `operators`, and under a transform of functions the loop of `reference`. Otherwise they call the
-backend directly, which saves the dispatcher's time: it is most of the time of one decoding step.
+Where somebody watches (`watchers`), `sru_scan` and `linear_scan` call an operator of `operators`, and under a
+transform of functions the loop of `reference`. Otherwise they call the backend directly, as a node of `nodes`
+where a gradient will be wanted, which saves the dispatcher's time: it is most of the time of a decoding step,
+and of a small layer's training.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from seqsru.ops.backends import Backend
 from seqsru.ops.calls import ACTIVATIONS, Activation
 from seqsru.ops.checks import check_linear, check_sru
+from seqsru.ops.nodes import linear_node, product_node, sru_node
 from seqsru.ops.operators import (
     any_requires_grad,
     linear_forward,
@@ -21,6 +23,7 @@ from seqsru.ops.operators import (
     run_sru_forward,
     sru_forward,
 )
+from seqsru.ops.products import linear, product_weight
 from seqsru.ops.reference import linear_loop, sru_loop
 from seqsru.ops.watchers import traced, transformed, watched
 
@@ -87,14 +90,75 @@ def sru_scan(
     check_sru(u, x, c0, v, b, mask, valid, activation, scale, backend)
     code = ACTIVATIONS[activation]
     keep = torch.is_grad_enabled() and any_requires_grad(u, x, c0, v, b)
-    if not keep and not watched(u, x, c0, v, b, mask, valid):
-        h, c_last, _ = run_sru_forward(u, x, c0, v, b, mask, valid, code, scale, False, backend)
+    if not watched(u, x, c0, v, b, mask, valid):
+        if keep:
+            h, c_last = sru_node(u, x, c0, v, b, mask, valid, code, scale, backend)
+        else:
+            h, c_last, _ = run_sru_forward(u, x, c0, v, b, mask, valid, code, scale, False, backend)
     elif transformed():
         h, c_last, _ = sru_loop(u, x, c0, v, b, mask, valid, code, scale)
     else:
         keep = keep and not traced()
         h, c_last, _ = sru_forward(u, x, c0, v, b, mask, valid, code, scale, keep, backend)
     return h, c_last
+
+
+def product_scan(
+    x: Tensor,
+    weight: Tensor,
+    c0: Tensor,
+    v: Tensor | None,
+    b: Tensor,
+    *,
+    highway: int | None,
+    mask: Tensor | None = None,
+    valid: Tensor | None = None,
+    activation: Activation = "identity",
+    scale: float = 1.0,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run the SRU recurrence over the product of its input.
+
+    This is `sru_scan` of ``linear(x, weight)``. On a GPU, in training that nobody watches, the two are one
+    node of autograd, in which the gradient of x is summed by the product. On a CPU they stay two, where this
+    would change the last bit of what earlier versions have trained.
+
+    Parameters
+    ----------
+    x : Tensor of shape (T, B, I)
+        Inputs of the product, and of the highway.
+    weight : Tensor of shape (k · D, I)
+        Slices for the candidate, the forget and the reset gate, and with k = 4 the highway.
+    c0, v, b, mask, valid, activation, scale, backend
+        As for `sru_scan`.
+    highway : int or None
+        First of the D features of x that the highway carries, with k = 3; None is no such slice.
+
+    Returns
+    -------
+    h, c_last : Tensor
+        As of `sru_scan`.
+    """
+    if not (
+        _sums_in_products(x)
+        and torch.is_grad_enabled()
+        and any_requires_grad(x, weight, c0, v, b)
+        and not watched(x, weight, c0, v, b, mask, valid)
+    ):
+        T, B, D = *x.shape[:2], b.shape[1]
+        u = linear(x, weight).view(T, B, weight.shape[0] // D, D)
+        carried = None if highway is None else x.narrow(2, highway, D).to(u.dtype)  # (T, B, D)
+        return sru_scan(
+            u, carried, c0, v, b, mask=mask, valid=valid, activation=activation, scale=scale, backend=backend
+        )
+    weight = product_weight(weight)
+    given = highway, c0, v, b, mask, valid, activation, scale, backend
+    return product_node(x.to(weight.dtype), weight, *given)
+
+
+def _sums_in_products(x: Tensor) -> bool:
+    """Say whether `product_scan` may sum the gradient of x in another order than two nodes would."""
+    return x.device.type == "cuda"
 
 
 def linear_scan(
@@ -135,8 +199,11 @@ def linear_scan(
     """
     check_linear(a, b, c0, valid, backend)
     grads = torch.is_grad_enabled() and any_requires_grad(a, b, c0)
-    if not grads and not watched(a, b, c0, valid):
-        out, c_last, _ = run_linear_forward(a, b, c0, valid, False, backend)
+    if not watched(a, b, c0, valid):
+        if grads:
+            out, c_last = linear_node(a, b, c0, valid, backend)
+        else:
+            out, c_last, _ = run_linear_forward(a, b, c0, valid, False, backend)
     elif transformed():
         out, c_last, _ = linear_loop(a, b, c0, valid)
     else:

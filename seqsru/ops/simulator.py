@@ -10,25 +10,25 @@ import torch
 
 from seqsru.ops.dlpack import Buffer
 
-# How elements lie in memory, as NumPy and the kernels see them.
-STORED: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float64: np.dtype(np.float64),
-    torch.float32: np.dtype(np.float32),
-    torch.float16: np.dtype(np.float16),
-    torch.bfloat16: np.dtype(np.uint16),
-    torch.bool: np.dtype(np.uint8),
-    torch.int64: np.dtype(np.int64),
+# How words of one element, and of two, lie in memory, as NumPy and the kernels see them.
+STORED: dict[torch.dtype, tuple[np.dtype[Any], ...]] = {
+    torch.float64: (np.dtype(np.float64),),
+    torch.float32: (np.dtype(np.float32), np.dtype(np.uint64)),
+    torch.float16: (np.dtype(np.uint16), np.dtype(np.uint32)),
+    torch.bfloat16: (np.dtype(np.uint16), np.dtype(np.uint32)),
+    torch.bool: (np.dtype(np.uint8),) * 2,
+    torch.int64: (np.dtype(np.int64),),
 }
 
 
 class Flat:
-    """What stands for a raw pointer: ``p[i]``, where going out of bounds is an error."""
+    """What stands for a raw pointer to words of `lanes` elements: ``p[i]``, out of bounds an error."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: Buffer, lanes: int = 1) -> None:
         span = 1 + sum((size - 1) * stride for size, stride in zip(buffer.shape, buffer.strides))
-        count = span * STORED[buffer.dtype].itemsize if all(buffer.shape) else 0
+        count = span * STORED[buffer.dtype][0].itemsize if all(buffer.shape) else 0
         memory: Any = (ctypes.c_byte * count).from_address(buffer.pointer) if count else b""
-        self.array = np.frombuffer(memory, STORED[buffer.dtype])
+        self.array = np.frombuffer(memory, STORED[buffer.dtype][lanes - 1])
 
     def __getitem__(self, i: int) -> Any:
         if not 0 <= i < len(self.array):

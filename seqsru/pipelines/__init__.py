@@ -1,7 +1,7 @@
 """Text in, text out: a trained model with its tokenizers, immutable, so that threads may share it."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
@@ -12,7 +12,9 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.pipelines.classification import Classification as Classification
     from seqsru.pipelines.classification import ClassificationPipeline as ClassificationPipeline
 
-    AnyPipeline = AnsweringPipeline | ClassificationPipeline | LanguagePipeline | TranslationPipeline
+    AnyPipeline: TypeAlias = (
+        AnsweringPipeline | ClassificationPipeline | LanguagePipeline | TranslationPipeline
+    )
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {

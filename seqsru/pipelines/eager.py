@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,12 +11,13 @@ from torch import Tensor
 from seqsru.data.padding import SOURCE_MULTIPLE, pad
 from seqsru.data.stream import TokenStream
 from seqsru.data.tokenizers import Tokenizer
-from seqsru.decoding import Decoding, Hypothesis, Step
+from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.beam import beam_search
 from seqsru.decoding.sampling import sample
 from seqsru.evaluation.perplexity import perplexity, sentence_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
+from seqsru.models.replay import stepper
 from seqsru.models.translator import Translator
 from seqsru.pipelines.batches import padded
 
@@ -56,9 +56,7 @@ def search(
     source, valid = _padded(model, sources, filler)
     memory, state = model.begin(source, valid)
     start = torch.full((len(sources),), tokenizer.bos, device=source.device)
-    step: Step = model.step
-    if attention or decoding.coverage:
-        step = partial(model.step, with_attention=True)
+    step = stepper(model, with_attention=attention or decoding.coverage > 0)
     limits = torch.tensor([decoding.longest(len(tokens)) for tokens in sources])
     return beam_search(
         step,
@@ -135,7 +133,7 @@ def draw(
     """Draw continuations of a context, whose last token the first step reads; see `sample`."""
     state, start = _begun(model, context, count)
     return sample(
-        model.step,
+        stepper(model),
         (),
         state,
         start,
@@ -154,7 +152,7 @@ def continuations(
     """Return the likeliest continuations of a context, best first."""
     state, start = _begun(model, context, 1)
     (found,) = beam_search(
-        model.step, (), state, start, eos=eos, max_length=torch.tensor([max_length]), decoding=decoding
+        stepper(model), (), state, start, eos=eos, max_length=torch.tensor([max_length]), decoding=decoding
     )
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from seqsru.data.lines import one_line, text_lines
+from seqsru.data.lines import one_line, text_lines, unbroken
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.drawing import check_drawing
@@ -254,4 +254,5 @@ class LanguagePipeline:
         return [self._text(context[1:], output) for output in drawn]
 
     def _text(self, prefix: list[int], hypothesis: Hypothesis | Output) -> str:
-        return self.tokenizer.decode([*prefix, *(t for t in hypothesis.tokens if t != self.tokenizer.eos)])
+        tokens = [*prefix, *(t for t in hypothesis.tokens if t != self.tokenizer.eos)]
+        return unbroken(self.tokenizer.decode(tokens))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from seqsru.data.lines import LineReport, text_lines
+from seqsru.data.lines import LineReport, text_lines, unbroken
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis
 from seqsru.engine.inference import Output
@@ -27,7 +27,7 @@ class Translation:
     Attributes
     ----------
     text : str
-        The translation; empty for an empty line.
+        The translation, one line whatever its tokens are; empty for an empty line.
     tokens : list of int
         Its tokens in the target vocabulary, without ``</s>``.
     log_prob : float
@@ -307,4 +307,5 @@ class TranslationPipeline:
             source_labels = self.source_tokenizer.labels(source)
             target_labels = self.target_tokenizer.labels(hypothesis.tokens)
         text, scores = self.target_tokenizer.decode(tokens), (hypothesis.log_prob, hypothesis.score)
+        text = unbroken(text)  # a piece may be a byte, and the byte a line feed
         return Translation(text, tokens, *scores, attention, source_labels, target_labels, cut, ())

@@ -8,7 +8,7 @@ from seqsru.settings.arguments import checked_arguments
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.settings.help import describe
     from seqsru.settings.kinds import kind_text, shown
-    from seqsru.settings.places import dump
+    from seqsru.settings.places import MOST_BYTES, dump, parse
     from seqsru.settings.problems import Problem, SettingsError, refuse
     from seqsru.settings.reading import File, check, given, load, resolve
     from seqsru.settings.schema import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
 _PLACES = {
     "Choice": "schema",
     "File": "reading",
+    "MOST_BYTES": "places",
     "Maker": "schema",
     "Problem": "problems",
     "REQUIRED": "schema",
@@ -45,6 +46,7 @@ _PLACES = {
     "joined": "schema",
     "kind_text": "kinds",
     "load": "reading",
+    "parse": "places",
     "paths": "schema",
     "refuse": "problems",
     "registry": "schema",
@@ -53,6 +55,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "MOST_BYTES",
     "REQUIRED",
     "Choice",
     "File",
@@ -72,6 +75,7 @@ __all__ = [
     "joined",
     "kind_text",
     "load",
+    "parse",
     "paths",
     "refuse",
     "registry",

@@ -31,10 +31,16 @@ def describe(schema: Schema, *, width: int = 110) -> str:
             default = "" if required else " " + shown(below.default).strip("'")
             kind = kind_text(below.kind) + (" (required)" if required else "")
             put(depth, f"{name}:{default}", f"{kind}. {below.text}" if below.text else kind)
+            visit_several(below.several, depth)
             return
         optional = ["(may be left out)"] if below.optional else []
         put(depth, f"{name}:", " ".join([*optional, *filter(None, [below.text])]))
         visit_inside(below, depth + 1)
+        visit_several(below.several if isinstance(below, Section) else None, depth)
+
+    def visit_several(item: Section | None, depth: int) -> None:
+        if item is not None:
+            put(depth + 1, "-", f"or a list of several, each with: {', '.join(item.entries)}. {item.text}")
 
     def visit_inside(below: Schema, depth: int) -> None:
         if isinstance(below, Section):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seqsru.errors import Refused, did_you_mean, one_of
 
+LONGEST = 400  # characters of a value in a sentence
 _NAMES: dict[object, str] = {
     int: "a whole number",
     float: "a number",
@@ -126,14 +127,19 @@ def _whole(value: float) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value as a file would spell it."""
+    """A value as a file would spell it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "a section"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(shown(item) for item in value) + "]"
+        return short("[" + ", ".join(shown(item) for item in value[:LONGEST]) + "]")
     if isinstance(value, float):
-        short = f"{value:g}"
-        return short if float(short) == value else repr(value)
-    return repr(str(value)) if isinstance(value, (str, Path)) else str(value)
+        brief = f"{value:g}"
+        return brief if float(brief) == value else repr(value)
+    return short(repr(str(value)) if isinstance(value, (str, Path)) else str(value))
+
+
+def short(text: str) -> str:
+    """A text as it stands in a sentence: of a long one its beginning, and how long it is."""
+    return text if len(text) <= LONGEST else f"{text[:40]}… ({len(text):,} characters)"

@@ -6,6 +6,7 @@ given twice is an error, and there are no tags.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +15,12 @@ from typing import Any
 
 import yaml
 
-from seqsru.settings.kinds import shown
+from seqsru.settings.kinds import short, shown
 from seqsru.settings.problems import refuse
 
+MOST_BYTES = 2**20  # of a file of settings, which has a few thousand
+MOST_DEPTH = 50  # sections and lists in one another
+MOST_NODES = 20_000  # values, each as often as an alias repeats it
 KEY = r"[^\s.=]+"  # what the name of a setting may be
 Place = Callable[[int], str]  # puts a line number, from 1, into words
 
@@ -46,8 +50,10 @@ def parse(text: str, place: Place, path: str = "") -> Node:
     SettingsError
         If it is not YAML, or more than the plain subset.
     """
+    loader = None
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        loader = _Loader(text)
+        root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark, what = error.problem_mark or error.context_mark, error.problem or error.context
         raise refuse(
@@ -65,7 +71,10 @@ def parse(text: str, place: Place, path: str = "") -> Node:
             "remove it",
             path or None,
         ) from None
-    return Node(None, place(1)) if root is None else _node(root, place, [], path)
+    except (ValueError, OverflowError):  # of an escape for a character beyond the last one
+        line = place(1 if loader is None else loader.line + 1)
+        raise refuse(line, "YAML", "an escape of no character", "remove it", path or None) from None
+    return Node(None, place(1)) if root is None else _Tree(place).node(root, [], path)
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -84,6 +93,17 @@ def dump(values: Mapping[str, Any]) -> str:
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MOST_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_DEPTH} in one another", problem_mark=mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -92,8 +112,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
+    def represent_str(self, data: str) -> Any:
+        # Characters that YAML takes for the end of a line come back from quotes alone, which escape them.
+        style = '"' if any(one in data for one in "\x85\u2028\u2029") else None
+        return self.represent_scalar(f"{_TAG}str", data, style=style)
+
 
 _TAG = "tag:yaml.org,2002:"
+_Dumper.add_representer(str, _Dumper.represent_str)
 _SCALARS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "null": (r"~|null|", "~n", lambda text: None),
     "bool": (r"true|false", "tf", lambda text: text == "true"),
@@ -111,30 +137,47 @@ for _kind, (_pattern, _first, _) in _SCALARS.items():
         )
 
 
-def _node(node: yaml.Node, place: Place, outer: list[yaml.Node], path: str) -> Node:
-    here, name = place(node.start_mark.line + 1), path or None
-    kind = node.tag.removeprefix(_TAG)
-    if any(node is one for one in outer):
-        raise refuse(here, "a value that ends", "one that contains itself", "remove the alias", name)
-    outer = [*outer, node]
-    if isinstance(node, yaml.ScalarNode):
-        if kind == "str":
-            return Node(node.value, here)
-        # The tag may have been written there, and the text be something else.
-        if kind in _SCALARS and re.fullmatch(_SCALARS[kind][0], node.value):
-            return Node(_SCALARS[kind][2](node.value), here)
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return Node([_node(item, place, outer, path) for item in node.value], here)
-    if not isinstance(node, yaml.MappingNode) or kind != "map":
-        raise refuse(here, "a plain value", f"the tag {node.tag}", "remove it", name)
-    values: dict[str, Node] = {}
-    for key, value in node.value:
-        at = place(key.start_mark.line + 1)
-        if not isinstance(key, yaml.ScalarNode) or not re.fullmatch(KEY, key.value):
-            found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a section"
-            raise refuse(at, "the name of a setting", found, "write name: value")
-        below = f"{path}.{key.value}".lstrip(".")
-        if key.value in values:
-            raise refuse(at, "it once", f"it twice, first at {values[key.value].place}", "remove one", below)
-        values[key.value] = replace(_node(value, place, outer, below), place=at)
-    return Node(values, here)
+class _Tree:
+    """Nodes of the package from those of YAML; what aliases repeat is counted each time."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.count = place, 0
+
+    def node(self, node: yaml.Node, outer: list[yaml.Node], path: str) -> Node:
+        here, name = self.place(node.start_mark.line + 1), path or None
+        kind = node.tag.removeprefix(_TAG)
+        if any(node is one for one in outer):
+            raise refuse(here, "a value that ends", "one that contains itself", "remove the alias", name)
+        self.count += 1
+        if self.count > MOST_NODES or len(outer) > MOST_DEPTH:
+            most = f"at most {MOST_NODES:,} values, {MOST_DEPTH} in one another, aliases followed"
+            raise refuse(here, most, "more", "remove aliases or lists", name)
+        outer = [*outer, node]
+        if isinstance(node, yaml.ScalarNode):
+            if kind == "str":
+                if any("\ud800" <= one <= "\udfff" for one in node.value):
+                    raise refuse(here, "text", "half of a character's escape", "remove it", name)
+                return Node(node.value, here)
+            # The tag may have been written there, and the text be something else.
+            if kind in _SCALARS and re.fullmatch(_SCALARS[kind][0], node.value):
+                value = _SCALARS[kind][2](node.value)
+                if value in (math.inf, -math.inf) and "inf" not in node.value:
+                    what, found = "a number below 1.8e308", short(node.value)
+                    raise refuse(here, what, found, "give such a number", name)
+                return Node(value, here)
+        if isinstance(node, yaml.SequenceNode) and kind == "seq":
+            return Node([self.node(item, outer, path) for item in node.value], here)
+        if not isinstance(node, yaml.MappingNode) or kind != "map":
+            raise refuse(here, "a plain value", f"the tag {node.tag}", "remove it", name)
+        values: dict[str, Node] = {}
+        for key, value in node.value:
+            at = self.place(key.start_mark.line + 1)
+            if not isinstance(key, yaml.ScalarNode) or not re.fullmatch(KEY, key.value):
+                found = short(repr(key.value)) if isinstance(key, yaml.ScalarNode) else "a list or a section"
+                raise refuse(at, "the name of a setting", found, "write name: value")
+            below = f"{path}.{key.value}".lstrip(".")
+            if key.value in values:
+                found = f"it twice, first at {values[key.value].place}"
+                raise refuse(at, "it once", found, "remove one", below)
+            values[key.value] = replace(self.node(value, outer, below), place=at)
+        return Node(values, here)

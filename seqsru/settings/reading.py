@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused, did_you_mean, one_of
-from seqsru.settings.kinds import checked, element, is_text, kind_text, without_null
-from seqsru.settings.places import KEY, Node, parse
+from seqsru.regular import size_text
+from seqsru.settings.kinds import checked, element, is_text, kind_text, shown, without_null
+from seqsru.settings.places import KEY, MOST_BYTES, Node, parse
 from seqsru.settings.problems import COMMAND_LINE, Problem, SettingsError, UnknownSetting, refuse
 from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, paths, renamed
 from seqsru.settings.values import Values
@@ -68,16 +70,29 @@ def given(path: Path | str | File, schema: Schema, overrides: Iterable[str], nam
 
 
 class File:
-    """A file of settings as it is read: once, since it may be a pipe."""
+    """A file of settings as it is read: once, since it may be a pipe, and no further than settings go.
 
-    def __init__(self, path: Path | str) -> None:
-        self.path, self.data = path, Path(path).read_bytes()
+    Parameters
+    ----------
+    path : path
+    data : bytes, optional
+        What is in it, where that was read already.
+    """
+
+    def __init__(self, path: Path | str, data: bytes | None = None) -> None:
+        if data is None:
+            with open(path, "rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
+        self.path, self.data = path, data
 
 
 def _read(file: Path | str | File) -> Node:
     """The tree of a file."""
     file = file if isinstance(file, File) else File(file)
     path, data = file.path, file.data
+    if len(data) > MOST_BYTES:
+        most = f"settings of at most {size_text(MOST_BYTES)}"
+        raise refuse(f"{path}:1", most, "a larger file", "name a file of settings")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -210,18 +225,22 @@ def _override(root: Node, overrides: Iterable[str], formerly: Mapping[str, str])
 def _put(node: Node, path: str, value: str) -> None:
     parts = path.split(".")
     for depth, part in enumerate(parts):
-        if node.value is None:
-            node.value = {}
-        elif isinstance(node.value, str):  # the short form of a choice, `cell: sru`: it stays chosen
-            node.value = {"name": Node(node.value, node.place)}
-        elif not isinstance(node.value, dict):
+        inside: Any = node.value
+        at: str | int = part
+        if isinstance(inside, list) and part.isdecimal() and int(part) < len(inside):
+            at = int(part)
+        elif inside is None:
+            inside = node.value = {}
+        elif isinstance(inside, str):  # the short form of a choice, `cell: sru`: it stays chosen
+            inside = node.value = {"name": Node(inside, node.place)}
+        elif not isinstance(inside, dict):
             outer = ".".join(parts[:depth])
             found = f"{outer} = {node}, which has no settings of its own"
             raise refuse(COMMAND_LINE, "a section around it", found, "set it whole", path)
-        if depth < len(parts) - 1:
-            node = node.value.setdefault(part, Node(None, COMMAND_LINE))
+        if depth == len(parts) - 1:
+            inside[at] = parse(value, lambda line: COMMAND_LINE, path)
         else:
-            node.value[part] = parse(value, lambda line: COMMAND_LINE, path)
+            node = inside[at] if isinstance(at, int) else inside.setdefault(at, Node(None, COMMAND_LINE))
 
 
 class _Reader:
@@ -238,6 +257,13 @@ class _Reader:
         """The value of ``schema`` from ``node`` (None: not given)."""
         if node is not None:
             self.places[path] = place = node.place
+        if (
+            not isinstance(schema, Choice)
+            and schema.several
+            and node is not None
+            and type(node.value) is list
+        ):
+            return self._several(schema.several, node.value, path, place, known)
         if isinstance(schema, Setting):
             return self._setting(schema, node, path, place)
         given = None if node is None else node.value
@@ -261,6 +287,20 @@ class _Reader:
             return Values(section, values, path, self.places, schema, chosen)
         return Values(schema, self._section(schema, given, path, place, known), path, self.places)
 
+    def _several(
+        self, item: Section, nodes: list[Node], path: str, place: str, known: Sequence[str]
+    ) -> Values | None:
+        """A list of sections."""
+        if not nodes:
+            self.refuse(place, "at least one section in the list", "none", "write - and its settings", path)
+            return None
+        section = Section({str(n): item for n in range(len(nodes))}, item.text, listed=True)
+        values = {
+            name: self.fill(item, node, f"{path}.{name}", place, known)
+            for name, node in zip(section.entries, nodes)
+        }
+        return Values(section, values, path, self.places)
+
     def _setting(self, setting: Setting, node: Node | None, path: str, place: str) -> object:
         if node is None:
             if setting.default is REQUIRED:
@@ -269,7 +309,11 @@ class _Reader:
                 self.refuse(place, kind, "nothing", do, path)
             return setting.default
         try:
-            return checked(node.plain(), setting.kind, path or None)
+            value = checked(node.plain(), setting.kind, path or None)
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, float) and not math.isfinite(one):
+                    raise Refused("a finite number", shown(one), "give such a number", path or None)
+            return value
         except Refused as refusal:
             self.problems.append(Problem(place, refusal))
             return None

@@ -38,6 +38,8 @@ class Setting:
         Whether it may differ when a run goes on.
     formerly : str
         The name it had before, which files may still use.
+    several : Section or None
+        What each item is where a list may stand instead of the one value; None where none may.
     """
 
     kind: object
@@ -45,6 +47,7 @@ class Setting:
     text: str = ""
     may_change: bool = False
     formerly: str = ""
+    several: Section | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Section:
         The name it had before.
     may_change : bool
         Whether all of it may differ when a run goes on.
+    several : Section or None
+        What each item is where a list may stand instead of the one section; None where none may.
+    listed : bool
+        Whether it is such a list; its entries are then named by their places, from 0.
     """
 
     entries: Mapping[str, Schema]
@@ -81,6 +88,8 @@ class Section:
     makers: tuple[Maker, ...] = ()
     formerly: str = ""
     may_change: bool = False
+    several: Section | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,11 @@ class Values(Mapping[str, Any]):
         return f"Values({self.plain()!r})"
 
     def plain(self) -> dict[str, Any]:
-        """The values as nested dictionaries."""
-        return {name: value.plain() if isinstance(value, Values) else value for name, value in self.items()}
+        """The values as nested dictionaries, and lists of them."""
+        return {name: value._plain() if isinstance(value, Values) else value for name, value in self.items()}
+
+    def _plain(self) -> dict[str, Any] | list[Any]:
+        return list(self.plain().values()) if self.section.listed else self.plain()
 
     def flat(self) -> dict[str, Any]:
         """Values by dotted path, a list being one value, but for a list of paths: each is one of its own."""
@@ -93,7 +96,7 @@ class Values(Mapping[str, Any]):
         """Call what this is the settings of, and give what it makes.
 
         Sections inside, unless they are among ``given``, are made first; a choice with ``options`` gives its
-        name and its options.
+        name and its options. A list of sections gives a list of what each of them makes.
 
         Parameters
         ----------
@@ -105,6 +108,8 @@ class Values(Mapping[str, Any]):
         SettingsError
             What is called refused a value: with the place of the setting to blame.
         """
+        if self.section.listed:
+            return [item.make() for item in self.values()]
         (maker,) = self.section.makers  # a joined section is asked with `of`
         for name in maker.names:
             if name in given:

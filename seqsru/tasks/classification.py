@@ -1,9 +1,10 @@
 """Classification: labelled lines, an encoder, one tokenizer and the labels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy
 from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
@@ -48,6 +49,11 @@ class ClassificationObjective(Objective):
     validation_metric : {"accuracy", "macro_f1", "loss"}
         What the best checkpoint is the best in.
 
+    Attributes
+    ----------
+    lines : (str, sequence of int)
+        What the training examples are called, and the line of each.
+
     Raises
     ------
     Refused
@@ -71,6 +77,7 @@ class ClassificationObjective(Objective):
         self.label_smoothing = label_smoothing
         self.metric: str = validation_metric
         self.higher_is_better = validation_metric != "loss"
+        self.lines: tuple[str, Sequence[int]] = "training examples", range(1, len(examples.examples) + 1)
         self._texts = [validation.tokens[i] for i in range(len(validation))]
 
     def epoch_length(self) -> int:
@@ -86,9 +93,14 @@ class ClassificationObjective(Objective):
         rows = len(batch.labels)
         return BatchLoss(loss, nll.sum(), rows, rows, ())
 
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        name, numbers = self.lines
+        return {name: [int(numbers[i]) for i in self.examples.epoch(epoch)[number]]}
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Classifier)
-        log_probs, labels = predict(model, self._texts).double().numpy(), self.validation.labels
+        rows = self.processes.map(lambda share: predict(model, share).double().tolist(), self._texts)
+        log_probs, labels = numpy.array(rows), self.validation.labels
         names = list(map(str, range(model.classes)))
         gold, predicted = ([names[number] for number in numbers] for numbers in (labels, log_probs.argmax(1)))
         score = classification_score(gold, predicted, names)
@@ -212,6 +224,7 @@ class ClassificationTask(Task):
         fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         options = self.settings["training"].of(ClassificationObjective)
         made: ClassificationObjective = options.make(batches, validation, fingerprints)
+        made.lines = texts["train"].name, texts["train"].numbers
         made.text = text_digest(texts["validation"].labels, texts["validation"].texts)
         return made
 

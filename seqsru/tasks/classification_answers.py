@@ -13,6 +13,7 @@ from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.plots import new_figure, plot_confusion
 from seqsru.settings import from_signature
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.sharing import leads, shared
 
 
 def percent(score: ClassificationScore) -> dict[str, float]:
@@ -54,13 +55,13 @@ def evaluate(
         tell(str(lines.report))
     names = pipeline.labels.names
     gold = [names[number] for number in pipeline.labels.encode(lines)]
-    predicted = [found.label for found in pipeline.classify(lines.texts)]
-    if predictions is not None:
+    predicted = [found.label for found in shared(pipeline.classify, lines.texts)]
+    if predictions is not None and leads():
         write_output(predictions, "".join(label + "\n" for label in predicted).encode())
     score = classification_score(gold, predicted, names)
     text = text_digest(lines.labels, lines.texts)
     signature = trained.signed({"data": data, "lines": score.total, "text": text})
-    if confusion is not None:
+    if confusion is not None and leads():
         plot_confusion(score, confusion)
     told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
     values = {**score.as_dict(), **percent(score), "data": data, "signature": signature}

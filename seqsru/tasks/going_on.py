@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from seqsru.data.files import sha256
+from seqsru.data.facts import facts_of
+from seqsru.data.text_cache import facts_folder
 from seqsru.errors import Refused
 from seqsru.settings import Problem, SettingsError, Values, shown
 
@@ -15,14 +16,20 @@ SHOWN = 12  # hexadecimal digits of a sum in a sentence
 def file_sums(settings: Values) -> dict[str, str]:
     """The sha256 of every file that the training depends on, by the setting that names it.
 
-    Each file is read once for it, which takes a small share of the time that it takes to encode it.
+    A large file that was read before, and that nothing has changed since, is not read again for it.
     """
     paths = {name: path for name, path in settings.lasting().items() if isinstance(path, Path)}
-    return {name: sha256(path) for name, path in paths.items() if path.is_file()}
+    known = facts_folder(settings["cache"])
+    return {name: facts_of(path, known)[0].sha256 for name, path in paths.items() if path.is_file()}
 
 
 def check_unchanged(
-    settings: Values, earlier: Values | None, sums: Mapping[str, str], began: Mapping[str, str], run: Path
+    settings: Values,
+    earlier: Values | None,
+    sums: Mapping[str, str],
+    began: Mapping[str, str],
+    run: Path,
+    free: Collection[str] = (),
 ) -> None:
     """Refuse settings or files other than those that a run began with.
 
@@ -39,6 +46,8 @@ def check_unchanged(
         What `file_sums` gives now, and what it gave when the run began.
     run : Path
         The run directory.
+    free : collection of str
+        Settings that may be others.
 
     Raises
     ------
@@ -48,7 +57,7 @@ def check_unchanged(
     now = settings.lasting()
     before = now if earlier is None else earlier.lasting()
     problems = []
-    for name in {**before, **now}:
+    for name in [name for name in {**before, **now} if name not in free]:
         if name in sums and name in began:
             if sums[name] != began[name]:
                 refusal = Refused(

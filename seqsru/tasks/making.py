@@ -7,7 +7,8 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 # Annotations are read at run time: `RunOptions` are settings.
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from seqsru import __version__
 from seqsru import settings as strict
 from seqsru.cells.stack import trained_already
 from seqsru.data.inputs import STANDARD, descriptor
+from seqsru.data.room import memory
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
@@ -27,17 +29,20 @@ from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.ops.precision import check_precision, float32_products
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.lowering import lowered
+from seqsru.regular import read, size_text
 from seqsru.settings import (
     Choice,
     Section,
     SettingsError,
     Values,
     from_signature,
-    joined,
     registry,
+    shown,
 )
+from seqsru.settings import joined as joint
 from seqsru.tasks import TASKS
 from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.sharing import several
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (
@@ -49,6 +54,9 @@ from seqsru.training import (
     TrainingOptions,
     checkpoints,
 )
+from seqsru.training.covered import check_covered, config_sums
+from seqsru.training.finite import HELP, stopped
+from seqsru.training.processes import ALONE, Processes, joined, local_rank
 from seqsru.training.resume import newest
 from seqsru.training.weights import load_model, model_tensors, select_average
 
@@ -65,16 +73,22 @@ class RunOptions:
         Of the weights, the order of the data and every mask; not negative.
     device : str
         Where to compute: cpu, cuda, cuda:1 and so on; auto is a CUDA GPU where there is one, else the CPU.
+    cache : Path or None
+        Folder where the encoded text of large corpora is kept for the next start; it may be deleted at any
+        time, and shared by runs. Null is $XDG_CACHE_HOME/seqsru/texts, by default ~/.cache/seqsru/texts.
     """
 
     output: Path = field(metadata={"may_change": True})
     seed: int = 1
     device: str = field(default="auto", metadata={"may_change": True})
+    cache: Path | None = field(default=None, metadata={"may_change": True})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         if self.output.exists() and not self.output.is_dir():
             raise Refused("a folder", f"the file {self.output}", "name another", "output")
+        if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
+            raise Refused("a folder", f"the file {self.cache}", "name another", "cache")
         check_at_least(0, seed=self.seed)
         check_seed(seed=self.seed)
 
@@ -87,12 +101,16 @@ class RunOptions:
 def choose_device(device: str | torch.device) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on.
 
+    Without a number each of several processes takes the GPU of its own number.
+
     Raises
     ------
     Refused
         If it is none of these, or a GPU that torch cannot use.
     """
     name = str(device)
+    if several() and torch.cuda.is_available() and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if not re.fullmatch(r"auto|cpu(:0)?|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         do = "write cuda for a GPU, cuda:1 for the second one"
         raise Refused("auto, cpu, cuda or cuda:N", repr(name), do, "device")
@@ -113,7 +131,7 @@ def schema() -> Choice:
     """Every setting of every task."""
     return Choice(
         {
-            name: joined(
+            name: joint(
                 Section({}, task.text),
                 from_signature(RunOptions),
                 Section(
@@ -122,7 +140,7 @@ def schema() -> Choice:
                         **task.sections(),
                         "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
                         "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
-                        "training": joined(from_signature(TrainingOptions), task.objective_section()),
+                        "training": joint(from_signature(TrainingOptions), task.objective_section()),
                     }
                 ),
             )
@@ -132,7 +150,7 @@ def schema() -> Choice:
     )
 
 
-def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
+def load_settings(path: Path | strict.File, overrides: Iterable[str] = ()) -> Values:
     """Read the settings of a run from its YAML file.
 
     Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
@@ -140,7 +158,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
 
     Parameters
     ----------
-    path : Path
+    path : Path or File
     overrides : iterable of str
         ``key.path=value``.
 
@@ -150,7 +168,7 @@ def load_settings(path: Path, overrides: Iterable[str] = ()) -> Values:
         As `seqsru.settings.load`; also if the other run is needed and not there.
     """
     overrides, known = list(overrides), schema()
-    file = strict.File(path)
+    file = path if isinstance(path, strict.File) else strict.File(path)
     base = base_of(file, known, overrides)
     return strict.load(file, known, overrides, base=base, inherited=INHERITED)
 
@@ -180,32 +198,67 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
     Refused, OSError
         Data that cannot be used.
     """
+    processes = joined()
+    outcome = _trained(settings, tell if processes.leads else _silent, processes)
+    processes.every(None)  # torchrun ends the others as soon as one has left before its work is done
+    return outcome
+
+
+def _silent(line: str) -> None:
+    """Tell nobody: another process does."""
+
+
+@contextmanager
+def _held(settings: Values, run: RunDirectory, processes: Processes) -> Iterator[None]:
+    """Hold the run directory, which the first process writes for all."""
+    with ExitStack() as held:
+
+        def hold() -> None:
+            check_output(settings)
+            held.enter_context(run.exclusive())
+
+        processes.first(hold)
+        yield
+
+
+def _trained(settings: Values, tell: Callable[[str], None], processes: Processes) -> Outcome:
+    """Train, together with other processes where there are any."""
     rehearse(settings)
-    check_output(settings)
     task, run = task_of(settings), RunDirectory(settings["output"])
-    with run.exclusive():
-        found, earlier = newest(run), _earlier(run)
+    with _held(settings, run, processes):
+        names = list(task.tokenizer_files().values())
+        found = newest(run)
+        _check_seen(None if found is None else found.step, run, processes)
+        if found is not None:
+            check_covered(found, run.sums_now(names), run.path)
+        earlier = _earlier(run)
         began = {} if found is None else found.record
         sums = file_sums(settings)
         if found is not None:
-            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path)
+            free = HELP if stopped(run.metrics) else ()
+            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path, free)
+            processes.every(None)  # all have read what the first one is about to write
         else:
-            if earlier is not None:  # it never came to train: nothing of it is worth keeping
+            processes.every(None)
+            if earlier is not None and processes.leads:  # it never came to train: nothing is worth keeping
                 run.forget(task_of(earlier).tokenizer_files().values())
-            _keep(settings, run)
+            _keep(settings, run, processes)
         # Sums that an older version did not keep are kept from now on.
         kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
-        trainer = _prepared(task, run.path, run, tell, kept)
+        trainer = _prepared(task, run.path, run, tell, kept, processes)
         with settings["training"].blamed():
             trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
         if found is not None:  # nothing of a run that cannot go on so was touched
-            _keep(settings, run)
+            trainer.notes.extend(_changes(settings, earlier, found.step))
+            _keep(settings, run, processes)
+        if processes.leads:  # which alone writes checkpoints
+            run.keep_sums(names)
         for note in trainer.notes:
             tell(note)
         tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
         with float32_products("tf32" if trainer.options.precision == "tf32" else "ieee"):
             outcome = trainer.fit()
-        if outcome.best is not None:
+        if outcome.best is not None and processes.leads:
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
@@ -220,6 +273,26 @@ def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
             }
             run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
     return outcome
+
+
+def _check_seen(step: int | None, run: RunDirectory, processes: Processes) -> None:
+    """Refuse a run directory that is not the same one for all processes."""
+    steps = processes.every(step)
+    if len(set(steps)) > 1:
+        other = next(one for one in steps if one != steps[0])
+        raise Refused(
+            f"a folder that all processes share at {run.path}",
+            f"that process 0 sees step {steps[0]} there and another {other}",
+            "put it on a disk that all machines have",
+            "output",
+        )
+
+
+def _changes(settings: Values, earlier: Values | None, step: int) -> list[str]:
+    """What a run that stopped at numbers that are not finite goes on with other values of."""
+    now, before = settings.flat(), settings.flat() if earlier is None else earlier.flat()
+    changed = [f"{n} {shown(now[n])} instead of {shown(before[n])}" for n in HELP if now[n] != before[n]]
+    return [f"goes on after step {step} with {', '.join(changed)}"] if changed else []
 
 
 def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
@@ -250,7 +323,8 @@ def rehearse(settings: Values) -> None:
         for file in dict.fromkeys(task.tokenizer_files().values()):
             if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
                 task.check_tokenizer(file)
-    _check_size(task)
+    _check_size(task, task.stand_in_tokenizers())
+    _check_vocabulary(task)
     _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
     _check_files(settings)
     if not run.begun:
@@ -269,30 +343,45 @@ def check_output(settings: Values) -> None:
         RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
 
 
-def _check_size(task: Task) -> None:
+def _check_size(task: Task, tokenizers: Tokenizers) -> None:
     """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
-    names = getattr(os, "sysconf_names", {})  # Windows has none, and no such check
-    if "SC_PHYS_PAGES" not in names:
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = memory()
     try:
         with torch.device("meta"):  # shapes only
-            model = task.model(task.stand_in_tokenizers())
-        size = sum(p.numel() * p.element_size() for p in model.parameters())
+            model = task.model(tokenizers)
+        size = float(sum(p.numel() * p.element_size() for p in model.parameters()))
     except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
         if "overflow" not in str(error).lower():
             raise
-        size = 2**63
-    if size > memory:
+        size = 2.0**63
+    if size > most:
         section = task.settings["model"]
         sizes = {path: value for path, value in section.flat().items() if type(value) is int}
         largest = max(sizes, key=sizes.__getitem__)
         raise section.error(
             Refused(
-                f"a model that fits into the memory of {memory / 2**30:,.0f} GiB",
+                f"a model that fits into the memory of {most / 2**30:,.0f} GiB",
                 f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
                 "lower it",
                 largest.removeprefix(f"{section.path}."),
+            )
+        )
+
+
+def _check_vocabulary(task: Task) -> None:
+    """Refuse a vocabulary of which one embedding alone does not fit into memory, before any text is read."""
+    tokenizer, model = task.settings["tokenizer"], task.settings["model"]
+    types = tokenizer.get("vocabulary_size")
+    if tokenizer.chosen != "sentencepiece" or types is None:  # the others have as many as the text has
+        return
+    size, most = 4.0 * types * model["embedding_size"], memory()
+    if size > most:
+        raise tokenizer.error(
+            Refused(
+                f"embeddings that fit into the memory of {size_text(most)}",
+                f"{types:,} pieces, whose own take {size_text(size)}",
+                "lower it",
+                "vocabulary_size",
             )
         )
 
@@ -321,7 +410,12 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
 
 
 def _prepared(
-    task: Task, folder: Path, run: RunDirectory, tell: Callable[[str], None], kept: dict[str, Any]
+    task: Task,
+    folder: Path,
+    run: RunDirectory,
+    tell: Callable[[str], None],
+    kept: dict[str, Any],
+    processes: Processes = ALONE,
 ) -> Trainer:
     """A trainer at its first step; tokenizers are taken from the folder, or made and saved there.
 
@@ -329,8 +423,8 @@ def _prepared(
     """
     earlier = None if run.begun else _started_from(task)
     texts = task.read(tell)
-    tokenizers = _tokenizers(task, texts, folder, earlier, tell)
-    trainer = _trainer(task, texts, tokenizers, _start(task.settings), run, kept)
+    tokenizers = _tokenizers(task, texts, folder, earlier, tell, processes)
+    trainer = _trainer(task, texts, tokenizers, _start(task.settings, processes), run, kept, processes)
     if earlier is not None:
         path, other = task.settings["start_from"]["run"], earlier.pipeline.model
         load_model(trainer.model, model_tensors(other), str(path))
@@ -346,10 +440,13 @@ def _prepared(
     return trainer
 
 
-def _start(settings: Values) -> torch.device:
+def _start(settings: Values, processes: Processes = ALONE) -> torch.device:
     options = settings.of(RunOptions)
     with options.blamed():
         device: torch.device = options.make().start()
+        if processes.several and ":" in settings["device"]:
+            do = "set it to cuda, or to auto: each process takes the GPU of its number"
+            raise Refused("no number of a GPU for several processes", repr(settings["device"]), do, "device")
     return device
 
 
@@ -360,6 +457,7 @@ def _trainer(
     device: torch.device,
     run: RunDirectory,
     kept: dict[str, Any],
+    processes: Processes = ALONE,
 ) -> Trainer:
     """Everything between data and training loop."""
     settings = task.settings
@@ -368,7 +466,7 @@ def _trainer(
     optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options, kept)
+    return Trainer(model, objective, optimizer, schedule, run, options, kept, processes)
 
 
 def _started_from(task: Task) -> Trained | None:
@@ -385,30 +483,41 @@ def _started_from(task: Task) -> Trained | None:
 
 
 def _tokenizers(
-    task: Task, texts: Any, folder: Path, earlier: Trained | None, tell: Callable[[str], None]
+    task: Task,
+    texts: Any,
+    folder: Path,
+    earlier: Trained | None,
+    tell: Callable[[str], None],
+    processes: Processes,
 ) -> Tokenizers:
     """The run's tokenizers, by role: those of a run that it starts from, or loaded, or made and saved."""
-    if earlier is not None:
-        for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
-            made.save(folder, task.tokenizer_files()[role])
-    for file in dict.fromkeys(task.tokenizer_files().values()):
-        if not RunDirectory(folder).tokenizer(file).is_file():
-            task.new_tokenizer(texts, file, tell).save(folder, file)
+
+    def make() -> None:
+        if earlier is not None:
+            for role, made in earlier.task.load_tokenizers(task.settings["start_from"]["run"]).items():
+                made.save(folder, task.tokenizer_files()[role])
+        for file in dict.fromkeys(task.tokenizer_files().values()):
+            if not RunDirectory(folder).tokenizer(file).is_file():
+                task.new_tokenizer(texts, file, tell).save(folder, file)
+
+    processes.first(make)
     return task.load_tokenizers(folder)
 
 
 def _earlier(run: RunDirectory) -> Values | None:
     """The settings that the run in a directory has; None where there are none."""
-    return strict.load(run.config, schema()) if run.config.exists() else None
+    return _settings_in(run)[0] if run.config.exists() else None
 
 
-def _keep(settings: Values, run: RunDirectory) -> None:
+def _keep(settings: Values, run: RunDirectory, processes: Processes) -> None:
     """Write the resolved settings into the run directory."""
+    if not processes.leads:
+        return
     header = (
         f"# Every setting of this run, as seqsru {__version__} resolved them. `seqsru train` with\n"
         "# this file repeats the run, or goes on with it.\n"
     )
-    run.write(run.config, header + strict.dump(settings.plain()))
+    run.keep_config(header + strict.dump(settings.plain()))
 
 
 def _check_files(settings: Values) -> None:
@@ -446,10 +555,16 @@ def settings_of(run: str | os.PathLike[str]) -> Values:
     NotFound
         It is none.
     """
-    directory = RunDirectory(Path(run))
-    if not directory.config.is_file():
+    return _settings_in(RunDirectory(Path(run)))[0]
+
+
+def _settings_in(directory: RunDirectory) -> tuple[Values, bytes]:
+    """The settings of a run directory, and the very bytes that they were read from."""
+    if not os.path.lexists(directory.config):
         raise no_run(directory)
-    return strict.load(directory.config, schema())
+    do = "restore it from a copy"
+    content = read(directory.config, strict.MOST_BYTES, do, what="the settings of a run")
+    return strict.load(strict.File(directory.config, content), schema()), content
 
 
 def open_trained(
@@ -471,15 +586,20 @@ def open_trained(
         Decode with the engine, in this precision; None decodes with torch.
     """
     directory, which = RunDirectory(Path(run)), checkpoint
-    task = task_of(settings_of(run))
-    tokenizers = task.load_tokenizers(directory.path)
+    settings, config = _settings_in(directory)
+    task = task_of(settings)
     chosen = checkpoints.select(directory.checkpoints, which)
+    tokenizers = task.load_tokenizers(directory.path)
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
+    sums = directory.sums_now(task.tokenizer_files().values())
+    check_covered(chosen, sums | config_sums(config), directory.path)
+    _check_size(task, tokenizers)
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:
         tensors = select_average(directory.checkpoints, which, average)
         weights = f"mean-of-{average}-{which}"
+    chosen.release()
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
         with trained_already():
             model: nn.Module = task.model(tokenizers)

@@ -15,10 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from seqsru.data import Tokenizer, load_tokenizer, read_lines
+from seqsru.data.files import write_whole
 from seqsru.decoding import RULES, Decoding
 from seqsru.engine.file import Package, dumps, load
 from seqsru.engine.shortlist import AGAIN, Lexicon, Shortlist, train
-from seqsru.errors import NO_ROOM, NotInstalled, Refused
+from seqsru.errors import NO_ROOM, NoRoom, NotInstalled, Refused
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines import LanguagePipeline, TranslationPipeline
 from seqsru.pipelines.compiled import CompiledModel
@@ -174,15 +175,13 @@ def _loaded_tokenizers(path: Path, package: Package, names: list[str]) -> list[T
     try:
         with TemporaryDirectory() as folder:
             for name, content in package.files.items():
-                (Path(folder) / Path(name).name).write_bytes(content)
+                write_whole(Path(folder) / Path(name).name, content)
             for name in names:
                 if name not in loaded:
                     loaded[name] = load_tokenizer(folder, name)
-    except NotInstalled:
+    except (NotInstalled, NoRoom):  # the latter of the temporary folder
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise  # of the temporary folder
         # A sentence of its own would name a file in a folder that is gone.
         found = f"what cannot be read ({error.found if isinstance(error, Refused) else type(error).__name__})"
         raise Refused(f"tokenizers in {path}", found, AGAIN) from None
@@ -243,7 +242,7 @@ def _lexicon(trained: Trained, shortlist: Shortlist, tell: Tell) -> Lexicon:
     texts = trained.task.read(tell).train
     labels = {label: number for number, label in enumerate(target.labels(range(target.size)))}
     copies = np.array([labels.get(label, -1) for label in source.labels(range(source.size))], np.int64)
-    passes = tqdm(total=shortlist.iterations * len(texts.source), desc="shortlist", unit="pair", disable=None)
+    passes = tqdm(total=shortlist.iterations * texts.lines, desc="shortlist", unit="pair", disable=None)
     try:
         with TemporaryFile() as file, passes as bar:
             pairs = _Encoded(zip(texts.source, texts.target), source.encode, target.encode, file, bar.update)

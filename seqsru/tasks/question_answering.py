@@ -162,8 +162,13 @@ class QuestionObjective(Objective):
         rows = batch.answers.shape[1]
         return BatchLoss(loss, loss.detach(), rows, rows, ())
 
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        numbers = self._batches.excerpts.numbers
+        found = [numbers[place] for place in self._batches.epoch(epoch)[number]]
+        return {f"the questions of {self.report.name}": found}
+
     def validate(self, model: nn.Module) -> dict[str, float]:
-        answers = answered(self.pipeline(model), self.validation)
+        answers = answered(self.pipeline(model), self.validation, self.processes.map)
         return answer_score(asked_of(self.validation), answers, self.f1_tokens).values()
 
     def signature_fields(self) -> dict[str, object]:
@@ -239,7 +244,7 @@ class QuestionAnswering(Task):
     def stand_in(self) -> dict[str, QuestionSet]:
         self.settings["data"].of(QuestionData).make()
         check_embeddings(self.settings)
-        asked = [Question("stand-in", "a", 0, (Answer("b", 2),))]
+        asked = [Question("stand-in", "a", 0, (Answer("b", 2),), 1)]
         one = QuestionSet("stand-in", ["a b"], asked, QuestionReport("stand-in"))
         return {"train": one, "validation": one}
 

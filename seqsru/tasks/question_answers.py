@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from seqsru.data.asked import AskedLine
 from seqsru.data.files import text_digest
 from seqsru.data.outputs import write_output
-from seqsru.data.squad import Offsets, OnBadQuestion, QuestionSet
+from seqsru.data.squad import Offsets, OnBadQuestion, Question, QuestionSet
 from seqsru.errors import Refused, check_at_least
 from seqsru.evaluation.answer_score import AnswerTokens, Asked, answer_score, paired_answers, read_answers
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.signature import signature as signed
 from seqsru.settings import from_signature
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.sharing import leads, shared
 
 SHOWN = 5  # ids named of those that are missing or unknown
 
@@ -77,8 +78,8 @@ def evaluate(
     if questions.report:
         tell(str(questions.report))
     other = None if baseline is None else read_answers(baseline)
-    found = answered(trained.pipeline, questions) if given is None else read_answers(given)
-    if answers is not None:
+    found = answered(trained.pipeline, questions, shared) if given is None else read_answers(given)
+    if answers is not None and leads():
         write_output(answers, (json.dumps(found, ensure_ascii=False, indent=0) + "\n").encode())
     asked, tokens = asked_of(questions), f1_tokens or task.settings["training"]["f1_tokens"]
     score = answer_score(asked, found, tokens)
@@ -109,12 +110,26 @@ def evaluate(
     return Evaluation(lines, values)
 
 
-def answered(pipeline: Any, questions: QuestionSet) -> dict[str, str]:
-    """The answer that a pipeline gives to each question, by id."""
-    texts = [" ".join(one.text.split("\n")) for one in questions.questions]
-    paragraphs = [[questions.paragraphs[one.paragraph]] for one in questions.questions]
-    found = pipeline.answer(texts, paragraphs)
-    return {one.id: answers.text for one, answers in zip(questions.questions, found)}
+def answered(
+    pipeline: Any, questions: QuestionSet, share: Callable[[Callable[..., list[Any]], list[Any]], list[Any]]
+) -> dict[str, str]:
+    """The answer that a pipeline gives to each question, by id.
+
+    Parameters
+    ----------
+    pipeline : AnsweringPipeline
+    questions : QuestionSet
+    share : callable
+        Gives a function its items, or a process its share of them, and the results of all in order.
+    """
+
+    def answers(asked: list[Question]) -> list[Any]:
+        texts = [" ".join(one.text.split("\n")) for one in asked]
+        found: list[Any] = pipeline.answer(texts, [[questions.paragraphs[one.paragraph]] for one in asked])
+        return [answer.text for answer in found]
+
+    texts = share(answers, questions.questions)
+    return {one.id: text for one, text in zip(questions.questions, texts)}
 
 
 def asked_of(questions: QuestionSet) -> list[Asked]:

@@ -4,7 +4,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -14,15 +14,16 @@ from seqsru.data import (
     LineReport,
     PairBatch,
     PairBatches,
-    Pairs,
     ParallelLines,
     Tokenizer,
     read_lines,
-    read_parallel,
 )
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
 from seqsru.data.references import ReferencedLines, read_references
+from seqsru.data.shares import Share, check_weight
+from seqsru.data.text_cache import TextCache
+from seqsru.data.texts import Again, TextFiles
 from seqsru.decoding import Decoding
 from seqsru.decoding.decoding import MOST_BEAM
 from seqsru.errors import Refused, check_at_most, check_known, check_probability
@@ -32,7 +33,7 @@ from seqsru.evaluation.signature import parameters
 from seqsru.models import Translator
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
-from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import (
     Schema,
     Section,
@@ -40,6 +41,7 @@ from seqsru.settings import (
     from_signature,
     registry,
 )
+from seqsru.tasks.corpora import TrainingTexts, each, shares_told
 from seqsru.tasks.search import decoding_section
 from seqsru.tasks.sections import cell_name, cell_section, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import (
@@ -75,12 +77,36 @@ class PairFiles:
 
 
 @dataclass(frozen=True)
+class TrainingFiles:
+    """Two texts that translate each other, and how often an epoch has each pair of them.
+
+    Parameters
+    ----------
+    source : Path
+        Text to translate, a sentence a line.
+    target : Path
+        Its translation, line by line.
+    weight : float
+        Times that each pair is in an epoch on average, above 0; 1.5 is all of them once and half of them,
+        drawn anew for each epoch, a second time.
+    """
+
+    source: Path
+    target: Path
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no weight."""
+        check_weight(self.weight)
+
+
+@dataclass(frozen=True)
 class TranslationData:
     """Files of UTF-8 text.
 
     Parameters
     ----------
-    train : PairFiles
+    train : TrainingFiles, or list of them
         Pairs to learn from.
     validation : PairFiles
         Pairs that tell when the model was best.
@@ -91,7 +117,7 @@ class TranslationData:
         place of each wrong byte. The last two are counted in the report.
     """
 
-    train: PairFiles
+    train: TrainingFiles | list[TrainingFiles]
     validation: PairFiles = field(metadata={"formerly": "valid"})
     test: PairFiles | None = field(default=None, metadata={"may_change": True})
     on_bad_line: OnBadLine = "error"
@@ -100,7 +126,7 @@ class TranslationData:
 class Texts(NamedTuple):
     """What is trained on and validated with."""
 
-    train: ParallelLines
+    train: TrainingTexts
     validation: ReferencedLines
 
 
@@ -188,7 +214,7 @@ class TranslationObjective(Objective):
         return len(self.pairs)
 
     def batches(self, epoch: int, start: int) -> Iterator[PairBatch]:
-        return (self.pairs.collate(indices) for indices in self.pairs.epoch(epoch)[start:])
+        return (self.pairs.collate(indices) for indices in self.pairs.batches(epoch, start))
 
     def loss(self, model: nn.Module, batch: PairBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Translator)
@@ -199,16 +225,20 @@ class TranslationObjective(Objective):
         )
         return BatchLoss(loss, nll.sum(), batch.count, batch.target_out.shape[1], ())
 
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        return self.pairs.lines_of(next(self.pairs.batches(epoch, number)))
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Translator)
         pipeline = TranslationPipeline(
             model, self.source_tokenizer, self.target_tokenizer, decoding=self.decoding
         )
         source, target = self.validation.source, self.validation.target
-        log_probs = pipeline.score(source, target)
+        pairs = list(zip(source, target))
+        log_probs = self.processes.map(lambda share: pipeline.score(*_sides(share)), pairs)
         values = {"perplexity": math.exp(min(700.0, -math.fsum(log_probs) / self._tokens))}
         if self._scorer is not None:
-            translations = [translation.text for translation in pipeline.translate(source)]
+            translations = self.processes.map(lambda share: _texts(pipeline.translate(share)), source)
             references = [list(target), *map(list, self.further)]
             values[self.metric] = self._scorer.corpus_score(translations, references).score
         return values
@@ -228,6 +258,14 @@ class TranslationObjective(Objective):
         }
 
 
+def _sides(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [source for source, _ in pairs], [target for _, target in pairs]
+
+
+def _texts(translations: Sequence[Translation]) -> list[str]:
+    return [translation.text for translation in translations]
+
+
 class TranslationTask(Task):
     """Translate sentences, learning from pairs of them."""
 
@@ -239,7 +277,7 @@ class TranslationTask(Task):
 
     @classmethod
     def sections(cls) -> dict[str, Schema]:
-        pair, held_out = from_signature(PairFiles, skip=["references"]), from_signature(PairFiles)
+        pair, held_out = from_signature(TrainingFiles), from_signature(PairFiles)
         tokenizer = tokenizer_section(skip=[])
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
         decoder = from_signature(
@@ -258,7 +296,7 @@ class TranslationTask(Task):
             "data": from_signature(
                 TranslationData,
                 sections={
-                    "train": replace(pair, text=""),
+                    "train": replace(pair, text="", several=pair),
                     "validation": replace(held_out, text=""),
                     "test": replace(held_out, text="", optional=True),
                 },
@@ -291,20 +329,29 @@ class TranslationTask(Task):
 
     def files(self, split: Split) -> list[Path]:
         pair = self.settings["data"][split]
-        return [] if pair is None else [pair["source"], pair["target"], *pair.get("references", ())]
+        if pair is None:
+            return []
+        return [
+            file for one in each(pair) for file in (one["source"], one["target"], *one.get("references", ()))
+        ]
 
     def read(self, tell: Tell) -> Texts:
         data: TranslationData = self.settings["data"].make()
-        train = read_parallel(data.train.source, data.train.target, on_bad_line=data.on_bad_line)
+        cache = TextCache(self.settings["cache"], tell)
+        train: list[Share[TextFiles | ParallelLines]] = [
+            Share(TextFiles([files.source, files.target], cache, data.on_bad_line), files.weight)
+            for files in (data.train if isinstance(data.train, list) else [data.train])
+        ]
         source, *references = self.files("validation")
         validation = read_references(source, references, on_bad_line=data.on_bad_line)
         for report in validation.reports:
             tell(str(report))
-        return Texts(train, validation)
+        return Texts(TrainingTexts(train), validation)
 
     def stand_in(self) -> Texts:
+        self.settings["data"].make()
         pair = ParallelLines("stand-in", ["a"], ["a"], [1], LineReport("stand-in"))
-        return Texts(pair, ReferencedLines(pair, [], [pair.report]))
+        return Texts(TrainingTexts([Share(pair)]), ReferencedLines(pair, [], [pair.report]))
 
     def sample(self) -> tuple[str, list[str]]:
         source, *_ = self.files("test") or self.files("validation")
@@ -315,9 +362,10 @@ class TranslationTask(Task):
         return {f"{side} tokenizer": "tokenizer" if joint else side for side in ("source", "target")}
 
     def tokenizer_lines(self, texts: Texts, file: str) -> Iterable[str]:
-        pairs = texts.train
-        sides = {"source": pairs.source, "target": pairs.target}
-        return chain(*sides.values()) if file == "tokenizer" else sides[file]
+        sides = {"source": texts.train.source, "target": texts.train.target}
+        return (
+            Again(*(partial(iter, side) for side in sides.values())) if file == "tokenizer" else sides[file]
+        )
 
     def model(self, tokenizers: Tokenizers) -> Translator:
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
@@ -342,8 +390,8 @@ class TranslationTask(Task):
         if not validation.target:
             raise self.settings["data"].error(Refused("pairs", "none", "check the files", "validation"))
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
-        pairs = Pairs.from_lines(texts.train, source, target)
-        batches = self.settings["batches"].make(pairs, seed=self.settings["seed"])
+        pairs = texts.train.pairs(source, target)
+        batches: PairBatches = self.settings["batches"].make(pairs, seed=self.settings["seed"])
         fingerprints = {role: tokenizer.fingerprint for role, tokenizer in tokenizers.items()}
         options = self.settings["training"].of(TranslationObjective)
         decoding = self.settings["decoding"].make()
@@ -351,10 +399,12 @@ class TranslationTask(Task):
             batches, validation, source, target, decoding, fingerprints, further=texts.validation.further
         )
         made.text = text_digest(validation.source, *texts.validation.references)
+        corpora = [(part.of.report.name, part.weight) for part in pairs]
+        made.notes += shares_told(corpora, batches.counts, "pairs")
         return made
 
     def omissions(self, objective: TranslationObjective) -> list[str]:
-        return [str(objective.pairs.report)]
+        return list(map(str, objective.pairs.reports))
 
     def pipeline(self, model: Translator, tokenizers: Tokenizers) -> TranslationPipeline:
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]

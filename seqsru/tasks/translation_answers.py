@@ -28,6 +28,7 @@ from seqsru.tasks.answers import (
     chosen_files,
 )
 from seqsru.tasks.search import search_flags, searched
+from seqsru.tasks.sharing import leads, shared
 
 AT_ONCE = 1024  # lines that are translated together
 
@@ -103,9 +104,11 @@ def evaluate(
     texts = [
         translation.text
         for first in range(0, len(pair.source), AT_ONCE)
-        for translation in pipeline.translate(pair.source[first : first + AT_ONCE], decoding)
+        for translation in shared(
+            lambda lines: pipeline.translate(lines, decoding), pair.source[first : first + AT_ONCE]
+        )
     ]
-    if translations is not None:
+    if translations is not None and leads():
         write_output(translations, "".join(text + "\n" for text in texts).encode())
     scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
     lines = [*(one.line for one in scores), signature]

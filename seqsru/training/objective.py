@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from seqsru.training.processes import ALONE, Processes
+
 Carried = tuple[Tensor, ...]  # a model's recurrent state between two batches
 
 
@@ -53,6 +55,11 @@ class Objective(ABC):
         Digest of the held-out texts, for a signature.
     fingerprints : mapping of str to str
         sha256 of the tokenizers, kept in every checkpoint.
+    shared_rows : int
+        Rows of every batch where each batch goes on from the one before, so that processes share the rows; 0
+        where batches stand alone, so that each process takes whole ones.
+    processes : Processes
+        Those that share the validation.
     """
 
     metric: str
@@ -61,6 +68,8 @@ class Objective(ABC):
     notes: tuple[str, ...] = ()
     text: str | None = None
     fingerprints: Mapping[str, str]
+    shared_rows: int = 0
+    processes: Processes = ALONE
 
     @abstractmethod
     def epoch_length(self) -> int:
@@ -77,9 +86,21 @@ class Objective(ABC):
     def loss(self, model: nn.Module, batch: Any, carried: Carried | None) -> BatchLoss:
         """Loss of a batch; ``carried`` is None at the start of an epoch."""
 
+    def part(self, batch: Any, first: int, last: int) -> Any:
+        """Some rows of a batch, for `loss`: from the first one to before the last one."""
+        raise NotImplementedError("batches without rows are not shared by rows")
+
+    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
+        """The lines of a batch, from 1, by file: for who looks for a fault."""
+        return {}
+
     @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the model, which is in evaluation mode, on held-out data."""
+
+    def carried_like(self, model: nn.Module) -> Carried:
+        """What a batch may start from, in shape; () where batches stand alone."""
+        return ()
 
     def signature_fields(self) -> dict[str, object]:
         """What a signature says of how `validate` measures and on how much: what the numbers depend on."""

@@ -6,9 +6,33 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from seqsru.errors import check_at_least, check_probability, check_share
+from seqsru.errors import check_between, check_probability, check_share
+
+MOST_LR = 1000.0  # wide: recipes have up to 30, and a factor of `noam` is no rate
+MOST_DECAY = 100.0
+LEAST_EPS = 1e-45  # the smallest number that float32 has
+
+# Where torch's fused optimizers look for a number that is not 0 if the step is not to be made.
+FOUND = "found_inf"
+
+
+def step(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """Make a step, or none, as a number on the device says: without waiting for it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One of `OPTIMIZERS`.
+    bad : bool Tensor of shape ()
+        Where it is True neither weights nor the optimizer's own state change.
+    """
+    setattr(optimizer, FOUND, bad.float())
+    try:
+        optimizer.step()
+    finally:
+        delattr(optimizer, FOUND)
 
 
 def adam(
@@ -41,7 +65,9 @@ def adam(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_between(LEAST_EPS, 1.0, eps=eps)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.Adam(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
@@ -78,7 +104,9 @@ def adamw(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_between(LEAST_EPS, 1.0, eps=eps)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(beta1=beta1, beta2=beta2)
     return torch.optim.AdamW(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
@@ -113,15 +141,21 @@ def sgd(
     Refused
         An option outside its range.
     """
-    check_at_least(0, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check_between(0.0, MOST_LR, lr=lr)
+    check_probability(momentum=momentum)
+    check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_share(shrink=shrink)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     if shrink:
 
         def multiply(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            bad = getattr(optimizer, FOUND, None)
+            kept: Any = 1.0 - shrink
+            if bad is not None:  # in the type of the weights, so that it rounds as the number does
+                kept = torch.full_like(bad, kept, dtype=torch.float64).masked_fill(bad > 0, 1.0)
             with torch.no_grad():
-                for group in optimizer.param_groups:
-                    torch._foreach_mul_(group["params"], 1.0 - shrink)
+                for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                    parameter.mul_(kept if bad is None else kept.to(parameter.dtype))
 
         optimizer.register_step_post_hook(multiply)
     return optimizer

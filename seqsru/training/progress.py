@@ -32,6 +32,8 @@ class Progress:
         Sums since the last line of metrics.
     records : int
         Lines of metrics written.
+    skipped : int
+        Updates that were not made, because they were not finite.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class Progress:
     tokens: int = 0
     records: int = 0
     best_tie: float | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Outcome:
         The step it was found at.
     checkpoint : Path
         The last one written.
+    signal : int
+        Number of the signal that asked to stop, also where it came too late to; 0 where none did.
     """
 
     reason: str
@@ -70,6 +75,7 @@ class Outcome:
     best: float | None
     best_step: int
     checkpoint: Path
+    signal: int = 0
 
     @property
     def finished(self) -> bool:

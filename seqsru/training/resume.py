@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ from torch import Tensor, nn
 
 from seqsru.errors import Refused
 from seqsru.training import checkpoints
-from seqsru.training.checkpoints import Checkpoint, CheckpointError
+from seqsru.training.checkpoints import ADVICE, Checkpoint, CheckpointError
 from seqsru.training.objective import Carried
 from seqsru.training.progress import Progress
 from seqsru.training.run_directory import RunDirectory
 from seqsru.training.schedules import Schedule
 from seqsru.training.training_options import TrainingOptions
-from seqsru.training.weights import load_model, model_tensors
+from seqsru.training.weights import OTHER, load_model, model_tensors
 
 
 @dataclass
@@ -78,6 +80,7 @@ def save(
             "machine": machine(device),
             **record,
         },
+        run.sums,
     )
     newest = checkpoints.paths(run.checkpoints)[-keep:]
     best = checkpoints.ranking(run.checkpoints)[:keep_best]
@@ -93,7 +96,8 @@ def newest(run: RunDirectory) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        Only damaged or renamed checkpoints are there, or something has the name of a later one.
+        Only damaged or renamed checkpoints are there, something has the name of a later one, or the newest
+        says too little to go on from.
     """
     found = checkpoints.newest(run.checkpoints)
     if found is None and run.begun:
@@ -109,6 +113,9 @@ def newest(run: RunDirectory) -> Checkpoint | None:
             f"{checkpoints.RENAME}, or move it away to begin anew",
         )
     checkpoints.check_free(run.checkpoints, -1 if found is None else found.step)
+    for name in () if found is None else ("progress", "schedule", "validation", "fingerprints"):
+        if found is not None and name not in found.record:
+            raise CheckpointError(f"{name} in {found.path / checkpoints.RECORD}", "none", ADVICE)
     return found
 
 
@@ -118,8 +125,11 @@ def resume(
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     fingerprints: Mapping[str, str],
+    like: Callable[[], Carried],
 ) -> Standing:
     """Put back what :func:`save` wrote; without a checkpoint, stand at the beginning.
+
+    ``like`` gives what a batch may start from, in shape.
 
     Raises
     ------
@@ -130,8 +140,13 @@ def resume(
         return Standing(Progress())
     checkpoints.check_fingerprints(found, fingerprints)
     load_model(model, found.model(), str(found.path))
-    carried = _restore(found.training(), optimizer, next(model.parameters()).device)
-    schedule.load_record(found.record["schedule"])
+    carried = _restore(found, optimizer, model, like)
+    try:
+        schedule.load_record(found.record["schedule"])
+    except KeyError as error:
+        expected = f"the schedule's {error} in {found.path / checkpoints.RECORD}"
+        raise CheckpointError(expected, "none", OTHER) from None
+    found.release()
     return Standing(Progress(**found.record["progress"]), carried, found.record["validation"], found.path)
 
 
@@ -196,23 +211,92 @@ def _tensors(
 
 
 def _restore(
-    tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, device: torch.device
+    found: Checkpoint, optimizer: torch.optim.Optimizer, model: nn.Module, like: Callable[[], Carried]
 ) -> Carried | None:
-    """Put back what :func:`_tensors` gave, and return the carried state.
+    """Put back what :func:`_tensors` gave, all of it known to fit before, and return the carried state.
 
     The optimizer keeps its own settings: those of the configuration.
     """
     state: dict[int, dict[str, Tensor]] = {}
-    carried = []
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
+    carried: dict[int, Tensor] = {}
+    generators: dict[str, Tensor] = {}
+    source = str(found.path / checkpoints.TRAINING)
+    for name, tensor in found.training().items():
+        place = re.fullmatch(r"optimizer\.([0-9]{1,9})\.(\w+)|carried\.([0-9]{1,9})|generator\.(\w+)", name)
+        if place is None:
+            raise CheckpointError(f"optimizer, carried state and generators in {source}", name, ADVICE)
+        index, key, number, generator = place.groups()
+        if index is not None:
             state.setdefault(int(index), {})[key] = tensor
-        elif kind == "carried":
-            carried.append((int(rest), tensor.to(device)))
+        elif number is not None:
+            carried[int(number)] = tensor
+        else:
+            generators[generator] = tensor
+    device = next(model.parameters()).device
+    _check_optimizer(state, optimizer, source)
+    _check_carried(carried, like, source)
+    before = torch.get_rng_state()
+    try:
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators and device.type == "cuda":
+            torch.cuda.set_rng_state(generators["cuda"], device)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        torch.set_rng_state(before)
+        raise CheckpointError(f"the state of the generators in {source}", str(error), ADVICE) from None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["generator.cpu"])
-    if "generator.cuda" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["generator.cuda"], device)
-    return tuple(t for _, t in sorted(carried, key=lambda pair: pair[0])) or None
+    return tuple(carried[number].to(device) for number in sorted(carried)) or None
+
+
+def _check_optimizer(
+    state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer, source: str
+) -> None:
+    """Refuse a state other than the optimizer itself would have: its names, shapes and types."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    names = _state_names(optimizer)
+    for index, values in state.items():
+        if index >= len(parameters):
+            expected = f"the optimizer's state of {len(parameters)} parameters in {source}"
+            raise CheckpointError(expected, f"that of another, {index}", OTHER)
+        if values.keys() != names.keys():
+            expected = f"{', '.join(sorted(names)) or 'nothing'} of parameter {index} in {source}"
+            raise CheckpointError(expected, ", ".join(sorted(values)), OTHER)
+        for name, value in values.items():
+            like = names[name]
+            like = parameters[index] if like is None else like
+            _check_like(f"optimizer.{index}.{name}", value, like, source)
+
+
+def _state_names(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | None]:
+    """What the optimizer keeps of each parameter: None where it is like the parameter.
+
+    Told by another of its kind, which makes a step with one parameter of an odd shape.
+    """
+    shape = (2, 3, 5)
+    own = torch.zeros(shape, requires_grad=True)
+    own.grad = torch.zeros(shape)
+    wanted = inspect.signature(type(optimizer)).parameters
+    options = {name: value for name, value in optimizer.defaults.items() if name in wanted}
+    probe = type(optimizer)([own], **{**options, **({"capturable": False} if "capturable" in wanted else {})})
+    probe.step()
+    kept = {name: value for name, value in probe.state[own].items() if value is not None}
+    return {name: None if value.shape == shape else value for name, value in kept.items()}
+
+
+def _check_carried(carried: Mapping[int, Tensor], like: Callable[[], Carried], source: str) -> None:
+    """Refuse a carried state that no batch of the objective could start from."""
+    if not carried:
+        return
+    expected = like()
+    if sorted(carried) != list(range(len(expected))):
+        found = f"those of {sorted(carried)}"
+        raise CheckpointError(f"a carried state of {len(expected)} tensors in {source}", found, OTHER)
+    for number, one in enumerate(expected):  # the type may be a lower precision
+        found_type = carried[number].dtype
+        same = one.to(found_type) if one.is_floating_point() == found_type.is_floating_point else one
+        _check_like(f"carried.{number}", carried[number], same, source)
+
+
+def _check_like(name: str, found: Tensor, expected: Tensor, source: str) -> None:
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        shapes = [f"{tuple(one.shape)}, {str(one.dtype).removeprefix('torch.')}" for one in (expected, found)]
+        raise CheckpointError(f"{name} of shape {shapes[0]} in {source}", shapes[1], OTHER)

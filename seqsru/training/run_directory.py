@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from seqsru.data.files import sha256, unfinished, write_whole
+from seqsru.data.room import room
 from seqsru.data.tokenizer_record import read_record
-from seqsru.errors import Busy, Refused
+from seqsru.errors import Refused
+from seqsru.regular import is_folder, is_regular, read
+from seqsru.settings.places import MOST_BYTES
 from seqsru.training import checkpoints, ownership
-from seqsru.training.lock import hold
+from seqsru.training.covered import config_sums
+from seqsru.training.lock import CONFIG, NAME, SIGNATURE, held
 
 _holders: dict[Path, int] = {}  # the thread of this process that holds a run directory
 
@@ -36,18 +40,22 @@ class RunDirectory:
     metrics, log, tensorboard : Path
         What :class:`seqsru.training.run_log.RunLog` writes.
     lock : Path
-        Held by the process that trains; its number is inside.
+        Has the number of the process that trains.
+    sums : dict of str to str
+        Those of the settings and tokenizers that a training goes by, for every checkpoint; empty before
+        `keep_sums`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.config = self.path / "config.yaml"
-        self.signature = self.path / "signature.txt"
+        self.config = self.path / CONFIG
+        self.signature = self.path / SIGNATURE
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
         self.log = self.path / "log"
         self.tensorboard = self.path / "tensorboard"
-        self.lock = self.path / "lock"
+        self.lock = self.path / NAME
+        self.sums: dict[str, str] = {}
 
     def tokenizer(self, name: str) -> Path:
         """The file of a tokenizer that was saved under a name; what belongs to it has the same stem."""
@@ -72,33 +80,21 @@ class RunDirectory:
         Refused
             The lock is a file that no run wrote.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if self.lock.exists() and not ownership.is_lock(self.lock):
+        with room(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(self.lock) and not ownership.is_lock(self.lock):
             raise self._foreign([self.lock])
-        held = self.path.resolve()
-        if _holders.get(held) == threading.get_ident():
+        folder = self.path.resolve()
+        if _holders.get(folder) == threading.get_ident():
             yield
             return
-        with open(self.lock, "a+", encoding="utf-8") as file:
-            try:
-                hold(file)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise Busy(
-                    f"no other run in {self.path}",
-                    f"that process {holder} is training there",
-                    "wait for it to end, or choose another output",
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            _holders[held] = threading.get_ident()
+        with held(self.path):
+            _holders[folder] = threading.get_ident()
             try:
                 self._tidy()
                 yield
             finally:
-                del _holders[held]
+                del _holders[folder]
 
     def files(self, tokenizers: Iterable[str]) -> list[Path]:
         """Every file that is or may become the run's, with tokenizers of these names."""
@@ -118,7 +114,7 @@ class RunDirectory:
         Refused
             There is such a thing: all of them are named.
         """
-        own = {
+        own: dict[Path, Callable[[Path], bool]] = {
             self.config: ownership.is_config,
             self.signature: ownership.is_signature,
             self.checkpoints: ownership.is_checkpoints,
@@ -130,8 +126,12 @@ class RunDirectory:
         }
         # Settings are written first: without them, these are copies that somebody put there.
         late = () if self.begun or self.config.exists() else (self.signature, self.metrics, self.log)
+        if not self.begun:  # nothing vouches for them yet, and they are about to be replaced
+            own[self.config] = ownership.is_untouched_config
         foreign = [
-            path for path, is_own in own.items() if path.exists() and (path in late or not is_own(path))
+            path
+            for path, is_own in own.items()
+            if os.path.lexists(path) and (path in late or not is_own(path))
         ]
         if foreign:
             raise self._foreign(foreign)
@@ -149,6 +149,29 @@ class RunDirectory:
         """Write one of the run's text files, whole or not at all."""
         write_whole(path, text.encode())
 
+    def sums_now(self, tokenizers: Iterable[str]) -> dict[str, str]:
+        """Sums of the settings and tokenizers that there are, as checkpoints are held against them."""
+        made = [self.tokenizer(name) for name in dict.fromkeys(tokenizers)]
+        paths = [*made, *(path.with_suffix(".model") for path in made)]
+        sums = {path.name: sha256(path) for path in paths if is_regular(path)}
+        if is_regular(self.config):
+            sums |= config_sums(read(self.config, MOST_BYTES, "restore it from a copy"))
+        return sums
+
+    def keep_sums(self, tokenizers: Iterable[str]) -> None:
+        """Note in `sums` what the settings and tokenizers are, which checkpoints are then held against."""
+        self.sums = self.sums_now(tokenizers)
+
+    def keep_config(self, text: str) -> None:
+        """Write the settings; a kill before or after leaves some that every checkpoint accepts."""
+        new = config_sums(text.encode())
+        if is_regular(self.config):
+            old = config_sums(read(self.config, MOST_BYTES, "restore it from a copy"))
+            if new == old:
+                return
+            checkpoints.cover(self.checkpoints, {name: [old[name], new[name]] for name in new})
+        self.write(self.config, text)
+
     def forget(self, tokenizers: Iterable[str]) -> None:
         """Delete tokenizers by name, for a run that begins anew with other settings.
 
@@ -161,11 +184,12 @@ class RunDirectory:
             except Refused:
                 continue
             model = path.with_suffix(".model")
-            if model.is_file() and sha256(model) == record["fingerprint"]:
+            if is_regular(model) and sha256(model) == record["fingerprint"]:
                 model.unlink()
             path.unlink()
 
     def _tidy(self) -> None:
-        for path in (self.config, self.signature):
-            unfinished(path).unlink(missing_ok=True)
+        for path in map(unfinished, (self.config, self.signature)):
+            if not is_folder(path):
+                path.unlink(missing_ok=True)
         checkpoints.tidy(self.checkpoints)

@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
-from seqsru.errors import check_at_least, check_share
+from seqsru.errors import check_at_least, check_at_most, check_share
+
+MOST = 1_000_000_000_000  # of what is counted in updates, a hundred thousand years of them
 
 
 class Position(NamedTuple):
@@ -68,6 +70,7 @@ class Constant(Schedule):
 
     def __init__(self, peak: float, *, warmup: int = 0) -> None:
         check_at_least(0, warmup=warmup)
+        check_at_most(MOST, warmup=warmup)
         self.peak, self.warmup = peak, warmup
 
     def rate(self, at: Position) -> float:
@@ -87,6 +90,7 @@ class InverseSqrt(Schedule):
 
     def __init__(self, peak: float, *, warmup: int = 4000) -> None:
         check_at_least(1, warmup=warmup)
+        check_at_most(MOST, warmup=warmup)
         self.peak, self.warmup = peak, warmup
 
     def rate(self, at: Position) -> float:
@@ -110,6 +114,8 @@ class Noam(Schedule):
 
     def __init__(self, peak: float, *, warmup: int = 4000, width: int = 512) -> None:
         check_at_least(1, warmup=warmup, width=width)
+        check_at_most(MOST, warmup=warmup)
+        check_at_most(1_000_000, width=width)
         self.factor, self.warmup, self.width = peak, warmup, width
 
     def rate(self, at: Position) -> float:
@@ -136,6 +142,7 @@ class Cosine(Schedule):
 
     def __init__(self, peak: float, *, warmup: int = 0, floor: float = 0.0) -> None:
         check_at_least(0, warmup=warmup)
+        check_at_most(MOST, warmup=warmup)
         check_share(floor=floor)
         self.peak, self.warmup, self.floor = peak, warmup, floor
 
@@ -167,6 +174,7 @@ class Plateau(Schedule):
         self, peak: float, *, warmup: int = 0, factor: float = 0.5, patience: int = 0, floor: float = 0.0
     ) -> None:
         check_at_least(0, warmup=warmup, patience=patience)
+        check_at_most(MOST, warmup=warmup)
         check_share(factor=factor, floor=floor)
         self.peak, self.warmup = peak, warmup
         self.factor, self.patience, self.floor = factor, patience, floor

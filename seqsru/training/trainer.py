@@ -6,7 +6,8 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,26 @@ from torch import nn
 
 from seqsru.errors import Refused
 from seqsru.training.checkpoints import Checkpoint, rank
+from seqsru.training.finite import (
+    STOPPED,
+    TrainingDiverged,
+    check_rate,
+    check_saved,
+    check_value,
+    together,
+    told,
+)
 from seqsru.training.interrupt import Interrupt
-from seqsru.training.objective import Objective
+from seqsru.training.objective import Carried, Objective
+from seqsru.training.pending import Seen
+from seqsru.training.processes import ALONE, Processes
 from seqsru.training.progress import Outcome, Progress
 from seqsru.training.resume import Standing, check_end, machine, newest, resume, save
 from seqsru.training.run_directory import RunDirectory
-from seqsru.training.run_log import RunLog
+from seqsru.training.run_log import NoLog, RunLog
 from seqsru.training.schedules import Position, Schedule
 from seqsru.training.training_options import TrainingOptions
-
-
-class TrainingDiverged(Refused):
-    """The gradient or the validation is no longer finite."""
+from seqsru.training.updates import Updates
 
 
 class Trainer:
@@ -35,7 +44,10 @@ class Trainer:
 
     The gradient of an update is that of the loss summed over the batches of the update, divided once by their
     tokens (or rows), then clipped. A run that is killed and started again ends with the same bits as one that
-    was not.
+    was not. What an update gives stays on the device until somebody must know: a line of metrics, a
+    validation, a checkpoint.
+
+    Several processes make the same updates together, each a share of every one; the first of them writes.
 
     Parameters
     ----------
@@ -48,6 +60,8 @@ class Trainer:
     options : TrainingOptions
     kept : mapping of str to object, optional
         JSON values for every checkpoint: what the run is, besides its settings.
+    processes : Processes
+        Those that train together.
 
     Attributes
     ----------
@@ -64,12 +78,14 @@ class Trainer:
         run: RunDirectory,
         options: TrainingOptions,
         kept: Mapping[str, object] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.objective, self.optimizer, self.schedule = model, objective, optimizer, schedule
-        self.run, self.options, self.kept = run, options, kept or {}
+        self.run, self.options, self.kept, self.processes = run, options, kept or {}, processes
+        objective.processes = processes
         self.notes: list[str] = []
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.device = self.parameters[0].device
+        self.device = next(model.parameters()).device
+        self.updates = Updates(model, objective, optimizer, options, processes)
         self.standing = Standing(Progress())
         self._resumed = False
         self._started = self._logged = 0.0
@@ -93,14 +109,44 @@ class Trainer:
         """
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
+        self._check_shares()
         if found is not None:
             total, kept = self._total_steps(self.options), found.record.get("total_steps")
             if kept is None and began is not None:
                 kept = self._total_steps(began)
             check_end(found, self.options, total, kept if self.schedule.needs_total else None, self.run)
             self._note_changes(found)
-        self.standing = resume(found, self.model, self.optimizer, self.schedule, self.objective.fingerprints)
+        self.standing = resume(
+            found,
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.objective.fingerprints,
+            lambda: self.objective.carried_like(self.model),
+        )
+        carried, rows = self.standing.carried, self.objective.shared_rows
+        if carried is not None and rows and self.processes.several:
+            first, last = self.processes.part(rows)
+            self.standing.carried = tuple(t[first:last] for t in carried)
+        self.updates.seed = torch.initial_seed() if found is None else found.record.get("mask_seed")
         self._resumed = True
+
+    def _check_shares(self) -> None:
+        """Refuse more processes than there is work for."""
+        count, rows = self.processes.count, self.objective.shared_rows
+        if self.processes.several and not rows and self.options.accumulate < count:
+            raise Refused(
+                f"at least a batch an update for each of the {count} processes",
+                self.options.accumulate,
+                "raise it, or start fewer processes: they share the batches of an update",
+                "accumulate",
+            )
+        if rows and rows < count:
+            raise Refused(
+                f"at least a row of each batch for each of the {count} processes",
+                rows,
+                "raise batches.batch_size, or start fewer processes",
+            )
 
     def _note_changes(self, found: Checkpoint) -> None:
         now = machine(self.device)
@@ -126,7 +172,8 @@ class Trainer:
         TrainingDiverged
             A gradient or a validation is not finite.
         """
-        with self.run.exclusive(), Interrupt() as interrupt:
+        with ExitStack() as held, Interrupt(self.processes.several) as interrupt:
+            self.processes.first(lambda: self.hold(held))
             if not self._resumed:
                 self.resume(newest(self.run))
             self._resumed = False
@@ -134,38 +181,58 @@ class Trainer:
             self._logged = time.monotonic()
             self._started = self._logged - progress.seconds
             total = self._total_steps(self.options)
+            flags = self.processes.every(self._flags(interrupt))
+            self.updates.flags = any(late for late, _ in flags), any(asked for _, asked in flags)
             # The line of a validation at the end stays where nothing follows it.
             records = progress.records + (at.ended and self._reason(interrupt) is not None)
-            with RunLog(self.run, records, progress.step, total, tensorboard=self.options.tensorboard) as log:
+            with self._log(records, total) as log:
                 for note in self.notes:
                     log.write_line(note)
                 for note in () if progress.step else self.objective.notes:
                     log.write_line(note, show=False)
-                reason = self._loop(total, interrupt, log)
-                if reason != "interrupted" and at.validation is None:
-                    self._validate(log, at_end=True)
-                checkpoint = at.saved or self._save()
+                try:
+                    reason = self._loop(total, interrupt, log)
+                    self._look(log)
+                    if reason != "interrupted" and at.validation is None:
+                        self._validate(log, at_end=True)
+                    checkpoint = at.saved or self._save(log)
+                except TrainingDiverged as stop:
+                    log.write_line(f"stopped: {stop}", show=False)
+                    log.write_metrics(STOPPED, progress.step, {})
+                    raise
                 log.write_line(f"stopped at step {progress.step}: {reason}")
-                return Outcome(reason, progress.step, *self._best(), checkpoint)
+                asked = max(self.processes.every(interrupt.number))
+                return Outcome(reason, progress.step, *self._best(), checkpoint, asked)
 
-    def _loop(self, total: int, interrupt: Interrupt, log: RunLog) -> str:
+    def hold(self, held: ExitStack) -> None:
+        """Hold the run directory until the stack is left."""
+        held.enter_context(self.run.exclusive())
+
+    def _log(self, records: int, total: int) -> RunLog | NoLog:
+        if not self.processes.leads:
+            return NoLog()
+        return RunLog(
+            self.run, records, self.standing.progress.step, total, tensorboard=self.options.tensorboard
+        )
+
+    def _loop(self, total: int, interrupt: Interrupt, log: RunLog | NoLog) -> str:
         at, progress = self.standing, self.standing.progress
         self.model.train()
         while (reason := self._reason(interrupt)) is None:
             for group in self._groups():
-                self._update(group, total, log)
+                self._update(group, total, self._flags(interrupt), log)
                 if self.options.validate_every and progress.step % self.options.validate_every == 0:
                     self._validate(log)
-                    self._save()
+                    self._save(log)
                 elif self.options.save_every and progress.step % self.options.save_every == 0:
-                    self._save()
+                    self._save(log)
                 if (reason := self._reason(interrupt)) is not None:
                     return reason
             progress.epoch, progress.batch, at.carried = progress.epoch + 1, 0, None
             at.saved = None
             if not self.options.validate_every:
                 self._validate(log)
-                self._save()
+                self._save(log)
         return reason
 
     def _reason(self, interrupt: Interrupt) -> str | None:
@@ -177,9 +244,13 @@ class Trainer:
             return "epochs"
         if self.options.patience and progress.waited >= self.options.patience:
             return "patience"
-        if self.options.max_minutes and self._seconds() >= 60.0 * self.options.max_minutes:
-            return "time"
-        return "interrupted" if interrupt.requested else None
+        late, asked = self.updates.flags if self.processes.several else self._flags(interrupt)
+        return "time" if late else "interrupted" if asked else None
+
+    def _flags(self, interrupt: Interrupt) -> tuple[bool, bool]:
+        """Whether time is over, and whether somebody asked to stop, as far as this process knows."""
+        limit = self.options.max_minutes
+        return bool(limit) and self._seconds() >= 60.0 * limit, interrupt.requested
 
     def _groups(self) -> Iterator[list[Any]]:
         """What is left of the epoch, as the batches of each update."""
@@ -187,48 +258,48 @@ class Trainer:
         while group := list(islice(batches, min(self.options.accumulate, sys.maxsize))):
             yield group
 
-    def _update(self, group: list[Any], total: int, log: RunLog) -> None:
+    def _update(self, group: list[Any], total: int, flags: tuple[bool, bool], log: RunLog | NoLog) -> None:
         at, progress = self.standing, self.standing.progress
         known = total if self.schedule.needs_total else 0
         rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, known))
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
-        divisor, tokens, nll = 0, 0, 0.0
-        for batch in group:
-            with self.autocast():
-                result = self.objective.loss(self.model, batch, at.carried)
-            result.loss.backward()  # type: ignore[no-untyped-call]
-            at.carried = tuple(t.detach() for t in result.carried)
-            nll += result.nll.item()
-            tokens += result.tokens
-            divisor += result.tokens if self.options.normalize == "tokens" else result.rows
-        norm = self._scale_gradients(divisor)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        check_rate(rate, progress.step + 1)
+        place = progress.step + 1, progress.epoch, progress.batch
+        at.carried = self.updates.make(group, place, at.carried, rate, flags)
         progress.step, progress.batch = progress.step + 1, progress.batch + len(group)
-        progress.nll, progress.tokens = progress.nll + nll, progress.tokens + tokens
         at.validation = at.saved = None
         log.advance()
         if progress.step % self.options.log_every == 0:
+            norm = self._look(log)[-1].norm
             self._log_update(rate, norm, log)
+        elif self.updates.pending.full:
+            self._look(log)
 
-    def _scale_gradients(self, divisor: int) -> float:
-        """Turn the gradient of a sum into that of a mean, clip it, and give its norm before clipping."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) / divisor
-        if not math.isfinite(norm):
-            raise TrainingDiverged(
-                f"a finite gradient at step {self.standing.progress.step + 1}",
-                f"norm {norm}",
-                "lower the learning rate or the clip, and go on from the last checkpoint",
-            )
-        clipped = min(1.0, self.options.clip / (norm + 1e-6)) if self.options.clip else 1.0
-        torch._foreach_mul_(gradients, clipped / divisor)
-        return norm
+    def _look(self, log: RunLog | NoLog) -> list[Seen]:
+        """Wait for the updates that were made, and count them; stop at, or leave out, one that is none.
 
-    def _log_update(self, rate: float, norm: float, log: RunLog) -> None:
+        Raises
+        ------
+        TrainingDiverged
+            There is one, and training is to stop.
+        """
+        progress = self.standing.progress
+        seen = self.updates.pending.look()
+        for one in seen:
+            if one.finite:
+                progress.nll, progress.tokens = progress.nll + one.nll, progress.tokens + one.made.tokens
+                continue
+            wrong = sorted({n for share in self.processes.every(one.wrong) for n in share})
+            places = together(self.objective.places(one.made.epoch, n) for n in wrong)
+            progress.skipped += self.options.on_nan == "skip"
+            log.write_line(told(one, wrong, places, progress.skipped))
+            if self.options.on_nan == "stop":
+                raise TrainingDiverged.at(one, places)
+        return seen
+
+    def _log_update(self, rate: float, norm: float, log: RunLog | NoLog) -> None:
         progress, now = self.standing.progress, time.monotonic()
-        loss, speed = progress.nll / progress.tokens, progress.tokens / (now - self._logged)
+        loss = progress.nll / progress.tokens if progress.tokens else math.nan  # all of them were skipped
+        speed = progress.tokens / (now - self._logged)
         self._logged, progress.nll, progress.tokens = now, 0.0, 0
         log.write_metrics(
             "train",
@@ -240,26 +311,23 @@ class Trainer:
                 "gradient_norm": norm,
                 "tokens_per_second": speed,
                 "seconds": self._seconds(),
+                **({"skipped": progress.skipped} if progress.skipped else {}),
             },
         )
         progress.records += 1
         log.status(f"epoch {progress.epoch}, loss {loss:.4f}, {speed:,.0f} tokens/s")
 
-    def _validate(self, log: RunLog, *, at_end: bool = False) -> None:
+    def _validate(self, log: RunLog | NoLog, *, at_end: bool = False) -> None:
         """Validate; at the end of training without a trace in what the next update depends on."""
         at, progress, name = self.standing, self.standing.progress, self.objective.metric
+        self._look(log)
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.no_grad(), self.autocast():
-            values = self.objective.validate(self.model)
+        with torch.random.fork_rng(devices), torch.no_grad(), self.updates.autocast():
+            values = self.processes.every(self.objective.validate(self.model))[0]
         self.model.train()
         value = values[name]
-        if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"a finite {name} at step {progress.step}",
-                str(value),
-                "lower the learning rate, and go on from the last checkpoint",
-            )
+        check_value(name, value, progress.step)
         tie = values.get(self.objective.tie_breaker or "")
         if tie is not None and not math.isfinite(tie):
             tie = sys.float_info.max  # the worst, and a number that JSON has
@@ -301,32 +369,42 @@ class Trainer:
             return at.validation["value"], progress.step
         return progress.best, progress.best_step
 
-    def _save(self) -> Path:
-        self.standing.progress.seconds = self._seconds()
-        return save(
-            self.run,
-            self.standing,
-            self.model,
-            self.optimizer,
-            self.schedule,
-            {
-                "fingerprints": dict(self.objective.fingerprints),
-                "total_steps": self._total_steps(self.options),
-                **self.kept,
-            },
-            keep=self.options.keep,
-            keep_best=self.options.keep_best,
+    def _save(self, log: RunLog | NoLog) -> Path:
+        self._look(log)
+        at = self.standing
+        at.progress.seconds = self._seconds()
+        whole = replace(at, carried=self._gathered(at.carried))
+        check_saved(at.progress.step, self.model, self.optimizer, at.carried)
+        record = {
+            "fingerprints": dict(self.objective.fingerprints),
+            "total_steps": self._total_steps(self.options),
+            "mask_seed": self.updates.seed,
+            **self.kept,
+        }
+        at.saved = self.processes.first(
+            lambda: save(
+                self.run,
+                whole,
+                self.model,
+                self.optimizer,
+                self.schedule,
+                record,
+                keep=self.options.keep,
+                keep_best=self.options.keep_best,
+            )
         )
+        return at.saved
+
+    def _gathered(self, carried: Carried | None) -> Carried | None:
+        """The carried state of all rows, of which each process has its own."""
+        if carried is None or not (self.processes.several and self.objective.shared_rows):
+            return carried
+        shares = self.processes.every(tuple(t.cpu() for t in carried))
+        return tuple(torch.cat(parts) for parts in zip(*shares))
 
     def _total_steps(self, options: TrainingOptions) -> int:
         """Updates in the whole training, as far as epochs and steps say."""
         return options.steps or options.epochs * -(-self.objective.epoch_length() // options.accumulate)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the loss is computed, for the precision of the options."""
-        if self.options.precision != "bfloat16":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _seconds(self) -> float:
         """Time spent in training, earlier processes included."""

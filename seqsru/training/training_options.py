@@ -9,6 +9,7 @@ from seqsru.settings import checked_arguments
 
 Normalize = Literal["tokens", "batch"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+OnNaN = Literal["stop", "skip"]
 
 # On the fields that may differ when a run goes on: when it ends, what it keeps and on how many threads, not
 # what it computes.
@@ -31,12 +32,17 @@ class TrainingOptions:
         End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
         not know of it: it goes by steps and epochs.
     accumulate : int
-        Batches an update; an epoch's last update may have fewer.
+        Batches an update; an epoch's last update may have fewer. Several processes share them, or, of a
+        language model, the rows of each: the training is the same with any number of processes.
     normalize : {"tokens", "batch"}
         tokens: the loss is a mean over tokens. batch: summed over time, averaged over rows, as in the SRU
         paper's Penn Treebank recipe.
     clip : float
-        Largest norm of the gradient; 0 is no clipping.
+        Largest norm of the gradient; 0 is no clipping. A run that came to numbers that are
+        not finite may go on with another.
+    on_nan : {"stop", "skip"}
+        What to do with an update whose gradient or loss is not a finite number: stop, naming its files and
+        lines, or leave it out, count it and go on. Either way they are in the log.
     precision : {"float32", "tf32", "bfloat16"}
         What the matrix products of every cell use, in validation too; weights and sums are float32. float32
         is IEEE's, of cuDNN's layers as well; tf32 is a type of NVIDIA GPUs alone; bfloat16 is autocast.
@@ -71,6 +77,7 @@ class TrainingOptions:
     accumulate: int = 1
     normalize: Normalize = "tokens"
     clip: float = 0.0
+    on_nan: OnNaN = field(default="stop", metadata=MAY_CHANGE)
     precision: Precision = "float32"
     validate_every: int = 0
     save_every: int = field(default=0, metadata=MAY_CHANGE)
@@ -97,6 +104,8 @@ class TrainingOptions:
             threads=self.threads,
         )
         check_at_most(1_000_000_000, accumulate=self.accumulate)
+        check_at_most(1_000_000, clip=self.clip)
+        check_at_most(1_000_000_000, max_minutes=self.max_minutes)
         check_threads(0, threads=self.threads)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(
@@ -107,3 +116,4 @@ class TrainingOptions:
             )
         check_known(get_args(Normalize), normalize=self.normalize)
         check_known(get_args(Precision), precision=self.precision)
+        check_known(get_args(OnNaN), on_nan=self.on_nan)

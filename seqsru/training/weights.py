@@ -34,7 +34,7 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     Raises
     ------
     CheckpointError
-        Names or shapes differ from the model's.
+        Names, shapes or types differ from the model's.
     """
     own = model.state_dict(keep_vars=True)
     first = _first_names(own)
@@ -47,6 +47,8 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
         expected, found = tuple(own[name].shape), tuple(tensors[name].shape)
         if expected != found:
             raise CheckpointError(f"{name} of shape {expected} in {source}", found, OTHER)
+        if own[name].dtype.is_floating_point != tensors[name].dtype.is_floating_point:
+            raise CheckpointError(f"{name} of {own[name].dtype} in {source}", str(tensors[name].dtype), OTHER)
     model.load_state_dict({name: tensors[first[name]] for name in own})
 
 

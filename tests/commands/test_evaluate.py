@@ -69,7 +69,7 @@ def test_evaluate_a_translation_model(texts, run, translation_run, tmp_path):
     assert re.search(
         r"\|cell:sru-v2\+gru\|layers:1\+1\|attention:dot\|params:\S+?\|data:test.src\|lines:6\|"
         r"beam:1\|penalty:power\|alpha:1.0\|coverage:0.0\|stop:first\|length_factor:2.0\|length_offset:10\|"
-        r"max_source:1024\|rules:none\|text:\w{12}\|weights:step-\d+\|model:\w{12}\|",
+        r"max_source:1024\|guard:none\|rules:none\|text:\w{12}\|weights:step-\d+\|model:\w{12}\|",
         lines[2],
     )
     assert lines[3].startswith("BLEU|") and "100.00 -> " in lines[3] and len(lines) == 5

@@ -207,7 +207,8 @@ def test_a_mistake_midway_leaves_the_earlier_output(
 
 
 def test_no_room(texts, refused, language_run, translation_run, tmp_path):
-    told = "seqsru: expected room to write /dev/full, found No space left on device; free some, then go on"
+    told = "seqsru: expected room for more at /dev/full, found a device that takes no more; free some, then "
+    told += "go on"
     assert refused("translate", translation_run, texts / "lines", "--output", "/dev/full") == told
     full = subprocess.run(
         f"{sys.executable} -m seqsru --version > /dev/full",

@@ -28,7 +28,7 @@ import pytest
         ),
         (
             ["--alpha", "-.inf"],
-            "command line: alpha: expected a finite number of at least 0, found -inf; 0 switches it off",
+            "command line: alpha: expected a finite number, found -inf; give such a number",
         ),
         (["--threads", "two"], "command line: threads: expected a whole number, found 'two'; change it"),
         (["--output="], "seqsru: --output: expected a path, found an empty text; name a file or folder"),

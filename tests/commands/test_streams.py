@@ -49,8 +49,8 @@ def shell(*arguments, streams=""):
         (
             ">/dev/full",
             2,
-            "seqsru: expected room to write standard output, found No space left on device; free some, "
-            "then go on\n",
+            "seqsru: expected room for more at standard output, found a device that takes no more; "
+            "free some, then go on\n",
         ),
         (">/dev/full 2>/dev/full", 2, ""),
     ],

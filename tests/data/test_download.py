@@ -1,14 +1,16 @@
 """Downloads from a server on this machine that breaks off, resumes, and lies."""
 
+import errno
 import hashlib
 import http.server
+import os
 import threading
 
 import pytest
 
 from seqsru.data.download import copy_checked, download
 from seqsru.data.files import file_digest
-from seqsru.errors import Refused, Unreachable
+from seqsru.errors import NoRoom, Refused, Unreachable
 
 CONTENT = bytes(range(256)) * 400
 
@@ -169,3 +171,26 @@ def test_copying_checks_the_sum(tmp_path):
         copy_checked(tmp_path / "a", tmp_path / "c", digest_of(b"", "md5"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert file_digest(tmp_path / "a", "sha256") == digest_of(CONTENT)
+
+
+@pytest.mark.parametrize("needs", [len(CONTENT), None])
+def test_no_room_is_told_at_once_and_gone_on_from(server, tmp_path, monkeypatch, needs):
+    """A full disk is no broken connection: nothing is asked for again, and what came is kept."""
+
+    def full(stream, content):
+        stream.write(content[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server.script = [("serve" if needs else "no length", None)]
+    path = tmp_path / "file"
+    what = "100 KiB" if needs else "more"
+    with monkeypatch.context() as patch:
+        patch.setattr("seqsru.data.download.write_all", full)
+        with pytest.raises(
+            NoRoom,
+            match=rf"^expected room for {what} at {path}.part, found \S+ \w+ free; free some, then go on$",
+        ):
+            download(server.url, path, digest_of(CONTENT))
+    assert len(server.requests) == 1
+    download(server.url, path, digest_of(CONTENT))
+    assert path.read_bytes() == CONTENT and server.requests[1][1] == "bytes=1000-"

@@ -68,7 +68,9 @@ def test_features_of_a_token():
 
 def questions(*asked):
     """A set of (paragraph, answer, offset)."""
-    made = [Question(f"q{i}", "a b", i, (Answer(text, start),)) for i, (_, text, start) in enumerate(asked)]
+    made = [
+        Question(f"q{i}", "a b", i, (Answer(text, start),), i + 1) for i, (_, text, start) in enumerate(asked)
+    ]
     return QuestionSet("set", [text for text, *_ in asked], made, QuestionReport("set"))
 
 
@@ -129,7 +131,7 @@ def test_batches_are_every_question_once_and_the_same_again():
     with pytest.raises(
         Refused, match="expected questions to make batches of, found none; check the training"
     ):
-        ExcerptBatches(Excerpts([], 1, 1, QuestionReport("set")), seed=1)
+        ExcerptBatches(Excerpts([], [], 1, 1, QuestionReport("set")), seed=1)
     with pytest.raises(Refused, match="batch_size: expected at least 1, found 0"):
         ExcerptBatches(made, 0, seed=1)
 

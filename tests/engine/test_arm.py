@@ -7,7 +7,8 @@ import llvmlite.binding as llvm
 import pytest
 from llvmlite import ir
 
-from seqsru.engine.products import DOTS, MOST_ROWS, int8_kernel
+from seqsru.engine.packing import MOST_ROWS
+from seqsru.engine.products import DOTS, int8_kernel
 
 TARGET = "aarch64-unknown-linux-gnu"
 

@@ -1,13 +1,15 @@
 """A sentence gives the same bits whatever is beside it, before it, or in the memory it is worked on in."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seqsru.decoding import Decoding, MinimumLength
+from seqsru.engine import workspace
 from seqsru.engine.inference import Engine
-from seqsru.engine.workspace import Size
+from seqsru.engine.workspace import CACHED, Size, _weights, together
 from seqsru.errors import Refused
 from tests.engine.tiny_models import EOS, START, ids, lowered, same_outputs, small, translator
 
@@ -32,6 +34,57 @@ def search(made, sources, slots, **changes):
     return made.search(
         sources, [START] * len(sources), limits, decoding=decoding, slots=slots, attention=True, **CALL
     )
+
+
+def test_as_many_sentences_at_once_as_the_cache_holds(monkeypatch):
+    model = small("translator", True).model
+    size = Size(slots=40, beam=1, room=25, longest=25)
+    assert together(model, size) == 40  # all that are asked for
+    each = 4 * (model.memory * 32 + 2 * model.decoder.state)
+    assert _weights(model, size) < CACHED
+    monkeypatch.setattr(workspace, "_weights", lambda *_: 0)
+    for held, beam, expected in ((3, 1, 6), (13, 1, 12), (19, 1, 18), (10**6, 1, 40), (0, 1, 6), (0, 3, 2)):
+        monkeypatch.setattr(workspace, "CACHED", held * each)
+        assert together(model, replace(size, beam=beam)) == expected
+    assert together(model, replace(size, slots=4)) == 4
+    with_shortlist = replace(size, columns=600)
+    monkeypatch.setattr(workspace, "CACHED", 40 * each)
+    assert together(model, size) == 36 and together(model, with_shortlist) < 36
+    monkeypatch.setattr(workspace, "_weights", lambda *_: 50 * each)
+    assert together(model, size) == 40
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("cell", ["sru", "lstm", "gru"])
+def test_the_weights_that_a_step_reads(cell, int8):
+    torch_model = translator(cell=cell)
+    model = lowered(torch_model, int8)
+    matrices = [
+        tensor
+        for name, tensor in torch_model.decoder.named_parameters()
+        if tensor.dim() == 2 and not any(part in name for part in ("key", "value", "bridge", ".v"))
+    ]
+    read = sum(-(-max(t.shape) // 64) * 64 * min(t.shape) for t in matrices)
+    found = _weights(model, Size(columns=60))
+    assert 0.9 * read <= found / (1 if int8 else 4) <= 1.1 * read
+    with_output = _weights(model, Size())
+    assert with_output - found == 24 * 64 * (1 if int8 else 4)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_fewer_sentences_at_once_change_no_bit(monkeypatch, columns):
+    sources = sentences(count=17)
+    call = {"decoding": Decoding(beam=2), "slots": 17, **CALL}
+    if columns:
+        call["columns"] = [np.arange(index % 3, 50, 1 + index % 2) for index in range(17)]
+        call["columns"] = [np.union1d(ids_, [EOS]) for ids_ in call["columns"]]
+    limits = [20] * 17
+    whole = fresh(int8=True).search(sources, [START] * 17, limits, **call)
+    monkeypatch.setattr(workspace, "CACHED", 0)
+    monkeypatch.setattr(workspace, "_weights", lambda *_: 0)
+    made = fresh(int8=True)
+    same_outputs(made.search(sources, [START] * 17, limits, **call), whole)
+    assert made._workspaces[0].size.slots == 3
 
 
 @over_precisions

@@ -7,8 +7,8 @@ from numba import njit
 from seqsru.engine import processor
 from seqsru.engine.kernels import product
 from seqsru.engine.memory import float32s
-from seqsru.engine.packing import GROUP, LANES, pack_float32, pack_int8, quantise
-from seqsru.engine.products import DOTS, MOST_ROWS, float32_kernel, int8_kernel
+from seqsru.engine.packing import GROUP, LANES, MOST_ROWS, pack_float32, pack_int8, product_room, quantise
+from seqsru.engine.products import DOTS, float32_kernel, int8_kernel
 from seqsru.engine.program import Numbers, Program, aligned
 
 SIZES = (1, 3, 17, 63, 64, 65, 300)  # of the input
@@ -35,12 +35,14 @@ def padded(values, outputs, dtype):
     return aligned(room)
 
 
-def by_kernel(call, x, scales, integers, by_output, bias):
+def by_kernel(kind, call, x, scales, integers, by_output, bias):
     """Run a kernel over bytes x (rows, I); return (rows, O)."""
     (rows, inputs), outputs = x.shape, len(integers)
     quarters = -(-inputs // 4)
     read = np.zeros((rows, 4 * quarters), np.int8)
     read[:, :inputs] = x
+    if DOTS[kind][2]:
+        read ^= -128
     packed = aligned(pack_int8(integers))
     shift = padded(128 * integers.sum(1, dtype=np.int32), outputs, np.int32)
     scales, by_output, bias = (
@@ -83,10 +85,10 @@ def check_kernels(rows):
                 scales, by_output, bias = (rng.random(n).astype(np.float32) for n in (rows, outputs, outputs))
                 scaled = rounded_once(sums, scales[:, None] * by_output, bias)
                 for kind, call in calls.items():
-                    found = by_kernel(call, x, np.ones(rows, np.float32), w, ones, nothing)
+                    found = by_kernel(kind, call, x, np.ones(rows, np.float32), w, ones, nothing)
                     np.testing.assert_array_equal(found[:, :outputs], sums, err_msg=kind)
                     assert not found[:, outputs:].any()
-                    found = by_kernel(call, x, scales, w, by_output, bias)
+                    found = by_kernel(kind, call, x, scales, w, by_output, bias)
                     np.testing.assert_array_equal(found[:, :outputs], scaled, err_msg=kind)
 
 
@@ -123,7 +125,7 @@ def multiply():
     def call(x, stride, rows, w, inputs, tiles, weights, scales, shift, bias, y, out, int8, scratch):
         product(
             float32s(x), stride, rows, inputs, float32s(w), weights, scales, shift, bias, tiles, float32s(y),
-            out, int8, float32s(scratch),
+            out, int8, float32s(scratch), False,
         )  # fmt: skip
 
     def run(x, weight, bias=None, *, int8, space=3):
@@ -133,7 +135,7 @@ def multiply():
         read = np.full((len(x), inputs + space), np.nan, np.float32)  # rows have room between them
         read[:, :inputs] = x
         y = np.full((len(x), tiles * LANES + space), np.nan, np.float32)
-        scratch = np.full(2 * inputs + 2 * GROUP, np.nan, np.float32)
+        scratch = np.full(product_room(inputs), np.nan, np.float32)
         before = scratch.copy(), read.copy()
         call(
             read.ctypes.data, read.strides[0] // 4, len(x), w.ctypes.data, inputs, tiles, *places,

@@ -445,8 +445,10 @@ def test_a_shortlist_is_the_search_without_other_tokens(seed, int8):
             assert set(a.tokens) <= set(kept.tolist())
 
 
-def test_a_shortlist_of_everything_changes_no_bit():
-    made = small("translator")
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("size", [24, 64, 84])  # rows of less than 16 values of 4 bytes, of 16, and of more
+def test_a_shortlist_of_everything_changes_no_bit(size, int8):
+    made = small("translator", int8, embedding=size, hidden=size)
     sources, everything = [[3, 4, 5], [6, 7]], np.arange(50)
     call = {"eos": EOS, "decoding": settings()}
     same_outputs(

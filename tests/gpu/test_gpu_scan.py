@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from seqsru.cells import Stack
 from seqsru.errors import Refused
-from seqsru.ops import backend_status, cuda, linear_scan, reference, sru_scan
+from seqsru.ops import backend_status, cuda, cuda_launch, linear_scan, reference, sru_scan
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
@@ -259,7 +259,7 @@ def test_a_first_use_inside_a_graph_is_refused():
     """Compiling and loading a kernel cannot be captured; the message says what to do."""
     u = torch.zeros(1, 1, 3, 4, dtype=torch.float64, device="cuda")
     c0, b = u[:, 0, 0], u[0, 0, :2]
-    cuda._compiled.cache_clear()
+    cuda_launch._kernel.cache_clear()
     graph = torch.cuda.CUDAGraph()
     with pytest.raises(Refused, match="run the same step once before the capture"):
         with torch.cuda.graph(graph):

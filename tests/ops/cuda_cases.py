@@ -59,6 +59,16 @@ def some_variants(dtype: torch.dtype) -> list[Case]:
     return every_variant(dtype)[::3] + [Case(dtype, 2, 3, 23, "project", 1, 2, True, True)]
 
 
+def whole_groups(dtype: torch.dtype) -> list[Case]:
+    """Scans of whole groups of steps: none, one, two and more of them, with a tail and without."""
+    sru = [(8, 1, 3), (9, 2, 4), (16, 1, 2), (19, 1, 66), (4, 33, 2), (13, 1, 1)]
+    variants = [("identity", 0, 2, True, True), ("project", 1, 1, False, False), ("none", 2, 2, False, True)]
+    linear = [(9, 1, 3), (16, 2, 2), (22, 1, 2), (33, 1, 4), (66, 1, 1)]
+    return [Case(dtype, *shape, *variants[i % 3]) for i, shape in enumerate(sru)] + [
+        Case(dtype, *shape, "linear", valid=bool(i % 2)) for i, shape in enumerate(linear)
+    ]
+
+
 def time_parallel(dtype: torch.dtype) -> list[Case]:
     """Scans that can be cut in time, of more and of fewer steps than a chunk, of a multiple of it and not."""
     return [
@@ -68,6 +78,8 @@ def time_parallel(dtype: torch.dtype) -> list[Case]:
         Case(dtype, 8, 1, 5, "project", 1, 1, False, True),
         Case(dtype, 9, 3, 2, "none", 2, 1, True, False),
         Case(dtype, 0, 2, 3, "identity", 0, 1),
+        Case(dtype, 37, 1, 2, "project", 0, 1, False, True),
+        Case(dtype, 37, 1, 2, "linear"),
     ]
 
 

@@ -9,7 +9,7 @@ import os
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 import torch
-from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel
+from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel, whole_groups
 
 from seqsru.ops import cuda, operators, scan
 
@@ -42,10 +42,11 @@ if __name__ == "__main__":
     assert cuda.simulated()
     report = {}
     for dtype in DTYPES:
-        for case in every_variant(dtype) if dtype == torch.float32 else some_variants(dtype):
+        cases = every_variant(dtype) if dtype == torch.float32 else some_variants(dtype)
+        for case in cases + whole_groups(dtype):
             report[str(case)] = distances(cuda, case)
     chunks = {}
-    for span in (2, 4):  # time in chunks: where the recurrence is linear
+    for span in (2, 4, 18):  # time in chunks: where the recurrence is linear
         cuda._span = lambda T, B, D, device, span=span: span
         for dtype in DTYPES:
             for case in time_parallel(dtype):

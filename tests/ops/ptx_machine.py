@@ -18,7 +18,7 @@ import numpy as np
 
 WIDTH = {"8": 8, "16": 16, "32": 32, "64": 64}
 FLOAT = {"f32": np.float32, "f64": np.float64}
-STORED = {**FLOAT, "u8": np.uint8, "u16": np.uint16}
+STORED = {**FLOAT, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64}
 UNSIGNED = {16: np.uint16, 32: np.uint32, 64: np.uint64}
 COMPARE = {
     "eq": operator.eq,
@@ -78,11 +78,12 @@ class Memory:
 class Thread:
     """One thread of a parsed kernel; its memory has `load(address, kind)`, `store(address, kind, value)`."""
 
-    def __init__(self, program, arguments, block, thread, block_size, memory):
+    def __init__(self, program, arguments, grid, block, thread, memory, threads=64):
         parameters, self.instructions, self.labels = program
         assert len(parameters) == len(arguments)
         self.arguments = dict(zip(parameters, arguments))
-        self.registers = {"%ctaid.x": block, "%tid.x": thread, "%ntid.x": block_size}
+        self.registers = {"%ctaid.x": block[0], "%ctaid.y": block[1], "%tid.x": thread, "%ntid.x": threads}
+        self.registers |= {"%nctaid.x": grid[0], "%nctaid.y": grid[1]}
         self.memory = memory
 
     def run(self):
@@ -151,15 +152,24 @@ class Thread:
         elif name == "setp":
             a, b = (self.value(operand, kind) for operand in operands[1:])
             test = code[1].removesuffix("u") if kind in FLOAT else code[1]
-            unordered = kind in FLOAT and (np.isnan(a) or np.isnan(b))
-            self.registers[target] = code[1].endswith("u") if unordered else bool(COMPARE[test](a, b))
+            unordered = bool(kind in FLOAT and (np.isnan(a) or np.isnan(b)))
+            if test in ("nan", "num"):
+                self.registers[target] = unordered == (test == "nan")
+            else:
+                self.registers[target] = code[1].endswith("u") if unordered else bool(COMPARE[test](a, b))
         elif name == "selp":
             self.put(target, self.value(operands[1 if self.registers[operands[3]] else 2], kind), kind)
         elif name == "cvt":
             self.put(target, self.convert(code, self.value(operands[1], kind), code[-2]), code[-2])
-        elif name == "mul" and code[1] == "wide":
-            a, b = (self.value(operand, kind) for operand in operands[1:])
-            self.put(target, a * b, "u64")
+        elif code[1:2] == ["wide"]:
+            a, b = (self.value(operand, kind) for operand in operands[1:3])
+            added = self.value(operands[3], "u64") if name == "mad" else 0
+            self.put(target, a * b + added, "u64")
+        elif name == "bfi":
+            inserted, base = (self.value(operand, kind) for operand in operands[1:3])
+            place, length = (self.value(operand, "u32") for operand in operands[3:])
+            mask = (1 << length) - 1
+            self.put(target, base & ~(mask << place) | (inserted & mask) << place, kind)
         elif name in ("shl", "shr"):
             amount = self.value(operands[2], "u32")
             value = self.value(operands[1], kind)
@@ -215,7 +225,13 @@ class Thread:
             return -values[0]
         if name in logic:
             return logic[name](*values)
+        if name == "mad":
+            assert code[1] == "lo"
+            return values[0] * values[1] + values[2]
         a, b = values
-        if name == "div":
-            return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+        if name in ("div", "rem"):
+            quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+            return quotient if name == "div" else a - b * quotient
+        if name == "mul":
+            assert code[1] == "lo"
         return {"add": a + b, "sub": a - b, "mul": a * b, "min": min(a, b), "max": max(a, b)}[name]

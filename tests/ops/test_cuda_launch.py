@@ -1,30 +1,32 @@
 """How the CUDA backend launches a kernel, seen without a GPU: what it hands over, where, and its errors."""
 
-import contextlib
 import subprocess
 import sys
-import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from seqsru.errors import NotInstalled, Refused
-from seqsru.ops import cuda
+from seqsru.ops import cuda, cuda_launch, dlpack
 from seqsru.ops.calls import (
     CARRY,
     HIGHWAY,
     IDENTITY,
     KEEP,
     MASK,
+    SCANS,
     TANH,
     VALID,
     VECTOR,
+    ChunkStates,
     LinearBackward,
     LinearForward,
     SruBackward,
     SruForward,
 )
+from seqsru.ops.cuda_build import Variant, source
 
 pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip install "seqsru[dev]"')
 
@@ -32,47 +34,36 @@ INSTALL = r'pip install "seqsru\[cuda\]"'
 
 
 class FakeKernel:
-    """Stands for a compiled kernel: remembers its launches."""
+    """Stands for a loaded kernel: remembers its launches, ((blocks, threads), stream, arguments)."""
 
     def __init__(self):
-        self.configured, self.launches = [], []
+        self.launches = []
 
-    def __getitem__(self, configuration):
-        warnings.warn(
-            "Grid size 1 will likely result in GPU under-utilization due to low occupancy.", stacklevel=2
-        )
-        self.configured.append(configuration)
-        return lambda *arguments: self.launches.append((configuration, arguments))
+    def start(self, stream, configuration, function, *arguments):
+        assert function is self
+        self.launches.append((configuration, stream, arguments))
 
 
 @pytest.fixture
 def launches(monkeypatch):
-    """Make CPU tensors pass for CUDA tensors; give the kernels asked for, by (call, dtype, capability)."""
+    """Make CPU tensors pass for CUDA tensors; give the kernels, by (call, dtype, variant, index)."""
     kernels = {}
-    current = []
 
-    @contextlib.contextmanager
-    def guard(index):
-        current.append(index)
-        yield
-        current.pop()
+    def kernel(call, variant, dtype, index):
+        one = kernels.setdefault((call, dtype, variant, index), FakeKernel())
+        return cuda_launch.Kernel(one.start, one, int, cuda_launch.typed_arguments(call, dtype))
 
-    def compiled(call, dtype, capability):
-        assert current == [0], "compiled outside the device's guard"
-        return kernels.setdefault((call, dtype, capability), FakeKernel())
-
-    monkeypatch.setattr(cuda, "CUDA", cuda.CPU)
+    monkeypatch.setattr(cuda_launch, "CUDA", dlpack.CPU)
+    monkeypatch.setattr(cuda_launch, "_kernel", kernel)
+    monkeypatch.setattr(cuda_launch, "_stream", lambda index, pointer: ("stream", index, pointer))
+    monkeypatch.setattr(cuda_launch, "_configuration", lambda blocks, threads: (blocks, threads))
     monkeypatch.setattr(cuda, "simulated", lambda: False)
-    monkeypatch.setattr(cuda, "_compiled", compiled)
-    monkeypatch.setattr(cuda, "_stream", lambda index, pointer: ("stream", index, pointer))
-    monkeypatch.setattr(torch.cuda, "device", guard)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
-    for cached in (cuda._configured, cuda._capability):
-        cached.cache_clear()
-    yield kernels
-    for cached in (cuda._configured, cuda._capability):
-        cached.cache_clear()
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 77, raising=False)
+    return kernels
+
+
+WIDTHS = ("activation", "scale")
 
 
 def scan_inputs(T=5, B=3, D=50, k=3):
@@ -86,9 +77,16 @@ def addresses(**tensors):
 
 
 def launched(kernel, call, number=0):
-    """Arguments of a launch by the names of the call's fields, and `span` and `options`."""
-    _, arguments = kernel.launches[number]
-    return dict(zip((*call._fields, "span", "options"), arguments, strict=True))
+    """Arguments of a launch by the names of the call's fields, and `span`.
+
+    What is not 64 bits wide is so by its type, which is all that cuda.core knows of it.
+    """
+    _, _, arguments = kernel.launches[number]
+    named = dict(zip((*call._fields, "span"), arguments, strict=True))
+    assert type(named.get("activation", np.int32(0))) is np.int32
+    assert type(named.get("scale", np.float32(0))) is np.float32
+    assert all(type(value) is int for name, value in named.items() if name not in WIDTHS)
+    return named
 
 
 def test_forward_hands_over_pointers_sizes_and_options(launches):
@@ -96,11 +94,12 @@ def test_forward_hands_over_pointers_sizes_and_options(launches):
     mask, valid = torch.ones(3, 50), torch.ones(5, 3, dtype=torch.bool)
     h, c_last, c = cuda.sru_forward(u, x, c0, v, b, mask, valid, TANH, 1.5, True)
     (kernel,) = launches.values()
-    assert list(launches) == [(SruForward, torch.float32, (9, 0))]
-    assert kernel.launches[0][0] == (3, 64, ("stream", 0, 77))  # 150 recurrences in blocks of 64
+    options = VECTOR | MASK | VALID | HIGHWAY | KEEP
+    assert list(launches) == [(SruForward, torch.float32, Variant(TANH, options, 1), 0)]
+    assert kernel.launches[0][:2] == (((3, 1), 64), ("stream", 0, 77))  # rows, chunks
     expected = addresses(u=u, x=x, c0=c0, v=v, b=b, mask=mask, valid=valid, h=h, c_last=c_last, c=c)
     expected |= {"T": 5, "B": 3, "k": 3, "D": 50, "span": 5, "x_step": 300, "x_row": 100}
-    expected |= {"activation": TANH, "scale": 1.5, "options": VECTOR | MASK | VALID | HIGHWAY | KEEP}
+    expected |= {"activation": TANH, "scale": 1.5}
     assert launched(kernel, SruForward) == expected
 
 
@@ -120,7 +119,8 @@ def test_a_projected_highway_is_a_view_of_u_and_its_gradient_of_gu(launches):
     gu, gx, gc0, gv, gb = cuda.sru_backward(gh, c0, u, None, c0, v, b, None, None, c, IDENTITY, 1.0)
     found = launched(next(iter(launches.values())), SruBackward)
     assert found["x"] == u.data_ptr() + 4 * 150 and found["gx"] == gu.data_ptr() + 4 * 150
-    assert (found["k"], found["x_step"], found["x_row"], found["options"]) == (4, 600, 200, VECTOR | HIGHWAY)
+    assert (found["k"], found["x_step"], found["x_row"]) == (4, 600, 200)
+    assert [variant.options for _, _, variant, _ in launches] == [VECTOR | HIGHWAY]
     assert (found["gh"], found["gc_last"], found["c"]) == (gh.data_ptr(), c0.data_ptr(), c.data_ptr())
     assert gx is None and gv.shape == gb.shape == (2, 50) and gc0.shape == (3, 50)
 
@@ -135,46 +135,68 @@ def test_linear_scans_launch(launches):
     forward, backward = launches.values()
     sizes = {"T": 5, "B": 3, "D": 50, "span": 5}
     expected = addresses(a=a, b=b, c0=c0, valid=valid, out=out, c_last=c_last, c=c)
-    assert launched(forward, LinearForward) == expected | sizes | {"options": VALID | KEEP}
+    assert launched(forward, LinearForward) == expected | sizes
+    assert [variant for _, _, variant, _ in launches] == [Variant(0, VALID | KEEP, 2), Variant(0, 0, 2)]
     expected = addresses(gout=gout, gc_last=gc_last, a=a, c0=c0, c=c, ga=ga, gb=gb, gc0=gc0)
-    absent = {"valid": 0, "factors": 0, "options": 0}
+    absent = {"valid": 0, "factors": 0}
     assert launched(backward, LinearBackward) == expected | sizes | absent
 
 
 def test_kernels_have_the_parameters_of_their_calls():
-    from seqsru.ops.cuda_kernels import build, signature
-
-    for call, function in build("float32").items():
+    for call in SCANS:
+        function, signature = source(call, "float32", Variant(0, 0, 1))
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        assert names == (*call._fields, "span", "options")
-        assert len(signature("float32", call)) == len(names)
+        assert [name.lstrip("_") for name in names] == [*call._fields, "span"]
+        assert len(signature) == len(names)
 
 
-def test_launches_of_one_size_are_configured_once_and_do_not_warn(launches):
+def test_a_kernel_in_double_precision_is_given_doubles(launches):
+    u, x, c0, v, b = (one.double() for one in scan_inputs())
+    cuda.sru_forward(u, x, c0, v, b, None, None, IDENTITY, 1.5, False)
+    _, _, arguments = next(iter(launches.values())).launches[0]
+    assert type(arguments[SruForward._fields.index("scale")]) is np.float64
+
+
+def test_tensors_of_two_devices_are_refused(launches, monkeypatch):
     u, x, c0, v, b = scan_inputs()
-    for _ in range(3):
-        cuda.sru_forward(u, x, c0, v, b, None, None, 0, 1.0, False)
-    (kernel,) = launches.values()
-    assert len(kernel.configured) == 1 and len(kernel.launches) == 3
+    elsewhere = SimpleNamespace(get_device=lambda: 1, numel=lambda: 1)
+    monkeypatch.setattr(cuda_launch, "place", lambda tensor: (2, 1 if tensor is elsewhere else 0))
+    message = (
+        r"expected all tensors on one device of type 1 for the cuda backend, found \(type, index\) "
+        r"\[\(2, 0\), \(2, 1\)\] in DLPack's numbers; move them to one GPU"
+    )
+    with pytest.raises(Refused, match=message):
+        cuda.sru_forward(u, x, c0, v, elsewhere, None, None, 0, 1.0, False)
 
 
-def test_chunks_are_run_twice_with_a_scan_over_them_between(launches, monkeypatch):
-    monkeypatch.setattr(cuda, "_span", lambda T, B, D, device: 2 if T == 5 else T)
+def test_chunks_are_run_twice_with_their_first_states_found_between(launches, monkeypatch):
+    monkeypatch.setattr(cuda, "_span", lambda T, B, D, device: 2)
     u, x, c0, _, b = scan_inputs()
     h, c_last, c = cuda.sru_forward(u, x, c0, None, b, None, None, 0, 1.0, True)
     cuda.sru_backward(h, c0, u, x, c0, None, b, None, None, c, 0, 1.0)
-    forward, over, backward = launches.values()
-    assert [call for call, *_ in launches] == [SruForward, LinearForward, SruBackward]
-
-    def sizes(kernel, call):
-        found = [launched(kernel, call, number) for number in (0, 1)]
-        return [(one["T"], one["span"], one["options"]) for one in found]
-
-    assert sizes(forward, SruForward) == [(5, 2, CARRY), (5, 2, HIGHWAY | KEEP)]
-    assert sizes(backward, SruBackward) == [(5, 2, CARRY), (5, 2, HIGHWAY)]
-    assert sizes(over, LinearForward) == [(3, 3, 0)] * 2
-    blocks = {configuration[0] for configuration, _ in forward.launches + backward.launches}
-    assert blocks == {8}  # 450 threads
+    found = [
+        (call, variant.options, *((grid, threads) for (grid, threads), _, _ in kernel.launches))
+        for (call, _, variant, _), kernel in launches.items()
+    ]
+    assert found == [
+        (SruForward, CARRY, ((3, 3), 64)),
+        (ChunkStates, 0, (3, 64), (3, 64)),  # 150 threads
+        (SruForward, HIGHWAY | KEEP, ((3, 3), 64)),
+        (SruBackward, CARRY, ((3, 3), 64)),
+        (SruBackward, HIGHWAY, ((3, 3), 64)),
+    ]
+    carried, between, forward, carried_back, backward = launches.values()
+    for before, after, direction, known in (
+        (carried, forward, 0, "c0"),
+        (carried_back, backward, 1, "gc_last"),
+    ):
+        call = SruBackward if direction else SruForward
+        first, second = launched(before, call), launched(after, call)
+        assert (first["T"], first["span"]) == (second["T"], second["span"]) == (5, 2)
+        joined = dict(zip(ChunkStates._fields, between.launches[direction][2], strict=True))
+        assert (joined["C"], joined["plane"], joined["backward"]) == (3, 150, direction)
+        assert joined["known"] == c0.data_ptr()
+        assert first[known] == second[known] == joined["states"]  # from 0, then from what was found
     assert c_last.shape == (3, 50)
 
 
@@ -241,20 +263,14 @@ def test_no_cuda_target_at_all_is_reported(monkeypatch):
 
 
 def test_missing_compilers_are_reported(monkeypatch):
-    import numba.cuda
-
-    def jit(*_):
+    def machine_code(*_):
         raise RuntimeError("libnvvm.so not found")
 
-    monkeypatch.setattr(numba.cuda, "jit", jit)
+    monkeypatch.setattr(cuda_launch, "machine_code", machine_code)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     with pytest.raises(NotInstalled, match=rf"cannot compile \(libnvvm.so not found\); run: {INSTALL}"):
-        cuda._compiled(SruForward, torch.float32, None)
-
-
-def test_a_first_use_inside_a_captured_graph_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    with pytest.raises(Refused, match="run the same step once before the capture"):
-        cuda._compiled(SruForward, torch.float32, (9, 0))
+        cuda_launch._kernel(SruForward, Variant(0, 0, 1), torch.float32, 0)
 
 
 def test_importing_the_backend_loads_no_compiler():

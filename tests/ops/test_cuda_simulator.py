@@ -35,7 +35,7 @@ def test_every_variant_equals_the_reference(report):
 
 @pytest.mark.slow
 def test_time_in_chunks_equals_the_reference(report):
-    assert len(report["chunks"]) == 2 * 4 * 14
+    assert len(report["chunks"]) == 3 * 4 * 16
     wrong = {case: found for case, found in report["chunks"].items() if max(found.values(), default=0) > 1}
     assert wrong == {}
 

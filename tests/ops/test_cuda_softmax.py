@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,6 +21,7 @@ pytest.importorskip("numba_cuda", reason='numba-cuda is not installed: pip insta
 pathfinder = pytest.importorskip("cuda.pathfinder", reason="cuda-pathfinder is not installed")
 
 from seqsru.ops import cuda_loss, cuda_softmax  # noqa: E402
+from seqsru.ops.cuda_build import ALONE, assembly  # noqa: E402
 
 KINDS = ["float64", "float32", "bfloat16", "float16"]
 
@@ -71,13 +73,9 @@ def test_the_kernel_compiles_to_machine_code_without_a_driver(kind, record_prope
         except pathfinder.DynamicLibNotFoundError:
             pytest.skip(f'the CUDA library {name} is not installed: pip install "seqsru[dev]"')
     from cuda.core import Linker, LinkerOptions, ObjectCode
-    from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
-    types = cuda_softmax.signature(kind)
-    source = cuda_softmax.build(kind)
-    library = _compile_pyfunc_with_fixup(source, types, device=False, abi="numba", cc=(9, 0))[0]
     for capability in ((7, 5), (9, 0), (12, 0)):
-        ptx = library.get_asm_str(cc=capability)
+        ptx = assembly(SoftmaxCrossEntropy, kind, ALONE, capability)
         assert ptx.count(".entry") == 1 and not re.search(r"\batom\b|\bred\b|\.local|\bcall\b", ptx)
         assert kind == "float64" or ".f64" not in ptx
         target = f"sm_{capability[0]}{capability[1]}"
@@ -109,37 +107,19 @@ def test_the_kernel_has_the_parameters_of_its_call():
 
 @pytest.mark.parametrize("biased", [True, False])
 def test_one_launch_hands_over_pointers_and_numbers(biased, monkeypatch):
-    launches, current = [], []
-
-    class Kernel:
-        def __getitem__(self, configuration):
-            return lambda *arguments: launches.append((configuration, arguments))
-
-    @contextlib.contextmanager
-    def guard(index):
-        current.append(index)
-        yield
-        current.pop()
-
-    def compiled(dtype, capability):
-        assert current == [0] and capability == (9, 0) and dtype == torch.bfloat16
-        return Kernel()
-
-    monkeypatch.setattr(torch.Tensor, "get_device", lambda tensor: 0)
-    monkeypatch.setattr(torch.cuda, "device", guard)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
+    launches = []
     monkeypatch.setattr(cuda, "simulated", lambda: False)
-    monkeypatch.setattr(cuda, "_capability", lambda index: (9, 0))
-    monkeypatch.setattr(cuda, "_stream", lambda index, pointer: ("stream", index, pointer))
-    monkeypatch.setattr(cuda_loss, "_compiled", compiled)
+    monkeypatch.setattr(cuda, "launch", lambda *arguments: launches.append(arguments))
     logits, targets = torch.zeros(3, 10, dtype=torch.bfloat16), torch.zeros(3, dtype=torch.int64)
     bias = torch.zeros(10) if biased else None
     nll, spread = cuda_loss.softmax_cross_entropy(logits, bias, targets, 0.1, True)
     assert nll.dtype == spread.dtype == torch.float32 and nll.shape == spread.shape == (3,)
-    address = bias.data_ptr() if biased else 0
-    pointers = (logits.data_ptr(), nll.data_ptr(), address, targets.data_ptr(), spread.data_ptr())
-    configuration = (3, cuda_softmax.BLOCK, ("stream", 0, 77))
-    assert launches == [(configuration, (*pointers, 10, 1, 0.1, int(biased)))]
+    ((call, variant, grid, threads, flag),) = launches
+    assert (variant, grid, threads) == (ALONE, 3, cuda_softmax.BLOCK)
+    assert call._replace(logits=0, nll=0, bias=0, targets=0, spread=0)[5:] == (10, 1, 0.1)
+    assert call.logits is logits and call.nll is nll and call.bias is bias
+    assert call.targets is targets and call.spread is spread
+    assert flag == int(biased) and type(flag) is np.int32  # cuda.core takes an int for 64 bits
     cuda_loss.softmax_cross_entropy(logits[:0], bias, targets[:0], 0.1, True)
     assert len(launches) == 1  # nothing is launched for nothing
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scan_cases import VARIANTS, assert_close, linear_case, scan_and_definition, sru_case
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqsru.errors import Refused
 from seqsru.ops import linear_scan, scan, sru_scan
@@ -200,7 +201,7 @@ def test_fake_and_meta_tensors_give_shapes_without_running():
     "case", [sru_case(44, 6, 3, 7, 2, "identity", "tanh", True, True), linear_case(45, 6, 3, 7, True)]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_gradients_the_operator_is_passed_by(case, dtype, monkeypatch):
+def test_unless_somebody_watches_the_operator_is_passed_by(case, dtype, monkeypatch):
     run, _ = scan_and_definition(case)
     case = case.to(dtype)
     want = case.run(run)
@@ -212,7 +213,9 @@ def test_without_gradients_the_operator_is_passed_by(case, dtype, monkeypatch):
     assert first.requires_grad
     with torch.no_grad():
         run(**case.tensors, **case.options)
-    with pytest.raises(TypeError, match="not callable"):
+    h, _ = run(**case.tensors, **case.options)
+    assert type(h.grad_fn).__name__ in ("SruNodeBackward", "LinearNodeBackward")
+    with TorchDispatchMode(), pytest.raises(TypeError, match="not callable"):
         run(**case.tensors, **case.options)
 
 

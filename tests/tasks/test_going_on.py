@@ -11,6 +11,7 @@ from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, settings, wri
 
 from seqsru import runs
 from seqsru.commands.main import main
+from seqsru.data.facts import Facts
 from seqsru.settings import SettingsError
 from seqsru.tasks.going_on import file_sums
 from seqsru.training import checkpoints
@@ -293,7 +294,10 @@ def test_an_old_run_with_a_schedule_keeps_its_end(old, capsys, end):
 
 def test_reading_the_texts_for_their_sums_takes_no_time(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("seqsru.tasks.going_on.sha256", lambda path: read.append(path) or "0")
+    facts = Facts("0", 1, True)
+    monkeypatch.setattr(
+        "seqsru.tasks.going_on.facts_of", lambda path, kept: (read.append(path) or facts, True)
+    )
     write_texts(tmp_path)
     now = settings(tmp_path, LANGUAGE_MODEL, f"output={tmp_path}/run", "training.epochs=1")
     runs.train(now, silent)

@@ -23,6 +23,7 @@ from seqsru.engine.shortlist import Shortlist
 from seqsru.errors import NotFound, Refused
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer
 from seqsru.tasks import packages
+from seqsru.tasks.package_record import LATER
 
 GONE = object()
 DO = "make the file again with `seqsru quantize`"
@@ -137,6 +138,7 @@ def test_values_of_the_record_are_changed(name, made, tmp_path):
     last = VALUES.index(GONE)
     needed = [(at, last) for at, number in every if number == last and at[0] not in ("settings", "fields")]
     needed = [(at, last) for at, _ in needed if not isinstance(at[-1], int) and at[:-1] != ("files",)]
+    needed = [(at, last) for at, _ in needed if at[-1] not in LATER]
     assert check_changes(made[name], tmp_path / "forged", needed) == set(needed)
 
 
@@ -201,6 +203,15 @@ def test_a_decoding_that_cannot_be_meant(made, tmp_path):
     assert used(path) == f"expected at least 1 as decoding.beam in {path}, found 0; {DO}"
     path = forge(tmp_path / "forged", tensors, changed(record, ("record", "decoding", "alpha"), "1"))
     assert used(path) == f"expected a number as decoding.alpha in {path}, found '1'; {DO}"
+
+
+def test_a_file_of_an_earlier_version_lacks_what_came_later(made, tmp_path):
+    tensors, record = parts(made["translation"])
+    for name in LATER:
+        record = changed(record, ("record", "decoding", name), GONE)
+    path = forge(tmp_path / "forged", tensors, record)
+    assert used(path) is None
+    assert packages.opened(path).pipeline.decoding.guard == "none"
 
 
 def test_what_does_not_belong_together(made, tmp_path):

@@ -89,6 +89,18 @@ def test_an_epoch_may_be_begun_anywhere(make):
         assert torch.equal(late.tokens, batch.tokens) and torch.equal(late.answers, batch.answers)
 
 
+def test_a_batch_says_which_questions_it_has(make, sets):
+    objective = make(steps=1).objective
+    for number, batch in enumerate(objective.batches(2, 0)):
+        ((name, numbers),) = objective.places(2, number).items()
+        assert name == f"the questions of {sets[0].name}"
+        for row, place in enumerate(numbers):
+            one = sets[0].questions[place - 1]
+            assert one.number == place
+            words = sets[2].encode(trained_on(one.text, "words", False))
+            assert batch.question[: len(words), row].tolist() == words
+
+
 def test_validation_does_not_change_the_model(make):
     trainer = make(steps=1)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}

@@ -85,14 +85,21 @@ def test_files_that_somebody_put_into_a_checkpoint_stay(tmp_path):
     assert (path / "notes").read_text() == "mine" and checkpoints.verified(path).step == 1
 
 
-def test_a_link_to_a_checkpoint_elsewhere_is_read_and_left(tmp_path):
+def test_a_link_to_a_checkpoint_elsewhere_is_not_followed_and_left(tmp_path):
     elsewhere = save(tmp_path / "elsewhere", 3)
     folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    (folder / "step-00000003").symlink_to(elsewhere)
-    assert checkpoints.select(folder, "last").step == 3
-    checkpoints.remove(folder / "step-00000003")
+    save(folder, 2)
+    link = folder / "step-00000003"
+    link.symlink_to(elsewhere)
+    refusal = f"expected a checkpoint folder at {link}, found a link; put the folder itself there"
+    with pytest.warns(RuntimeWarning, match=f"^{refusal}; using another checkpoint$"):
+        assert checkpoints.select(folder, "last").step == 2
+    with pytest.raises(CheckpointError, match=f"^{refusal}$"):
+        checkpoints.select(folder, "3")
+    checkpoints.remove(link)
+    assert link.is_symlink()
     save(folder, 3, 1.0)
+    assert not link.is_symlink() and checkpoints.verified(link).step == 3
     assert checkpoints.verified(elsewhere).record["validation"]["value"] == 0.0
 
 
@@ -105,3 +112,13 @@ def test_a_file_that_has_the_name_of_a_later_one(folder):
         "away$",
     ):
         checkpoints.check_free(folder, 2)
+
+
+def test_sums_are_not_written_through_a_link(tmp_path):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "checkpoints"
+    for place in (elsewhere, folder):
+        checkpoints.save(place, 1, {"w": torch.zeros(1)}, {}, {}, {"config.yaml": "old"})
+    (folder / "step-00000002").symlink_to(elsewhere / "step-00000001")
+    checkpoints.cover(folder, {"config.yaml": ["old", "new"]})
+    assert checkpoints.verified(folder / "step-00000001").covered == {"config.yaml": ["old", "new"]}
+    assert checkpoints.verified(elsewhere / "step-00000001").covered == {"config.yaml": ["old"]}

@@ -67,13 +67,17 @@ def test_defaults_are_those_of_torch_but_for_the_rate(name, theirs):
 @pytest.mark.parametrize(
     "name, option, value, message",
     [
-        ("adam", "lr", -1.0, r"expected at least 0, found -1\.0"),
+        ("adam", "lr", -1.0, r"expected from 0 to 1,000, found -1\.0; give a number in this range$"),
+        ("adam", "lr", 1e308, r"expected from 0 to 1,000, found 1e\+308; give a number in this range$"),
+        ("adam", "eps", 0.0, r"expected from 1e-45 to 1, found 0\.0; give a number in this range$"),
         ("adam", "beta1", 1.0, r"expected a probability from 0 to below 1, found 1\.0"),
         ("adamw", "beta2", -0.1, r"expected a probability from 0 to below 1, found -0\.1"),
-        ("adamw", "eps", float("nan"), "expected a finite number of at least 0, found nan"),
-        ("adamw", "weight_decay", -0.1, "expected at least 0"),
-        ("sgd", "lr", float("inf"), "expected a finite number of at least 0, found inf; give such a number"),
-        ("sgd", "momentum", -0.9, "expected at least 0"),
+        ("adamw", "eps", float("nan"), "expected from 1e-45 to 1, found nan"),
+        ("adamw", "weight_decay", -0.1, "expected from 0 to 100, found -0.1"),
+        ("adamw", "weight_decay", 100000.0, "expected from 0 to 100, found 100000.0"),
+        ("sgd", "lr", float("inf"), "expected from 0 to 1,000, found inf; give a number in this range$"),
+        ("sgd", "momentum", -0.9, r"expected a probability from 0 to below 1, found -0\.9"),
+        ("sgd", "momentum", 1.0, r"expected a probability from 0 to below 1, found 1\.0"),
         ("sgd", "shrink", 1.5, r"expected a number from 0 to 1, found 1\.5"),
     ],
 )

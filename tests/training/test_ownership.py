@@ -12,7 +12,7 @@ from seqsru import runs
 from seqsru.data.subwords import Pieces
 from seqsru.errors import Refused
 from seqsru.settings import SettingsError
-from seqsru.training import RunDirectory, checkpoints
+from seqsru.training import RunDirectory
 
 OURS = ("config.yaml", "lock", "log", "metrics.jsonl", "signature.txt", "tokenizer.json", "checkpoints")
 
@@ -156,14 +156,20 @@ def test_a_sentencepiece_model_of_ones_own_is_not_overwritten(tmp_path):
         pieces.save(tmp_path, "tokenizer")
 
 
-def test_a_link_to_a_log_elsewhere_is_written_through(train, tmp_path, tmp_path_factory):
+@pytest.mark.parametrize("name", [*OURS, "tensorboard"])
+def test_nothing_is_written_or_read_through_a_link(train, finished, tmp_path, tmp_path_factory, name):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for name in ("checkpoints", "config.yaml"):
-        (tmp_path / name).symlink_to(elsewhere / name)
-    (elsewhere / "checkpoints").mkdir()
-    train("training.epochs=1")
-    assert (tmp_path / "config.yaml").is_symlink() and (elsewhere / "config.yaml").is_file()
-    assert checkpoints.paths(elsewhere / "checkpoints")
+    for there in ("nothing", "own"):  # a link that leads nowhere would make what it leads to
+        (tmp_path / name).symlink_to(elsewhere / there)
+        with pytest.raises(SettingsError, match=f"^{refusal(tmp_path, name)}$"):
+            train()
+        (tmp_path / name).unlink()
+        source = finished / name
+        if there == "nothing" and source.is_dir():
+            shutil.copytree(source, elsewhere / "own")
+        elif there == "nothing" and source.exists():
+            shutil.copy(source, elsewhere / "own")
+    assert not (elsewhere / "nothing").exists()
 
 
 def test_the_files_of_a_run(finished):

@@ -9,6 +9,7 @@ from seqsru.data import Words
 from seqsru.data import files as data_files
 from seqsru.errors import Busy
 from seqsru.training import RunDirectory, checkpoints
+from seqsru.training.lock import check_free
 
 HOLD = """\
 import sys
@@ -119,3 +120,39 @@ def test_the_model_of_a_forgotten_tokenizer_goes_with_it(tmp_path):
     run.write(run.tokenizer("tokenizer"), f'{{"kind": "sentencepiece", "fingerprint": "{fingerprint}"}}')
     run.forget(["tokenizer"])
     assert names(tmp_path) == []
+
+
+def test_a_deleted_lock_file_lets_nobody_in(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    told = f"^expected no other run in {run.path}, found that process (unknown|[0-9]+) is training there; "
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        for text in (None, "", "1\n"):  # it may be deleted, emptied, and put there anew
+            run.lock.unlink() if text is None else run.lock.write_text(text)
+            with pytest.raises(Busy, match=told), run.exclusive():
+                pass
+            with pytest.raises(Busy, match=told):
+                check_free(run.path)
+        config = tmp_path / "run.yaml"
+        config.write_text(f"output: {run.path}\n")
+        code = "import sys; from seqsru.commands.main import main; status = main(sys.argv[1:]); "
+        code += "sys.exit(9 if 'torch' in sys.modules else status)"
+        for arguments in ([config], [config, f"output={tmp_path}/link"]):
+            if len(arguments) == 2:
+                (tmp_path / "link").symlink_to(run.path)
+            done = subprocess.run(
+                [sys.executable, "-c", code, "train", *map(str, arguments)], capture_output=True, text=True
+            )
+            assert done.returncode == 2 and "seqsru: expected no other run in " in done.stderr
+        holder.stdin.close()
+        assert holder.wait(60) == 0
+    check_free(run.path)
+    with run.exclusive():
+        pass

@@ -251,11 +251,12 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
         TrainingOptions(**options)
 
 
-def test_what_may_change_when_a_run_goes_on_is_when_it_ends_and_what_it_keeps():
+def test_what_may_change_when_a_run_goes_on_is_when_it_ends_what_it_keeps_and_what_helps_it_on():
     assert [field.name for field in fields(TrainingOptions) if field.metadata.get("may_change")] == [
         "epochs",
         "steps",
         "max_minutes",
+        "on_nan",
         "save_every",
         "patience",
         "keep",

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from seqsru.data import lock
 from seqsru.errors import Busy
-from seqsru.training import lock
 from seqsru.training.run_directory import RunDirectory
 
 
