@@ -134,7 +134,7 @@ def measure(config: Path, every: Sequence[System], batches: int, more: Sequence[
             batch = next(given)
             trainer.model.zero_grad(set_to_none=True)
             start = time.perf_counter()
-            with trainer.autocast():
+            with trainer.updates.autocast():
                 loss = trainer.objective.loss(trainer.model, batch, None).loss
             loss.backward()
             if number >= 0:
