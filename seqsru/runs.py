@@ -132,9 +132,9 @@ def load(
 
     Returns
     -------
-    LanguagePipeline, TranslationPipeline, ClassificationPipeline, RecognitionPipeline
+    LanguagePipeline, TranslationPipeline, ClassificationPipeline, AnsweringPipeline, RecognitionPipeline
         With ``score(lines)`` and ``generate(prompt)``; ``translate(lines)`` and ``score(sources, targets)``;
-        ``classify(lines)``; ``transcribe(files)``.
+        ``classify(lines)``; ``answer(questions, paragraphs)``; ``transcribe(files)``.
 
     Raises
     ------

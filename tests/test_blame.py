@@ -4,7 +4,15 @@ import re
 from importlib.util import find_spec
 
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, RECOGNITION, TRANSLATION, write_config, write_texts
+from tiny_runs import (
+    CLASSIFICATION,
+    LANGUAGE_MODEL,
+    QUESTIONS,
+    RECOGNITION,
+    TRANSLATION,
+    write_config,
+    write_texts,
+)
 
 from seqsru import runs
 from seqsru import settings as strict
@@ -17,6 +25,7 @@ TEXTS = {
     "language_model": LANGUAGE_MODEL,
     "translation": TRANSLATION,
     "classification": CLASSIFICATION,
+    "question_answering": QUESTIONS,
     "speech_recognition": RECOGNITION,
 }
 AUDIO = all(map(find_spec, ("soundfile", "kaldi_native_fbank", "soxr")))  # the extra speech
@@ -62,6 +71,8 @@ def around(path, value):
     """What has to be set beside a value for it alone to be to blame."""
     if path in ("training.epochs", "training.steps"):
         return [f"training.{'steps' if path.endswith('epochs') else 'epochs'}={int(value == '0')}"]
+    if path == "reading.max_paragraph":
+        return ["reading.max_answer=1"]
     if path in ("data.folds", "data.fold"):
         return ["data.test=null", *(["data.folds=5"] if path.endswith("fold") else [])]
     return []

@@ -1,5 +1,6 @@
 """Tiny data and tiny runs for the tests of the parts that need whole ones."""
 
+import json
 import random
 
 import numpy
@@ -47,6 +48,20 @@ model:
 optimizer: {{name: adam, lr: 2e-2}}
 training: {{epochs: 3, tensorboard: false}}
 """
+QUESTIONS = """\
+task: question_answering
+output: {folder}/run
+data: {{train: [{folder}/train.json], validation: {folder}/valid.json, test: {folder}/test.json}}
+tokenizer: words
+reading: {{max_paragraph: 8, max_answer: 3}}
+model:
+  embedding_size: 8
+  paragraph: {{cell: {{name: sru, backend: reference}}, hidden_size: 8, bidirectional: true}}
+  question: {{cell: {{name: sru, backend: reference}}, hidden_size: 8, bidirectional: true}}
+batches: {{batch_size: 8}}
+optimizer: {{name: adam, lr: 2e-2}}
+training: {{epochs: 3, tensorboard: false}}
+"""
 RECOGNITION = """\
 task: speech_recognition
 output: {folder}/run
@@ -69,6 +84,26 @@ def sentences(count, seed):
     return [" ".join(draw.choices(WORDS, k=draw.randint(1, 6))) for _ in range(count)]
 
 
+def questions(count, seed):
+    """SQuAD's JSON: what follows a word in a paragraph that has it once, two questions a paragraph."""
+    draw, paragraphs = random.Random(seed), []
+    for number in range(count):
+        words = [f"{word}{draw.randint(0, 9)}" for word in draw.sample(WORDS, 7)]
+        context = f"— {' '.join(words[:4])}, {' '.join(words[4:])}."
+        asked = []
+        for place in draw.sample(range(6), 2):
+            answer = words[place + 1]
+            asked.append(
+                {
+                    "id": f"{seed}-{number}-{place}",
+                    "question": f"What follows {words[place]}?",
+                    "answers": [{"text": answer, "answer_start": context.index(answer)}],
+                }
+            )
+        paragraphs.append({"context": context, "qas": asked})
+    return {"version": "1.1", "data": [{"title": "numbers", "paragraphs": paragraphs}]}
+
+
 def write_texts(folder):
     """Texts for all tasks.
 
@@ -78,6 +113,7 @@ def write_texts(folder):
     for seed, (split, count) in enumerate((("train", 60), ("valid", 12), ("test", 6))):
         lines = sentences(count, seed)
         (folder / f"{split}.txt").write_text("".join(line + "\n" for line in lines))
+        (folder / f"{split}.json").write_text(json.dumps(questions(count, seed)))
         labelled = (f"{'lucky' if 'seven' in line.split() else 'plain'} {line}\n" for line in lines)
         (folder / f"{split}.labelled").write_text("".join(labelled))
         write_speech(folder, split, lines)

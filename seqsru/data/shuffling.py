@@ -21,3 +21,13 @@ def draw_from(*seed: int) -> Draw:
 def shuffled(items: Sequence[Item], draw: Draw) -> list[Item]:
     """The items in an order that is drawn."""
     return [items[i] for i in numpy.argsort(draw(len(items)), kind="stable")]
+
+
+def batches_alike(buckets: NDArray[numpy.int32], size: int, draw: Draw) -> list[list[int]]:
+    """Places in batches of a size, those of the same bucket side by side.
+
+    The cuts between batches are the same for any draw, which decides who sits beside whom within a bucket,
+    and the order of the batches.
+    """
+    order = numpy.lexsort((draw(len(buckets)), buckets)).tolist()
+    return shuffled([order[at : at + size] for at in range(0, len(order), size)], draw)

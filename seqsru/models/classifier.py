@@ -217,12 +217,12 @@ class Classifier(nn.Module):
             real = valid.unsqueeze(-1)
             return h.masked_fill(~real, -math.inf).amax(0).masked_fill(~real[0], 0.0)
         if self.pooling == "mean":
-            return _sum_over_time(h) / lengths.clamp(min=1).unsqueeze(-1)
+            return sum_over_time(h) / lengths.clamp(min=1).unsqueeze(-1)
         assert self.query is not None
         scores = wide(linear(h, self.query.unsqueeze(0)).squeeze(-1)) / math.sqrt(h.shape[2])  # (T, B)
         scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores.t(), dim=-1).t().to(h.dtype)  # (T, B)
-        return _sum_over_time(h * weights.unsqueeze(-1))
+        return sum_over_time(h * weights.unsqueeze(-1))
 
     def log_probs(self, features: Tensor) -> Tensor:
         """Log probabilities (B, C) of features (B, O), in float64 where the parameters are, else float32."""
@@ -239,7 +239,7 @@ class Classifier(nn.Module):
         )
 
 
-def _sum_over_time(h: Tensor) -> Tensor:
+def sum_over_time(h: Tensor) -> Tensor:
     """Sum h (T, B, O) over T, each row in an order that does not depend on the others.
 
     Over the first axis torch adds up a feature in another order when more stand beside it, and so does a

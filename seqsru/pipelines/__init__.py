@@ -7,17 +7,25 @@ from seqsru.pipelines.language import LanguagePipeline
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
+    from seqsru.pipelines.answering import AnsweringPipeline as AnsweringPipeline
+    from seqsru.pipelines.answering import Answers as Answers
     from seqsru.pipelines.classification import Classification as Classification
     from seqsru.pipelines.classification import ClassificationPipeline as ClassificationPipeline
     from seqsru.pipelines.recognition import RecognitionPipeline as RecognitionPipeline
     from seqsru.pipelines.recognition_stream import Transcript as Transcript
 
     AnyPipeline: TypeAlias = (
-        ClassificationPipeline | LanguagePipeline | RecognitionPipeline | TranslationPipeline
+        AnsweringPipeline
+        | ClassificationPipeline
+        | LanguagePipeline
+        | RecognitionPipeline
+        | TranslationPipeline
     )
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {
+    "Answers": "answering",
+    "AnsweringPipeline": "answering",
     "Classification": "classification",
     "ClassificationPipeline": "classification",
     "RecognitionPipeline": "recognition",
@@ -25,6 +33,8 @@ _PLACES = {
 }
 
 __all__ = [
+    "Answers",
+    "AnsweringPipeline",
     "AnyPipeline",
     "Classification",
     "ClassificationPipeline",

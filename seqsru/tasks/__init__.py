@@ -32,6 +32,7 @@ TASKS = Tasks(
     {
         "classification": "classification.ClassificationTask",
         "language_model": "language_modelling.LanguageModelling",
+        "question_answering": "question_answering.QuestionAnswering",
         "speech_recognition": "recognition.RecognitionTask",
         "translation": "translation.TranslationTask",
     }

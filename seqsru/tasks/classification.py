@@ -1,13 +1,10 @@
 """Classification: labelled lines, an encoder, one tokenizer and the labels."""
 
-# Annotations are read at run time: the fields of `Pretrained` are settings.
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy
-import torch
 from torch import nn
 
 from seqsru.data import LineReport, load_tokenizer
@@ -15,7 +12,6 @@ from seqsru.data.examples import ExampleBatch, ExampleBatches, Examples, Labels
 from seqsru.data.files import text_digest
 from seqsru.data.labelled import LabelledLines, OnBadLabelledLine, check_encoding, read_labelled
 from seqsru.data.splits import check_splits, read_splits
-from seqsru.data.vectors import VectorFormat, read_vectors
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.classification import classification_score
 from seqsru.evaluation.signature import parameters
@@ -23,28 +19,13 @@ from seqsru.models.classifier import Classifier, Convolution
 from seqsru.pipelines.classification import ClassificationPipeline, predict
 from seqsru.settings import Choice, Schema, Section, from_signature, joined
 from seqsru.tasks.classification_answers import CLASSIFICATION, percent
+from seqsru.tasks.embeddings import Pretrained, check_embeddings, load_embeddings
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
 from seqsru.tasks.task import Split, Task, Tell, Tokenizers
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
 ValidationMetric = Literal["accuracy", "macro_f1", "loss"]
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Embeddings that others trained.
-
-    Parameters
-    ----------
-    vectors : Path or None
-        File of word vectors, as word2vec or GloVe write them: where the embedding of each word in it starts.
-    vectors_form : {"text", "binary"}
-        text: a word and its numbers a line, with or without a first line of counts. binary: word2vec's.
-    """
-
-    vectors: Path | None = None
-    vectors_form: VectorFormat = "text"
 
 
 class ClassificationObjective(Objective):
@@ -195,9 +176,7 @@ class ClassificationTask(Task):
         with data.blamed():
             check_splits(**{name: data[name] for name in names})
             check_encoding(data["encoding"])
-        if data["vectors"] is not None and self.settings["start_from"] is not None:
-            expected = "no vectors beside start_from, whose weights they would replace"
-            raise data.error(Refused(expected, str(data["vectors"]), "leave out one of them", "vectors"))
+        check_embeddings(self.settings)
         lines = LabelledLines("stand-in", ["a", "b"], ["a", "b"], [1, 2], LineReport("stand-in"))
         return {"train": lines, "validation": lines}
 
@@ -234,23 +213,7 @@ class ClassificationTask(Task):
         return made
 
     def initialise(self, model: Classifier, tokenizers: Tokenizers, tell: Tell) -> None:
-        data = self.settings["data"]
-        pretrained: Pretrained = data.of(Pretrained).make()
-        if pretrained.vectors is None:
-            return
-        tokenizer = tokenizers["tokenizer"]
-        # A piece of sentencepiece that begins a word is that word.
-        words = {
-            word.lstrip("\u2581"): number
-            for number, word in enumerate(tokenizer.labels(range(tokenizer.size)))
-        }
-        size = model.embedding_size
-        with self.settings.blamed():
-            found = read_vectors(pretrained.vectors, words, size, form=pretrained.vectors_form)
-        with torch.no_grad():
-            weight = model.embedding.weight
-            weight[torch.from_numpy(found.ids).to(weight.device)] = torch.from_numpy(found.rows).to(weight)
-        tell(str(found))
+        load_embeddings(self.settings, model.embedding, tokenizers["tokenizer"], tell)
 
     def objective(self, texts: dict[str, LabelledLines], tokenizers: Tokenizers) -> ClassificationObjective:
         train, validation = (

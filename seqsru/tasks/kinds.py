@@ -8,6 +8,7 @@ from seqsru.tasks import TASKS
 from seqsru.tasks.answers import Kind
 from seqsru.tasks.classification_answers import CLASSIFICATION
 from seqsru.tasks.language_answers import LANGUAGE
+from seqsru.tasks.question_answers import QUESTIONS
 from seqsru.tasks.recognition_answers import RECOGNITION
 from seqsru.tasks.translation_answers import TRANSLATION
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Kind] = {
     "classification": CLASSIFICATION,
     "language_model": LANGUAGE,
+    "question_answering": QUESTIONS,
     "speech_recognition": RECOGNITION,
     "translation": TRANSLATION,
 }

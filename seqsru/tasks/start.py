@@ -14,9 +14,10 @@ from seqsru.tasks.sections import new_tokenizer
 from seqsru.tasks.task import Task, Trained
 from seqsru.training import RunDirectory
 
-INHERITED = ("tokenizer", "model")  # sections that are the other run's where a config does not give them
-# Settings of a model that any weights fit: what is dropped, what is trained, and what computes it.
-FREE = ("backend", "frozen_embedding")
+# Sections that are the other run's where a config does not give them.
+INHERITED = ("tokenizer", "model", "reading")
+# Settings that any weights fit: what is dropped, what is trained, what computes it, the windows of a text.
+FREE = ("backend", "frozen_embedding", "max_paragraph", "stride", "max_answer")
 SUFFIX = "dropout"
 
 
@@ -24,7 +25,8 @@ SUFFIX = "dropout"
 class Start:
     """Another run, whose weights and tokenizers this one begins with: fine-tuning.
 
-    The sections model and tokenizer are the other run's, and may be left out; what is dropped may differ.
+    The sections model, tokenizer and reading are the other run's, and may be left out; what is dropped may
+    differ, and windows.
     Everything else is this run's own. Once it has begun, the other run is not needed any more.
 
     Parameters
@@ -120,7 +122,8 @@ def check_start(task: Task, earlier: Trained) -> None:
     run = settings["start_from"]["run"]
     if others.chosen != settings.chosen:
         raise settings.error(other_task(settings.chosen, others.chosen, run))
-    differing = list(_differing(settings, others, "model"))
+    shared = [name for name in INHERITED if name in settings and name != "tokenizer"]
+    differing = [one for name in shared for one in _differing(settings, others, name)]
     if not _same_tokenizers(task, earlier):
         differing += _differing(settings, others, "tokenizer")
     problems = []

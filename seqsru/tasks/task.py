@@ -80,6 +80,7 @@ class Task(ABC):
         generate   trained, **flags                               prompt -> list of str
         classify   trained, **flags                               lines -> list of results, which have
                                                                   ``line()`` and ``as_dict()``
+        answer     trained, **flags                               `question_answers.LineAnswerer`
         transcribe trained, **flags                               `Transcriber`
         latency    trained, name, **flags                         `TimedDecoder`
         ========== ============================================== ===================================

@@ -63,7 +63,7 @@ def evaluate(
     translations : Path or None
         Write the translations to this file.
     baseline : Path or None
-        Translations to compare with.
+        What another system gave, to compare with by paired bootstrap: translations, or a file of answers.
     on_bad_line : {"error", "skip", "replace"} or None
         What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     **search : object

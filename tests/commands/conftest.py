@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, RECOGNITION, TRANSLATION, write_config, write_texts
+from tiny_runs import (
+    CLASSIFICATION,
+    LANGUAGE_MODEL,
+    QUESTIONS,
+    RECOGNITION,
+    TRANSLATION,
+    write_config,
+    write_texts,
+)
 
 import seqsru
 from seqsru.commands.main import main
@@ -18,6 +26,8 @@ def texts(tmp_path_factory):
     """A folder with the texts, and a file of lines that ends without a line end."""
     folder = tmp_path_factory.mktemp("texts")
     write_texts(folder)
+    lines = ["What follows one1?\tone1 two2, three3", "", "What follows?\tsix6\tfive5 four4.", "six?\tsix6"]
+    (folder / "asked").write_text("".join(line + "\n" for line in lines))
     (folder / "lines").write_text("one two\n\nthree\n \nseven six")
     return folder
 
@@ -44,6 +54,12 @@ def translation_run(texts):
 def classification_run(texts):
     """A trained classifier."""
     return trained(texts, CLASSIFICATION, "classifier")
+
+
+@pytest.fixture(scope="session")
+def question_run(texts):
+    """A trained reader."""
+    return trained(texts, QUESTIONS, "reader")
 
 
 @pytest.fixture(scope="session")

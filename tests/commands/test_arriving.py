@@ -32,9 +32,9 @@ def files(translation_run, language_run, tmp_path_factory):
 
 
 @pytest.fixture
-def trained(request, files, translation_run, language_run, classification_run):
+def trained(request, files, translation_run, language_run, classification_run, question_run):
     """Give a run or a file by its name."""
-    named = {run.name: run for run in (translation_run, language_run, classification_run)}
+    named = {run.name: run for run in (translation_run, language_run, classification_run, question_run)}
     return lambda name: files[name[:-5]] if name.endswith(" file") else named[name]
 
 
@@ -84,21 +84,25 @@ COMMANDS = [
     ("generate", "lm", ["--top-k", "1"]),
     ("generate", "lm file", ["--top-k", "1"]),
     ("classify", "classifier", []),
+    ("answer", "reader", []),
+    ("answer", "reader", ["--json"]),
 ]
 
 
 @pytest.mark.parametrize("command, name, options", COMMANDS)
 def test_a_line_in_a_line_out(command, name, options, trained, run, conversation):
     given = [command, trained(name), *options, "--on-bad-line", "skip"]
-    lines = [b"one two\n", b"\n", b"three four five\n"]
+    lines, last = [b"one two\n", b"\n", b"three four five\n"], b"seven\n"
+    if command == "answer":
+        lines, last = [b"one?\tone1 two2\n", b"\n", b"who\tthree3\tfour4\n"], b"six\tseven\n"
     if command != "generate":  # which says nothing of a line that is left out
         lines.append(b"\xff\n")
-    expected = run(*given, stdin=b"".join([*lines, b"seven\n" * 3]))[1]
+    expected = run(*given, stdin=b"".join([*lines, last * 3]))[1]
     start, ask = conversation
     start(*given)
     found = [ask(line) for line in lines]
-    found.append(ask(b"seven\nseven\nsev", 2))  # of a line that has only begun nothing is said
-    found.append(ask(b"en\n"))
+    found.append(ask(last * 2 + last[:3], 2))  # of a line that has only begun nothing is said
+    found.append(ask(last[3:]))
     assert "".join(found) == expected
 
 

@@ -50,6 +50,7 @@ def test_score_reads_either_side_once(texts, run, translation_run, pipe):
         ("translation_run", ["test.src", "test.tgt"]),
         ("language_run", ["test.txt"]),
         ("classification_run", ["test.labelled"]),
+        ("question_run", ["test.json"]),
     ],
 )
 def test_evaluate_reads_pipes(texts, run, request, pipe, kind, names):

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+import json
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ RUNS = {
     "language_model": "language_run",
     "translation": "translation_run",
     "classification": "classification_run",
+    "question_answering": "question_run",
     "speech_recognition": "recognition_run",
 }
 CASES = sorted(
@@ -39,7 +41,9 @@ VALUES = {
     "--precision": "int8",
     "--against-engine": "compiled",
     "--against-precision": "int8",
+    "--f1-tokens": "characters",
     "--first": "2",
+    "--form": "json",
     "--language-model": "nowhere",
     "--length": "3",
     "--lm-bonus": "1001",
@@ -51,6 +55,9 @@ VALUES = {
     "--max-length": "1",
     "--max-source": "2",
     "--metrics": "ter",
+    "--offsets": "bytes",
+    "--on-bad-line": "skip",
+    "--on-bad-question": "skip",
     "--n-best": "2",
     "--penalty": "gnmt",
     "--prompt": "one",
@@ -69,10 +76,21 @@ VALUES = {
 }
 TOLD = {
     "--n-best": "more than one output a line",
+    "--form": "JSON object",
     "--against-precision": "precision",
     "--against-engine": "engine",
 }  # what a refusal says that does not name the flag
-FILES = ("--json", "--output", "--translations", "--predictions", "--transcripts", "--confusion", "--plot")
+BAD = {("evaluate", "question_answering"): "--on-bad-question"}  # what skips what is bad, if not of lines
+FILES = (
+    "--answers",
+    "--json",
+    "--output",
+    "--translations",
+    "--predictions",
+    "--transcripts",
+    "--confusion",
+    "--plot",
+)
 
 
 def flags_of(command):
@@ -86,6 +104,8 @@ def flags_of(command):
 
 def files_of(command, task, texts):
     """The files that a command is given in these tests."""
+    if task == "question_answering":
+        return [texts / ("test.json" if command == "evaluate" else "asked")]
     if task == "speech_recognition":
         return [texts / "test.tsv"]
     if command in ("generate", "latency", "classify", "translate"):
@@ -93,6 +113,20 @@ def files_of(command, task, texts):
     if task == "classification":
         return [texts / "test.labelled"]
     return [texts / "test.txt"] if task == "language_model" else [texts / "test.src", texts / "test.tgt"]
+
+
+def answers_of(texts, folder):
+    """A file of answers to the test questions, of another system."""
+    paragraphs = json.loads((texts / "test.json").read_text())["data"][0]["paragraphs"]
+    path = folder / "others.json"
+    path.write_text(json.dumps({one["id"]: "one" for part in paragraphs for one in part["qas"]}))
+    return path
+
+
+def spoilt(path):
+    """The content of a file with something bad in it, which can be skipped: an answer, or a line."""
+    content = path.read_bytes()
+    return content.replace(b'"text": "', b'"text": "~', 1) if path.suffix == ".json" else content + b"\xff\n"
 
 
 @pytest.fixture
@@ -141,17 +175,18 @@ def test_every_flag_is_used_or_refused(command, task, texts, effect, request, tm
     common = [trained, *files_of(command, task, texts)]
     if command == "latency":
         common += ["--first", "1", "--repeats", "2", "--warmup", "1", "--threads", "1"]
-        common += [] if task in ("classification", "speech_recognition") else ["--length", "2"]
+        without = "classification", "question_answering", "speech_recognition"
+        common += [] if task in without else ["--length", "2"]
     status, plain, err = effect(command, *common)
     assert status == 0, err
     for name, takes_value in flags_of(command).items():
         if name == "--help":
             continue
-        if name == "--on-bad-line":
+        if name == BAD.get((command, task), "--on-bad-line"):
             bad = []
             for path in files_of(command, task, texts):
                 bad.append(tmp_path / f"bad-{path.name}")
-                bad[-1].write_bytes(path.read_bytes() + b"\xff\n")
+                bad[-1].write_bytes(spoilt(path))
             given = [trained, *bad], {"stdin": b"one\n\xff\n"}
             assert effect(command, *given[0], **given[1])[0] == 2
             assert effect(command, *given[0], name, "skip", **given[1])[0] == 0
@@ -163,7 +198,9 @@ def test_every_flag_is_used_or_refused(command, task, texts, effect, request, tm
         elif name == "--against":
             value = [trained]
         elif name == "--baseline":
-            value = [texts / "test.src"]
+            value = [answers_of(texts, tmp_path) if task == "question_answering" else texts / "test.src"]
+        elif name == "--given":
+            value = [answers_of(texts, tmp_path)]
         assert value != [""], f"give {name} a value here"
         status, found, err = effect(command, *common, name, *value)
         if status == 2:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, write_config
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, QUESTIONS, TRANSLATION, write_config
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,15 @@ TRAININGS = {
     "classifier": (
         CLASSIFICATION,
         [[], ["training.validation_metric=loss"], ["training.validation_metric=macro_f1"]],
+    ),
+    "reader": (
+        QUESTIONS,
+        [
+            [],
+            ["training.validation_metric=exact_match"],
+            ["training.f1_tokens=characters"],
+            ["data.validation=null"],
+        ],
     ),
 }
 

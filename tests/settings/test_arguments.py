@@ -5,7 +5,7 @@ import re
 import numpy
 import pytest
 import torch
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, settings, write_texts
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, QUESTIONS, TRANSLATION, settings, write_texts
 
 import seqsru
 from seqsru import runs
@@ -19,10 +19,15 @@ from seqsru.training import TrainingOptions
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three trained runs, one of each task, beside their texts."""
+    """Four trained runs, one of each task, beside their texts."""
     folder = tmp_path_factory.mktemp("runs")
     write_texts(folder)
-    for name, text in (("lm", LANGUAGE_MODEL), ("mt", TRANSLATION), ("classifier", CLASSIFICATION)):
+    for name, text in (
+        ("lm", LANGUAGE_MODEL),
+        ("mt", TRANSLATION),
+        ("classifier", CLASSIFICATION),
+        ("reader", QUESTIONS),
+    ):
         steps = ["training.steps=2", "training.epochs=0", f"output={folder}/{name}"]
         runs.train(settings(folder, text, *steps), lambda line: None)
     return folder
@@ -86,7 +91,8 @@ def test_the_devices_that_there_are(monkeypatch):
 
 def line_takers(folder):
     """Everything that takes lines of text, with the name of the argument."""
-    lm, mt, classifier = (seqsru.load(folder / name) for name in ("lm", "mt", "classifier"))
+    names = ("lm", "mt", "classifier", "reader")
+    lm, mt, classifier, reader = (seqsru.load(folder / name) for name in names)
     return [
         ("lines", lm.score),
         ("lines", lm.perplexity),
@@ -94,6 +100,7 @@ def line_takers(folder):
         ("sources", lambda lines: mt.score(lines, ["a"])),
         ("targets", lambda lines: mt.score(["a"], lines)),
         ("lines", classifier.classify),
+        ("questions", lambda lines: reader.answer(lines, [["a"]])),
         ("lines", Words.train),
         ("lines", Characters.train),
         ("lines", Pieces.train),
