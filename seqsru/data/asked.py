@@ -1,8 +1,9 @@
-"""Questions with their paragraphs as lines: with tabs between them, or as JSON objects."""
+"""Questions with their paragraphs: as lines, with tabs between them or as JSON objects, and as lists."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple
 
 from seqsru.errors import Refused, unknown
@@ -87,3 +88,27 @@ def _from_json(line: str, place: str) -> AskedLine:
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def paragraph_lists(paragraphs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The paragraphs of each question as lists; what is no text is refused."""
+    expected, do = "a list of paragraphs for each question", "put the paragraphs of each question into a list"
+    if isinstance(paragraphs, (str, bytes, Mapping, Set)) or not isinstance(paragraphs, Iterable):
+        raise Refused(expected, repr(paragraphs)[:40], do, "paragraphs")
+    given = []
+    for number, texts in enumerate(paragraphs, 1):
+        if isinstance(texts, (str, bytes, Mapping, Set)) or not isinstance(texts, Iterable):
+            raise Refused(expected, f"{repr(texts)[:40]} for question {number}", do, "paragraphs")
+        given.append(list(texts))
+        for text in given[-1]:
+            if not isinstance(text, str):
+                found, each = repr(text)[:40], "give text for each paragraph"
+                raise Refused(f"text in the paragraphs of question {number}", found, each, "paragraphs")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                found, each = f"half a character, {text[error.start]!r}", "read the text as UTF-8"
+                raise Refused(
+                    f"whole characters in the paragraphs of question {number}", found, each, "paragraphs"
+                ) from None
+    return given

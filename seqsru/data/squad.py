@@ -6,14 +6,12 @@ of UTF-16, which look the same until the first character that takes more than on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any, Literal, get_args
 
-from seqsru.data.inputs import opened
-from seqsru.data.lines import BOM
+from seqsru.data.json_files import load_json, member, shown_text, text_member
 from seqsru.data.shuffling import draw_from, shuffled
 from seqsru.errors import Refused, check_known
 
@@ -170,9 +168,11 @@ def read_squad(
     found = QuestionSet(name, [], [], QuestionReport(name))
     seen: set[str] = set()
     for path in paths:
-        for number, article in enumerate(_member(_loaded(path), "data", list, fspath(path)), 1):
+        for number, article in enumerate(
+            member(load_json(path, "questions as SQuAD writes them,"), "data", list, fspath(path)), 1
+        ):
             place = f"article {number} of {fspath(path)}"
-            for at, paragraph in enumerate(_member(article, "paragraphs", list, place), 1):
+            for at, paragraph in enumerate(member(article, "paragraphs", list, place), 1):
                 _read_paragraph(
                     paragraph, f"paragraph {at} of {place}", found, seen, offsets, on_bad_question
                 )
@@ -219,21 +219,24 @@ def _read_paragraph(
     on_bad_question: OnBadQuestion,
 ) -> None:
     """Add a paragraph and its questions."""
-    text = _text(paragraph, "context", place)
+    text = text_member(paragraph, "context", place)
     here = len(found.paragraphs)
     found.paragraphs.append(text)
-    for number, asked in enumerate(_member(paragraph, "qas", list, place), 1):
-        name = _text(asked, "id", f"question {number} of {place}")
+    for number, asked in enumerate(member(paragraph, "qas", list, place), 1):
+        name = text_member(asked, "id", f"question {number} of {place}")
         where = f"question {name!r} of {place}"
         if name in seen:
             do = "give each question an id of its own, and name no file twice"
             raise Refused(f"each id once, in {place}", f"{name!r} again", do)
         seen.add(name)
         found.report.total += 1
-        question = _text(asked, "question", where)
+        question = text_member(asked, "question", where)
         given = [
-            (_text(one, "text", f"an answer of {where}"), _number(one, f"an answer of {where}"))
-            for one in _member(asked, "answers", list, where)
+            (
+                text_member(one, "text", f"an answer of {where}"),
+                member(one, "answer_start", int, f"an answer of {where}"),
+            )
+            for one in member(asked, "answers", list, where)
         ]
         try:
             if not question.strip():
@@ -255,16 +258,15 @@ def _located(text: str, answer: str, start: int, offsets: Offsets) -> Answer:
     """An answer of a paragraph with its place in characters."""
     if not answer.strip():
         raise _BadQuestion("with an empty answer", "an answer with text in it", repr(answer), "write it")
-    places = {unit: _characters(text, answer, start, unit) for unit in get_args(Offsets)}
-    at = places[offsets]
+    at = _characters(text, answer, start, offsets)
     if at is not None:
         return Answer(answer, at)
-    shown, reason = _shown(answer), "with an answer that is not at its offset"
+    shown, reason = shown_text(answer), "with an answer that is not at its offset"
     expected = f"the answer {shown} at {offsets.removesuffix('s').replace('utf-16', 'unit')} {start:,}"
     if offsets == "utf-16":
         expected += " of UTF-16"
-    for unit, place in places.items():
-        if place is not None:
+    for unit in get_args(Offsets):
+        if _characters(text, answer, start, unit) is not None:
             do = f"set offsets to {unit}, if it is that in the whole file"
             what = {"characters": "in characters", "bytes": "in bytes of UTF-8", "utf-16": "in UTF-16 units"}
             raise _BadQuestion(reason, expected, f"it there {what[unit]}", do, "offsets")
@@ -273,7 +275,7 @@ def _located(text: str, answer: str, start: int, offsets: Offsets) -> Answer:
         do = "correct the answer, which is to be a span of the paragraph as it is written"
         raise _BadQuestion(reason, expected, "it nowhere in the paragraph", do)
     there = text[start : start + len(answer)] if 0 <= start < len(text) else ""
-    found = f"{_shown(there)} there" if there else f"a paragraph of {len(text):,} characters"
+    found = f"{shown_text(there)} there" if there else f"a paragraph of {len(text):,} characters"
     do = f"correct the offset: the nearest place is character {nearest:,}"
     raise _BadQuestion(reason, expected, found, do)
 
@@ -300,68 +302,3 @@ def _nearest(text: str, answer: str, start: int) -> int | None:
     before = text.rfind(answer, 0, max(0, min(start, len(text))) + len(answer))
     there = [place for place in (before, after) if place >= 0]
     return min(there, key=lambda place: abs(place - start), default=None)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:39] + "…")
-
-
-# ---- JSON ------------------------------------------------------------------------------------------
-
-
-def load_json(path: str | PathLike[str], what: str) -> Any:
-    """The content of a file of JSON in UTF-8.
-
-    Raises
-    ------
-    Refused
-        It is none, with the place of the mistake.
-    """
-    name = fspath(path)
-    with opened(path) as stream:
-        raw = stream.read().removeprefix(BOM)
-    try:
-        return json.loads(raw.decode())
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{raw[error.start]:02X} at byte offset {error.start:,}"
-        do = "unpack it, it begins as gzip does" if raw[:2] == b"\x1f\x8b" else "convert it to UTF-8"
-        raise Refused(f"{what} as JSON, in UTF-8, in {name}", found, do) from None
-    except json.JSONDecodeError as error:
-        found = f"{error.msg} at line {error.lineno} column {error.colno}"
-        raise Refused(f"{what} as JSON in {name}", found, "check the file") from None
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all measure
-        raise Refused(f"{what} as JSON in {name}", str(error)[:80], "check the file") from None
-
-
-def _loaded(path: str | PathLike[str]) -> Any:
-    return load_json(path, "questions as SQuAD writes them,")
-
-
-def _member(holder: Any, name: str, kind: type, place: str) -> Any:
-    """A member of a JSON object, of the kind that it must be."""
-    kinds: dict[type, str] = {list: "a list", str: "text", int: "a whole number"}
-    expected = f"{name}, {kinds[kind]}, in {place}"
-    if not isinstance(holder, dict):
-        raise Refused(expected, f"no object, {_shown(json.dumps(holder))}", "check the file")
-    if name not in holder:
-        have = ", ".join(list(holder)[:5]) or "nothing"
-        raise Refused(expected, f"an object with {have}", "check the file")
-    value = holder[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise Refused(expected, _shown(json.dumps(value)), "check the file")
-    return value
-
-
-def _text(holder: Any, name: str, place: str) -> str:
-    text: str = _member(holder, name, str, place)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        found = f"half a character, {text[error.start]!r}"
-        raise Refused(f"whole characters in {name} of {place}", found, "check the file") from None
-    return text
-
-
-def _number(holder: Any, place: str) -> int:
-    number: int = _member(holder, "answer_start", int, place)
-    return number

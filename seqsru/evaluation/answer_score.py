@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy
 from numpy.typing import NDArray
 
-from seqsru.data.squad import load_json
+from seqsru.data.json_files import load_json
 from seqsru.errors import Refused, check_known
 from seqsru.evaluation.bleu import RESAMPLES, SEED, Comparison
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqsru.data.asked import split_line
+from seqsru.data.asked import paragraph_lists, split_line
 from seqsru.data.excerpts import Excerpt, ReadText, TextReader, collate, feature_count
 from seqsru.data.lines import text_lines
 from seqsru.data.padding import SOURCE_MULTIPLE, padded_length
@@ -151,7 +151,7 @@ class AnsweringPipeline:
         """
         check_at_least(1, n_best=n_best)
         questions = text_lines(questions, "questions")
-        given = _checked_paragraphs(paragraphs)
+        given = paragraph_lists(paragraphs)
         if len(given) != len(questions):
             raise Refused(
                 f"paragraphs for each of the {len(questions)} questions",
@@ -287,27 +287,3 @@ def _ranked(
             )
         )
     return Answers(tuple(found))
-
-
-def _checked_paragraphs(paragraphs: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The paragraphs of each question as lists; what is no text is refused."""
-    expected, do = "a list of paragraphs for each question", "put the paragraphs of each question into a list"
-    if isinstance(paragraphs, (str, bytes, Mapping, Set)) or not isinstance(paragraphs, Iterable):
-        raise Refused(expected, repr(paragraphs)[:40], do, "paragraphs")
-    given = []
-    for number, texts in enumerate(paragraphs, 1):
-        if isinstance(texts, (str, bytes, Mapping, Set)) or not isinstance(texts, Iterable):
-            raise Refused(expected, f"{repr(texts)[:40]} for question {number}", do, "paragraphs")
-        given.append(list(texts))
-        for text in given[-1]:
-            if not isinstance(text, str):
-                found, each = repr(text)[:40], "give text for each paragraph"
-                raise Refused(f"text in the paragraphs of question {number}", found, each, "paragraphs")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                found, each = f"half a character, {text[error.start]!r}", "read the text as UTF-8"
-                raise Refused(
-                    f"whole characters in the paragraphs of question {number}", found, each, "paragraphs"
-                ) from None
-    return given

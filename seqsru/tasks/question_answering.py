@@ -1,8 +1,6 @@
 """Question answering: questions whose answers are spans of paragraphs, two encoders, one tokenizer."""
 
-# Annotations are read at run time: the fields of `QuestionData` are settings.
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,6 +9,7 @@ from torch import nn
 from seqsru.data import TOKENIZERS
 from seqsru.data.excerpts import ExcerptBatch, ExcerptBatches, Excerpts, TextReader, feature_count
 from seqsru.data.files import text_digest
+from seqsru.data.question_files import QuestionData
 from seqsru.data.spans import KINDS, Reading, check_kind, trained_on
 from seqsru.data.squad import (
     Answer,
@@ -20,10 +19,9 @@ from seqsru.data.squad import (
     QuestionReport,
     QuestionSet,
     check_questions,
-    held_out,
     read_squad,
 )
-from seqsru.errors import Refused, check_at_least, check_known, check_probability
+from seqsru.errors import Refused, check_known
 from seqsru.evaluation.answer_score import AnswerTokens, answer_score
 from seqsru.evaluation.signature import parameters
 from seqsru.models.reader import Reader, paragraph_features
@@ -37,65 +35,6 @@ from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
 
 ValidationMetric = Literal["f1", "exact_match"]
-
-
-@dataclass(frozen=True)
-class QuestionData:
-    """Files of questions in the JSON of SQuAD.
-
-    Parameters
-    ----------
-    train : Path or list of Path
-        Questions to learn from: one file, or several whose ids are all different.
-    validation : Path or None
-        Questions that tell when the model was best; without it a share of the training paragraphs is held
-        out.
-    test : Path or None
-        Questions that `seqsru evaluate` reads.
-    offsets : {"characters", "bytes", "utf-16"}
-        What the offset of an answer counts: code points, as SQuAD's do, bytes of UTF-8 or units of UTF-16.
-    on_bad_question : {"error", "skip"}
-        Whether a question without text or answer, or with an answer that is not at its offset, ends the
-        reading, or is left out and reported.
-    holdout : float
-        Share of the training paragraphs for validation where there is no file for it.
-    split_seed : int
-        Of the order that they are drawn in; systems that are compared share it.
-    """
-
-    train: Path | tuple[Path, ...]
-    validation: Path | None = None
-    test: Path | None = field(default=None, metadata={"may_change": True})
-    offsets: Offsets = "characters"
-    on_bad_question: OnBadQuestion = "error"
-    holdout: float = 0.1
-    split_seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used."""
-        if not self.train:
-            raise Refused("a file of questions, or several", "none", "name one", "train")
-        check_probability(holdout=self.holdout)
-        check_at_least(0, split_seed=self.split_seed)
-        if self.validation is None and not self.holdout:
-            do = "0.1 is common"
-            raise Refused("a share above 0 where there is no validation file", "0", do, "holdout")
-
-    def read(self) -> dict[str, QuestionSet]:
-        """Return the questions to learn from and to validate with."""
-
-        def read(paths: Sequence[Path]) -> QuestionSet:
-            return read_squad(paths, offsets=self.offsets, on_bad_question=self.on_bad_question)
-
-        train = read([self.train] if isinstance(self.train, Path) else self.train)
-        check_questions(train, "training")
-        if self.validation is not None:
-            validation = read([self.validation])
-        else:
-            train, validation = held_out(train, self.holdout, self.split_seed)
-            check_questions(train, "training once a share is held out")
-        check_questions(validation, "validation")
-        return {"train": train, "validation": validation}
 
 
 class QuestionObjective(Objective):

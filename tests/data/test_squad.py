@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from seqsru.data.squad import held_out, load_json, read_squad
+from seqsru.data.json_files import load_json
+from seqsru.data.squad import held_out, read_squad
 from seqsru.errors import NotFound, Refused
 
 CONTEXT = "Café 𝄞 Zoë sang in Łódź; Zoë left."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, write_texts
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, QUESTIONS, TRANSLATION, write_texts
 
 from seqsru.cells.masks import drop_features, drop_words, rows_of
 from seqsru.commands.main import main
@@ -25,6 +25,7 @@ TASKS = {
     "mt": TRANSLATION.replace("training: {{steps: 4", "training: {{steps: 4, accumulate: 2").replace(
         "tokens: 256", "tokens: 64"
     ),
+    "qa": QUESTIONS.replace("training: {{epochs: 3", "training: {{epochs: 3, accumulate: 2"),
     "class": CLASSIFICATION.replace("training: {{epochs: 3", "training: {{epochs: 3, accumulate: 2"),
 }
 STEPS = "training.epochs=0,training.steps={},training.log_every=1,training.save_every=4"
