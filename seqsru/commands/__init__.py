@@ -8,7 +8,7 @@ when that command is asked for. It has ``declare(parser)`` and ``run(arguments)`
 TOGETHER = ("train", "evaluate", "translate")
 COMMANDS = {
     "train": "train a model, or go on with a run, as a YAML file says",
-    "evaluate": "perplexity, BLEU, accuracy, exact match, word error rate: what the run's task is measured by",
+    "evaluate": "perplexity, BLEU, accuracy, exact match, word error rate: what a task is measured by",
     "translate": "translate lines of text",
     "score": "log probability of each line, or of a translation given its source",
     "generate": "continue lines of text, drawing at random",
