@@ -136,10 +136,11 @@ def test_what_a_reader_refuses(texts, run, refused, question_run, classification
         "latency"
     )
     assert refused("evaluate", question_run, "--beam", "2") == (
-        "seqsru: expected --beam with a translation model, found a reader; leave it out"
+        "seqsru: expected --beam with a recogniser or a translation model, found a reader; leave it out"
     )
     assert refused("evaluate", question_run, "--on-bad-line", "skip") == (
-        "seqsru: expected --on-bad-line with a classifier, found a reader; leave it out"
+        "seqsru: expected --on-bad-line with a classifier or a language model or a recogniser or a "
+        "translation model, found a reader; leave it out"
     )
     assert refused("answer", question_run, "--n-best", "2", stdin="a\tb\n") == (
         "seqsru: expected --json with more than one output a line, found none; plain text has one "
