@@ -29,8 +29,8 @@ TEXTS = {
     "speech_recognition": RECOGNITION,
 }
 AUDIO = all(map(find_spec, ("soundfile", "kaldi_native_fbank", "soxr")))  # the extra speech
-WHOLE = ["0", "-1", "2", "1e3", "1.5", "1000000000", "18446744073709551615", "18446744073709551616"]
-NUMBER = ["0", "-1", "2", ".inf", "-.inf", "nan", "1e9", "1e-300", "1e300"]
+WHOLE = ["0", "-1", "1e3", "1.5", "1000000000", "18446744073709551616"]
+NUMBER = ["0", "-1", ".inf", "nan", "1e9", "1e300"]
 
 
 @pytest.fixture(scope="module")

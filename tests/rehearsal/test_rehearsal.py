@@ -134,7 +134,9 @@ def test_every_command_answers_or_says_that_the_task_does_not_have_it(package, t
     ]
     assert told["refused"][2] == ("command line: training.margin: expected at least 1, found 0; raise it\n")
     assert told["no test"][2].startswith("seqsru: expected data.test in the configuration, found none; ")
-    assert told["a flag of others"][2].startswith("seqsru: expected --beam with a translation")
+    assert told["a flag of others"][2].startswith(
+        "seqsru: expected --beam with a recogniser or a translation model, found"
+    )
     for command in able:
         assert told[command] == [
             2,
