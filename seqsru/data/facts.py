@@ -94,7 +94,7 @@ def _kept(place: Path, now: list[int]) -> Facts | None:
         if record["stamp"] != now:
             return None
         facts = Facts(record["sha256"], record["lines"], record["sound"])
-    except (OSError, ValueError, KeyError, TypeError):  # damaged: the file is read instead
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: the file is read instead
         return None
     return facts if [type(value) for value in asdict(facts).values()] == [str, int, bool] else None
 

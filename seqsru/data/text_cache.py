@@ -281,5 +281,5 @@ def _checked(place: Path) -> object:
     """What the system said of the files when their sums were last checked."""
     try:
         return json.loads((place / "checked.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

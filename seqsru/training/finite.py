@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seqsru.errors import Refused
+from seqsru.regular import is_regular
 from seqsru.training.objective import Carried
 from seqsru.training.pending import Seen
 
@@ -67,14 +68,14 @@ def _lines(places: Places, most: int) -> str:
 
 def stopped(metrics: Path) -> bool:
     """Whether a run stopped at numbers that are not finite, by its metrics."""
-    if not metrics.is_file():
+    if not is_regular(metrics):
         return False
     with open(metrics, "rb") as stream:
         stream.seek(max(0, metrics.stat().st_size - TAIL))
         last = stream.read().splitlines()[-1:]
     try:
         record = json.loads(last[0]) if last else None
-    except ValueError:
+    except (ValueError, RecursionError):  # a damaged line, which is told where the file is gone on with
         return False
     return isinstance(record, dict) and record.get("kind") == STOPPED
 

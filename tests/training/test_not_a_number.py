@@ -12,6 +12,7 @@ from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION, settings, wri
 from seqsru import runs
 from seqsru.commands.main import main
 from seqsru.training import OPTIMIZERS, BatchLoss, TrainingDiverged
+from seqsru.training.finite import stopped
 from seqsru.training.optimizers import step
 from seqsru.training.pending import Made, Pending
 
@@ -291,3 +292,10 @@ def test_a_look_gives_sums_as_they_were_added_up(tmp_path):
     assert (first.nll, first.norm, first.finite) == (by_hand, 2.0, True)
     assert math.isnan(second.nll) and not second.finite and second.wrong == ()
     assert pending.look() == []
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"{", b"1", b"", b"\xff", b'{"kind": 1}'])
+def test_a_damaged_last_line_says_of_no_stop(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"kind": "train", "step": 1}\n' + line + b"\n")
+    assert not stopped(path)
