@@ -35,7 +35,7 @@ def config(tmp_path):
 @pytest.mark.parametrize("number", STATUS)
 def test_a_training_ends_with_the_status_of_the_signal_whenever_it_comes(tmp_path, config, number):
     draw = random.Random(int(number))
-    for _ in range(5):
+    for _ in range(3):
         process = start("train", str(config))
         # Python itself must have started: until then the system ends it, which a shell shows as the same.
         time.sleep(draw.uniform(0.5, 6.0))

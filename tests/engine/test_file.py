@@ -452,7 +452,7 @@ def test_a_program_that_is_changed_is_refused_or_stays_in_its_memory():
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("cell", ATTACKED)
 def test_programs_of_every_cell_that_are_changed(cell, int8, kind):
-    attack(attacked(cell, kind, int8), every=11)
+    attack(attacked(cell, kind, int8), every=29)
 
 
 def test_operations_in_places_where_they_may_not_be():

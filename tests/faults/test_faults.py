@@ -23,7 +23,7 @@ def held(found, at_least):
 
 @pytest.mark.slow
 def test_hostile_run_directories(bench):
-    held(sections.hostile_runs(bench, range(16)), 32)
+    held(sections.hostile_runs(bench, range(8)), 16)
 
 
 def test_damaged_compiled_code():
