@@ -96,18 +96,23 @@ class Guarded:
         read = [self._read(line) for line in lines]
         found = self._search(read, attention)
         checks: list[Check] = []
+        bad: list[int] = []  # lines whose translation fails a check
         for check, ways in remedies.items():
             checks.append(check)
+            bad = [n for n, line in enumerate(read) if not _passes(checks, line, found[n])]
             for remedy in ways:
-                bad = [n for n, line in enumerate(read) if not _passes(checks, line, found[n])]
-                for n, others in zip(bad, remedy([read[n] for n in bad], [found[n] for n in bad])):
+                tried = remedy([read[n] for n in bad], [found[n] for n in bad]) if bad else ()
+                for n, others in zip(bad, tried):
                     better = next((one for one in others if _passes(checks, read[n], one)), found[n])
                     found[n] = replace(better, alternatives=found[n].alternatives)
+                bad = [n for n in bad if not _passes(checks, read[n], found[n])]
+        failed = set(bad)
         for n, (line, raw) in enumerate(zip(read, lines)):
-            if not _passes(checks, line, found[n]) or (raw.strip() and not line.text):
+            if n in failed or (raw.strip() and not line.text):
                 found[n] = self._rewritten(found[n], raw.strip())
-            elif line.stopped and found[n].text.endswith("."):
-                found[n] = replace(found[n], text=found[n].text.removesuffix(".").rstrip())
+            elif line.stopped:
+                others = tuple(map(self._unstopped, found[n].alternatives))
+                found[n] = replace(self._unstopped(found[n]), alternatives=others)
         return found if attention else [_unexplained(one) for one in found]
 
     # ---- before --------------------------------------------------------------------------------------
@@ -172,10 +177,12 @@ class Guarded:
         rules = (*self.decoding.rules, NoRepeatedNgram(size))
         return self._several(lines, replace(self.decoding, rules=rules))
 
-    def _standing_in(self, lines: list[_Line], found: list[Translation]) -> list[list[Translation]]:
+    def _standing_in(self, lines: list[_Line], before: list[Translation]) -> list[list[Translation]]:
         """Translations with other numbers in place of those that were lost, which are then put back."""
-        asked, wanted, owners = [], [], []
-        for n, (line, translation) in enumerate(zip(lines, found)):
+        asked: list[str] = []
+        wanted: list[dict[str, str]] = []
+        owners: list[int] = []
+        for n, (line, translation) in enumerate(zip(lines, before)):
             lost = line.copied - Counter(copied(translation.text))
             here = set(copied(line.text))
             free = [one for one in _STAND_INS if one not in here and self._one_token(one)]
@@ -184,15 +191,17 @@ class Guarded:
                 chosen = [*free[first:], *free[:first]][: len(places)]
                 if not places or len(chosen) < len(places):
                     break
-                text, end, exchanged = "", 0, {}
+                text, end = "", 0
+                exchanged: dict[str, str] = {}
                 for match, other in zip(places, chosen):
                     text += line.text[end : match.start()] + other
                     end, exchanged[other] = match.end(), match[0]
-                asked.append(replace(line, text=text + line.text[end:]))
+                asked.append(text + line.text[end:])
                 wanted.append(exchanged)
                 owners.append(n)
         others: list[list[Translation]] = [[] for _ in lines]
-        for n, exchanged, translation in zip(owners, wanted, self._search(asked, True)):
+        found = self.translate(asked, replace(self.decoding, guard="none"), False)
+        for n, exchanged, translation in zip(owners, wanted, found):
             if all(copied(translation.text).count(other) == 1 for other in exchanged):
                 others[n].append(self._rewritten(translation, _exchange(translation.text, exchanged)))
         return others
@@ -250,8 +259,15 @@ class Guarded:
 
     def _several(self, lines: list[_Line], decoding: Decoding) -> list[list[Translation]]:
         """Translate lines; return as many translations of each as the beam has."""
-        found = Guarded(self.translate, self.source, self.target, replace(decoding, n_best=decoding.beam))
-        return [[one, *one.alternatives] for one in found._search(lines, False)]
+        found = replace(self, decoding=replace(decoding, n_best=decoding.beam))._search(lines, False)
+        return [[one, *one.alternatives] for one in found]
+
+    def _unstopped(self, translation: Translation) -> Translation:
+        """Return a translation without the full stop at its end; what the search saw stays with it."""
+        if not translation.text.endswith("."):
+            return translation
+        text = translation.text.removesuffix(".").rstrip()
+        return replace(translation, text=text, tokens=self.target.encode(text))
 
     def _rewritten(self, translation: Translation, text: str) -> Translation:
         """Return a translation with another text; what the search saw is not of it."""

@@ -181,6 +181,14 @@ def test_a_line_is_written_as_a_sentence(pieces, line, asked):
     assert found[0].text == (asked if line[-1] in ".!" else asked[:-1])
 
 
+def test_the_next_best_lose_the_full_stop_too(pieces):
+    search = Scripted(pieces, lambda *_: ["Das Haus.", "Tom sah das Haus.", "das Haus"])
+    decoding = Decoding(guard="tidy", n_best=3)
+    (best,) = Guarded(search, pieces, pieces, decoding)(["Tom sah das Haus"], False)
+    assert [one.text for one in (best, *best.alternatives)] == ["Das Haus", "Tom sah das Haus", "das Haus"]
+    assert best.tokens == pieces.encode("Das Haus")
+
+
 def test_a_tokenizer_without_capitals_or_stops_keeps_the_line():
     tokenizer = words(["tom sah das haus"])
     search = Scripted(tokenizer, lambda line, _: [line])
