@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from seqsru.tasks.making import rehearse as rehearse
     from seqsru.tasks.making import schema as schema
     from seqsru.tasks.making import task_of as task_of
-    from seqsru.tasks.making import train as train
+    from seqsru.tasks.train import train as train
 
     Device = str | torch.device
 else:
@@ -43,24 +43,25 @@ else:
 Which = Literal["best", "last"] | int  # checkpoint
 EngineName = Literal["auto", "compiled", "torch"]
 
-_MAKING = (
-    "RunOptions",
-    "check_output",
-    "choose_device",
-    "load_settings",
-    "prepare",
-    "probe_layers",
-    "rehearse",
-    "schema",
-    "task_of",
-    "train",
-)
+# Where what needs torch is: importing it takes a second.
+_PLACES = {
+    "RunOptions": "making",
+    "check_output": "making",
+    "choose_device": "making",
+    "load_settings": "making",
+    "prepare": "making",
+    "probe_layers": "making",
+    "rehearse": "making",
+    "schema": "making",
+    "task_of": "making",
+    "train": "train",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import what needs torch when it is first asked for."""
-    if name in _MAKING:
-        return getattr(import_module("seqsru.tasks.making"), name)
+    if name in _PLACES:
+        return getattr(import_module(f"seqsru.tasks.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'seqsru.runs' has no attribute {name!r}")
 
 

@@ -355,7 +355,7 @@ def test_a_tokenizer_that_cannot_be_trained_has_its_line(texts, tmp_path, tokeni
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_configurations_have_no_mistake(path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # some of them are for a GPU
-    monkeypatch.setattr(making, "_check_files", lambda settings: None)  # and their data is fetched later
+    monkeypatch.setattr(making, "check_files", lambda settings: None)  # and their data is fetched later
     runs.rehearse(strict.load(path, runs.schema()))
 
 

@@ -7,8 +7,7 @@ or schedule, or a new option of one, needs nothing here; nor does a new task.
 # Annotations are read at run time: `RunOptions` are settings.
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,44 +19,37 @@ from torch import nn
 from seqsru import __version__
 from seqsru import settings as strict
 from seqsru.cells.stack import trained_already
-from seqsru.data.inputs import STANDARD, descriptor
-from seqsru.data.room import memory
 from seqsru.errors import Refused, check_at_least, check_seed
 from seqsru.evaluation.environment import weights_hash
 from seqsru.evaluation.probe import LayerProbe, probe
-from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
-from seqsru.ops.precision import check_precision, float32_products
+from seqsru.evaluation.signature import signature
+from seqsru.ops.precision import check_precision
 from seqsru.pipelines.compiled import CompiledModel
 from seqsru.pipelines.lowering import lowered
-from seqsru.regular import read, size_text
+from seqsru.regular import read
 from seqsru.settings import (
     Choice,
     Section,
-    SettingsError,
     Values,
     from_signature,
     registry,
-    shown,
 )
 from seqsru.settings import joined as joint
 from seqsru.tasks import TASKS
-from seqsru.tasks.going_on import check_unchanged, file_sums
+from seqsru.tasks.checks import check_files, check_size, check_vocabulary
 from seqsru.tasks.sharing import several
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (
     OPTIMIZERS,
     SCHEDULES,
-    Outcome,
     RunDirectory,
     Trainer,
     TrainingOptions,
     checkpoints,
 )
 from seqsru.training.covered import check_covered, config_sums
-from seqsru.training.finite import HELP, stopped
-from seqsru.training.processes import ALONE, Processes, joined, local_rank
-from seqsru.training.resume import newest
+from seqsru.training.processes import ALONE, Processes, local_rank
 from seqsru.training.weights import load_model, model_tensors, select_average
 
 
@@ -181,130 +173,6 @@ def task_of(settings: Values) -> Task:
 # ---- training --------------------------------------------------------------------------------------
 
 
-def train(settings: Values, tell: Callable[[str], None]) -> Outcome:
-    """Train as the settings say, or go on with the run that is in the output directory.
-
-    Parameters
-    ----------
-    settings : Values
-        From ``seqsru.settings.load(path, schema())``.
-    tell : callable
-        Is given what a person should know on the way, a line at a time.
-
-    Raises
-    ------
-    SettingsError
-        A value that cannot be used, with its place, or other settings than those the run began with.
-    Refused, OSError
-        Data that cannot be used.
-    """
-    processes = joined()
-    outcome = _trained(settings, tell if processes.leads else _silent, processes)
-    processes.every(None)  # torchrun ends the others as soon as one has left before its work is done
-    return outcome
-
-
-def _silent(line: str) -> None:
-    """Tell nobody: another process does."""
-
-
-@contextmanager
-def _held(settings: Values, run: RunDirectory, processes: Processes) -> Iterator[None]:
-    """Hold the run directory, which the first process writes for all."""
-    with ExitStack() as held:
-
-        def hold() -> None:
-            check_output(settings)
-            held.enter_context(run.exclusive())
-
-        processes.first(hold)
-        yield
-
-
-def _trained(settings: Values, tell: Callable[[str], None], processes: Processes) -> Outcome:
-    """Train, together with other processes where there are any."""
-    rehearse(settings)
-    task, run = task_of(settings), RunDirectory(settings["output"])
-    with _held(settings, run, processes):
-        names = list(task.tokenizer_files().values())
-        found = newest(run)
-        _check_seen(None if found is None else found.step, run, processes)
-        if found is not None:
-            check_covered(found, run.sums_now(names), run.path)
-        earlier = _earlier(run)
-        began = {} if found is None else found.record
-        sums = {**file_sums(settings), **task.sums()}
-        if found is not None:
-            free = HELP if stopped(run.metrics) else ()
-            check_unchanged(settings, earlier, sums, began.get("files", {}), run.path, free)
-            processes.every(None)  # all have read what the first one is about to write
-        else:
-            processes.every(None)
-            if earlier is not None and processes.leads:  # it never came to train: nothing is worth keeping
-                run.forget(task_of(earlier).tokenizer_files().values())
-            _keep(settings, run, processes)
-        # Sums that an older version did not keep are kept from now on.
-        kept = {"files": {**sums, **began.get("files", {})}, "start": began.get("start")}
-        trainer = _prepared(task, run.path, run, tell, kept, processes)
-        with settings["training"].blamed():
-            trainer.resume(found, None if earlier is None else earlier["training"].of(TrainingOptions).make())
-        if found is not None:  # nothing of a run that cannot go on so was touched
-            trainer.notes.extend(_changes(settings, earlier, found.step))
-            _keep(settings, run, processes)
-        if processes.leads:  # which alone writes checkpoints
-            run.keep_sums(names)
-        for note in trainer.notes:
-            tell(note)
-        tell(f"{parameters(trainer.model)} parameters on {trainer.device.type}, in {run.path}")
-        with float32_products("tf32" if trainer.options.precision == "tf32" else "ieee"):
-            outcome = trainer.fit()
-        if outcome.best is not None and processes.leads:
-            fields = {
-                **task.fields(trainer.model),
-                "data": task.data_name("validation"),
-                **trainer.objective.signature_fields(),
-                "text": trainer.objective.text,
-                "weights": f"step-{outcome.best_step}",
-                "model": _best_weights(trainer, outcome, run),
-                "precision": trainer.options.precision,
-                "start": kept["start"],
-                "seed": settings["seed"],
-                **machine(trainer.device),
-            }
-            run.write(run.signature, f"{trainer.objective.metric} {outcome.best:.2f}\n{signature(fields)}\n")
-    return outcome
-
-
-def _check_seen(step: int | None, run: RunDirectory, processes: Processes) -> None:
-    """Refuse a run directory that is not the same one for all processes."""
-    steps = processes.every(step)
-    if len(set(steps)) > 1:
-        other = next(one for one in steps if one != steps[0])
-        raise Refused(
-            f"a folder that all processes share at {run.path}",
-            f"that process 0 sees step {steps[0]} there and another {other}",
-            "put it on a disk that all machines have",
-            "output",
-        )
-
-
-def _changes(settings: Values, earlier: Values | None, step: int) -> list[str]:
-    """What a run that stopped at numbers that are not finite goes on with other values of."""
-    now, before = settings.flat(), settings.flat() if earlier is None else earlier.flat()
-    changed = [f"{n} {shown(now[n])} instead of {shown(before[n])}" for n in HELP if now[n] != before[n]]
-    return [f"goes on after step {step} with {', '.join(changed)}"] if changed else []
-
-
-def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
-    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
-    if outcome.best_step != outcome.step:
-        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
-        if not path.exists():
-            return None
-        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
-    return weights_hash(trainer.model)[:DIGITS]
-
-
 def rehearse(settings: Values) -> None:
     """Make every object of a training run once, with a stand-in for the data.
 
@@ -323,10 +191,10 @@ def rehearse(settings: Values) -> None:
         for file in dict.fromkeys(task.tokenizer_files().values()):
             if not run.tokenizer(file).is_file():  # else it is that one, and where it came from may be gone
                 task.check_tokenizer(file)
-    _check_size(task, task.stand_in_tokenizers())
-    _check_vocabulary(task)
+    check_size(task, task.stand_in_tokenizers())
+    check_vocabulary(task)
     _trainer(task, task.stand_in(), task.stand_in_tokenizers(), torch.device("cpu"), run, {})
-    _check_files(settings)
+    check_files(settings)
     if not run.begun:
         _started_from(task)
 
@@ -341,50 +209,6 @@ def check_output(settings: Values) -> None:
     """
     with settings.blamed("output"):
         RunDirectory(settings["output"]).check_own(task_of(settings).tokenizer_files().values())
-
-
-def _check_size(task: Task, tokenizers: Tokenizers) -> None:
-    """Refuse a model whose weights alone do not fit into memory, before any of it is asked for."""
-    most = memory()
-    try:
-        with torch.device("meta"):  # shapes only
-            model = task.model(tokenizers)
-        size = float(sum(p.numel() * p.element_size() for p in model.parameters()))
-    except (RuntimeError, TypeError) as error:  # torch's, of numbers that it cannot count with
-        if "overflow" not in str(error).lower():
-            raise
-        size = 2.0**63
-    if size > most:
-        section = task.settings["model"]
-        sizes = {path: value for path, value in section.flat().items() if type(value) is int}
-        largest = max(sizes, key=sizes.__getitem__)
-        raise section.error(
-            Refused(
-                f"a model that fits into the memory of {most / 2**30:,.0f} GiB",
-                f"{sizes[largest]:,}, which takes {size / 2**30:,.0f} GiB",
-                "lower it",
-                largest.removeprefix(f"{section.path}."),
-            )
-        )
-
-
-def _check_vocabulary(task: Task) -> None:
-    """Refuse a vocabulary of which one embedding alone does not fit into memory, before any text is read."""
-    tokenizer, model = task.settings["tokenizer"], task.settings["model"]
-    types = tokenizer.get("vocabulary_size")
-    if tokenizer.chosen != "sentencepiece" or types is None:  # the others have as many as the text has
-        return
-    # A model without an embedding has a bias a type at least.
-    size, most = 4.0 * types * model.get("embedding_size", 1), memory()
-    if size > most:
-        raise tokenizer.error(
-            Refused(
-                f"embeddings that fit into the memory of {size_text(most)}",
-                f"{types:,} pieces, whose own take {size_text(size)}",
-                "lower it",
-                "vocabulary_size",
-            )
-        )
 
 
 def probe_layers(settings: Values, tell: Callable[[str], None]) -> list[LayerProbe]:
@@ -407,10 +231,10 @@ def prepare(settings: Values, tell: Callable[[str], None]) -> Trainer:
     with TemporaryDirectory() as folder:
         fresh = task.settings["start_from"] is not None and not run.begun  # it has those of the other run
         there = not fresh and all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values())
-        return _prepared(task, run.path if there else Path(folder), run, tell, {})
+        return prepared(task, run.path if there else Path(folder), run, tell, {})
 
 
-def _prepared(
+def prepared(
     task: Task,
     folder: Path,
     run: RunDirectory,
@@ -505,12 +329,12 @@ def _tokenizers(
     return task.load_tokenizers(folder)
 
 
-def _earlier(run: RunDirectory) -> Values | None:
+def earlier_settings(run: RunDirectory) -> Values | None:
     """The settings that the run in a directory has; None where there are none."""
     return _settings_in(run)[0] if run.config.exists() else None
 
 
-def _keep(settings: Values, run: RunDirectory, processes: Processes) -> None:
+def keep_settings(settings: Values, run: RunDirectory, processes: Processes) -> None:
     """Write the resolved settings into the run directory."""
     if not processes.leads:
         return
@@ -519,30 +343,6 @@ def _keep(settings: Values, run: RunDirectory, processes: Processes) -> None:
         "# this file repeats the run, or goes on with it.\n"
     )
     run.keep_config(header + strict.dump(settings.plain()))
-
-
-def _check_files(settings: Values) -> None:
-    """Raise a SettingsError naming the line of each data file that is not there, or is none."""
-    problems = [
-        settings.error(Refused(f"a file at {path}", *wrong, name)).problems[0]
-        for name, path in settings["data"].flat().items()
-        if isinstance(path, Path) and (wrong := _no_file(path)) is not None
-    ]
-    if problems:
-        raise SettingsError(problems)
-
-
-def _no_file(path: Path) -> tuple[str, str] | None:
-    """What a path is that does not name the same file at every start of a run, and what to do."""
-    if str(path) == STANDARD or descriptor(path) is not None:
-        return "a stream of this process alone", "save it to a file, a run reads it at every start"
-    if path.is_file():
-        return None
-    if path.is_dir():
-        return "a folder", "name a file in it"
-    if path.exists():
-        return "a pipe or a device", "save it to a file, a run reads it at every start"
-    return "none", "check the path"
 
 
 # ---- a trained run ---------------------------------------------------------------------------------
@@ -594,7 +394,7 @@ def open_trained(
     checkpoints.check_fingerprints(chosen, {role: made.fingerprint for role, made in tokenizers.items()})
     sums = directory.sums_now(task.tokenizer_files().values())
     check_covered(chosen, sums | config_sums(config), directory.path)
-    _check_size(task, tokenizers)
+    check_size(task, tokenizers)
     if average == 1:
         tensors, weights = chosen.model(), f"step-{chosen.step}"
     else:

@@ -46,7 +46,7 @@ PIECES += "59.6 GiB"
     ],
 )
 def test_sizes_are_told_when_settings_are_checked(texts, monkeypatch, override, told):
-    monkeypatch.setattr("seqsru.tasks.making.memory", lambda: 8 * 2.0**30)
+    monkeypatch.setattr("seqsru.tasks.checks.memory", lambda: 8 * 2.0**30)
     with pytest.raises(SettingsError, match=f"^command line: {told}"):
         runs.rehearse(settings(texts, LANGUAGE_MODEL, override))
 
