@@ -105,7 +105,7 @@ def training(updates: int) -> bool:
     return told("updates", updates, first, last, perf_counter() - begun)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Watch, and print a line for each kind of run."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("sentences", type=Path)
     parser.add_argument("--decode", type=int, default=200_000)
     parser.add_argument("--updates", type=int, default=20_000)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     lines = read_lines(given.sentences).lines
     with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ def systems(run: Path, count: int, few: int) -> Iterator[tuple[str, Any, int, Ab
     yield "torch bfloat16", pipeline, few, torch.autocast("cpu", torch.bfloat16)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Compare, and print a line for each precision and beam."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("sentences", type=Path)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--torch-count", type=int, default=200)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     lines = read_lines(given.sentences).lines
     wrong = 0
