@@ -167,13 +167,23 @@ def wait_for(path, seconds=120):
         time.sleep(0.05)
 
 
+LONG = STEPS.format(200).replace("save_every=4", "save_every=20")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place, tmp_path_factory):
+    """The run of two processes that nothing happens to."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done(torchrun(2, str(PROGRAM), str(place), f"lm.yaml,output={run},{LONG}"))
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("how, victim", [(signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
-def test_one_that_has_gone_ends_all_and_torchrun_starts_them_again(place, tmp_path, how, victim):
-    steps = STEPS.format(200).replace("save_every=4", "save_every=20")
+def test_one_that_has_gone_ends_all_and_torchrun_starts_them_again(place, undisturbed, tmp_path, how, victim):
     run = tmp_path / "run"
-    training = f"lm.yaml,output={run},{steps}"
+    training = f"lm.yaml,output={run},{LONG}"
     process = torchrun(2, str(PROGRAM), str(place), training, restarts=1)
     wait_for(run / "checkpoints" / "step-00000020")
     first = workers(process)
@@ -190,8 +200,7 @@ def test_one_that_has_gone_ends_all_and_torchrun_starts_them_again(place, tmp_pa
             f"as process {1 - victim} sees it; see above what ended it; `torchrun --max-restarts=3` starts "
             "all of them again from the last checkpoint\n" in errors
         )
-    done(torchrun(2, str(PROGRAM), str(place), training.replace(str(run), str(tmp_path / "whole"))))
-    assert tensors(run, 200) == tensors(tmp_path / "whole", 200)
+    assert tensors(run, 200) == tensors(undisturbed, 200)
 
 
 @pytest.mark.slow
