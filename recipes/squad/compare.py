@@ -89,9 +89,9 @@ def systems(settings: Any, cells: Sequence[str], depths: Sequence[int]) -> Itera
 def train(config: Path, runs: Path, system: System, more: Sequence[str]) -> None:
     """Train a system and answer the test questions, each unless it is done."""
     command, folder = [sys.executable, "-m", "seqsru"], runs / system.name
-    if not (folder / "signature.txt").is_file():
-        subprocess.run([*command, "train", str(config), *system.overrides(runs), *more], check=True)
     if not (folder / "test.json").is_file():
+        # A training that has ended says so and ends again; one that was interrupted goes on.
+        subprocess.run([*command, "train", str(config), *system.overrides(runs), *more], check=True)
         asked = [
             "--threads",
             "1",
