@@ -19,6 +19,7 @@ def make(
     folder,
     *,
     lines=LINES,
+    averaging=None,
     optimizer="adamw",
     schedule="cosine",
     lr=0.01,
@@ -44,6 +45,7 @@ def make(
         SCHEDULES[schedule](lr, **schedule_options or {}),
         RunDirectory(folder),
         TrainingOptions(**{"epochs": 3, "clip": 1.0, "tensorboard": False, "log_every": 5, **options}),
+        averaging=averaging,
     )
 
 
