@@ -290,7 +290,7 @@ def _trainer(
     settings = task.settings
     model = task.model(tokenizers).to(device)
     objective = task.objective(texts, tokenizers)
-    optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
+    optimizer = settings["optimizer"].make([(n, p) for n, p in model.named_parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
     averaging = settings["averaging"].make()

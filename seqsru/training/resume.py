@@ -272,12 +272,15 @@ def _check_optimizer(
     state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer, source: str
 ) -> None:
     """Refuse a state other than the optimizer itself would have: its names, shapes and types."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    names = _state_names(optimizer)
+    parameters, kinds = [], []
+    for group in optimizer.param_groups:
+        parameters += group["params"]
+        kinds += [_state_names(optimizer, group)] * len(group["params"])
     for index, values in state.items():
         if index >= len(parameters):
             expected = f"the optimizer's state of {len(parameters)} parameters in {source}"
             raise CheckpointError(expected, f"that of another, {index}", OTHER)
+        names = kinds[index]
         if values.keys() != names.keys():
             expected = f"{', '.join(sorted(names)) or 'nothing'} of parameter {index} in {source}"
             raise CheckpointError(expected, ", ".join(sorted(values)), OTHER)
@@ -287,17 +290,20 @@ def _check_optimizer(
             _check_like(f"optimizer.{index}.{name}", value, like, source)
 
 
-def _state_names(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | None]:
-    """What the optimizer keeps of each parameter: None where it is like the parameter.
+def _state_names(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, Tensor | None]:
+    """What the optimizer keeps of each parameter of a group: None where it is like the parameter.
 
     Told by another of its kind, which makes a step with one parameter of an odd shape.
     """
-    shape = (2, 3, 5)
+    shape = (3, 5)
     own = torch.zeros(shape, requires_grad=True)
     own.grad = torch.zeros(shape)
     wanted = inspect.signature(type(optimizer)).parameters
     options = {name: value for name, value in optimizer.defaults.items() if name in wanted}
-    probe = type(optimizer)([own], **{**options, **({"capturable": False} if "capturable" in wanted else {})})
+    alike = {name: value for name, value in group.items() if name != "param_names"}
+    if "capturable" in wanted:
+        options["capturable"] = alike["capturable"] = False
+    probe = type(optimizer)([{**alike, "params": [own]}], **options)
     probe.step()
     kept = {name: value for name, value in probe.state[own].items() if value is not None}
     return {name: None if value.shape == shape else value for name, value in kept.items()}

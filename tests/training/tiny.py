@@ -41,7 +41,7 @@ def make(
     return Trainer(
         model,
         objective,
-        OPTIMIZERS[optimizer](model.parameters(), lr, **optimizer_options or {}),
+        OPTIMIZERS[optimizer](model.named_parameters(), lr, **optimizer_options or {}),
         SCHEDULES[schedule](lr, **schedule_options or {}),
         RunDirectory(folder),
         TrainingOptions(**{"epochs": 3, "clip": 1.0, "tensorboard": False, "log_every": 5, **options}),
