@@ -86,6 +86,8 @@ def lower_language_model(model: LanguageModel, *, int8: bool) -> Model:
     _known(model, LanguageModel)
     _known(model.stack, Stack)
     _known(model.output, nn.Linear)
+    if model.mixture is not None:
+        raise _refusal("one softmax", f"a mixture of {model.mixture.components}")
     numbers = Numbers()
     table = numbers.add(_embedding(model.embedding))
     decoder = Program(numbers, int8)
