@@ -151,6 +151,8 @@ def _linear(program: Program, x: Place, module: nn.Linear) -> Place:
 
 def lower_stack(program: Program, stack: Stack, x: Place) -> Place:
     """Emit a stack."""
+    if stack.skips != "none":
+        raise _refusal("a stack without skips", f"skips {stack.skips}")
     width = stack.output_size
     if stack.input_map is not None:
         x = _linear(program, x, stack.input_map)
