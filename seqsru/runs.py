@@ -116,7 +116,8 @@ def load(
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
     checkpoint : {"best", "last"} or int
-        The one with the best validation, the newest, or the one after so many updates.
+        The one with the best validation, the newest, or the one after so many updates. Where the run averages
+        its weights (`averaging`), the weights of a checkpoint are that average.
     average : int
         Take the mean of the weights of so many of the best or last checkpoints; 1 takes one as it is.
     device : str

@@ -20,7 +20,7 @@ from seqsru.errors import Refused
 from seqsru.pipelines import LanguagePipeline
 from seqsru.settings import Choice, Section, Setting, SettingsError, paths
 from seqsru.tasks import TASKS, making
-from seqsru.training import OPTIMIZERS, SCHEDULES, CheckpointError, checkpoints
+from seqsru.training import AVERAGING, OPTIMIZERS, SCHEDULES, CheckpointError, checkpoints
 from seqsru.training.weights import model_tensors
 
 ROOT = Path(seqsru.__file__).parent.parent
@@ -90,6 +90,7 @@ def test_every_registered_thing_can_be_chosen():
         ("decoder.cell", CELLS),
         ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
+        ("averaging", AVERAGING),
     ):
         section = find(runs.schema(), name)
         assert isinstance(section, Choice) and section.entries.keys() == registry.keys()

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seqsru.cells.from_sru import read_sru
 from seqsru.cells.highway import Highway
 from seqsru.cells.sru import SRUCell, Version
-from seqsru.cells.stack import Stack, check_valid
+from seqsru.cells.stack import Skips, Stack, check_valid
 from seqsru.cells.state_dicts import filled
 from seqsru.errors import Refused
 from seqsru.ops import Activation, Backend
@@ -47,7 +47,7 @@ class SRU(nn.Module):
         Whether x, valid and y have the batch before time. The state is (layers, B, D) all the same.
     version, highway, activation, highway_bias, rescale, input_dropout, layer_norm, projection_size, backend
         As in `SRUCell`.
-    project_input, normalize_after, norm_eps, residual
+    project_input, normalize_after, norm_eps, residual, skips
         As in `Stack`.
 
     Attributes
@@ -96,6 +96,7 @@ class SRU(nn.Module):
         normalize_after: bool = _STACK["normalize_after"],
         norm_eps: float | None = _STACK["norm_eps"],
         residual: bool = _STACK["residual"],
+        skips: Skips = _STACK["skips"],
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -116,6 +117,7 @@ class SRU(nn.Module):
             normalize_after=normalize_after,
             norm_eps=norm_eps,
             residual=residual,
+            skips=skips,
             options={
                 "version": version,
                 "highway": highway,

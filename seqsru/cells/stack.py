@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from seqsru.cells.cell import Cell, State
 from seqsru.cells.depth import MOST_LAYERS, CellKind, initial_state, split_state, state_sizes
 from seqsru.cells.masks import drop_features, zero_invalid
-from seqsru.errors import Refused, check_at_least, check_at_most, check_probability
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_probability
 from seqsru.ops import apply_linear
+
+Skips = Literal["none", "dense", "dense_output"]
 
 _tells: ContextVar[bool] = ContextVar("tells", default=True)
 
@@ -37,6 +39,9 @@ class Stack(nn.Module):
         (2) y = LayerNorm(y)                                with normalize_after
         (3) y = y * m                                       m (B, O), in training, for all layers but the last
         (4) y = y + x                                       with residual, for all layers but the first
+
+    With dense skips a layer reads [x | y_1 | … | y_l], the input of the first one and what all before it gave
+    (Huang et al. 2017; in language models Godin et al. 2017); with dense_output that is given out too.
 
     Reversal is by length: the second direction runs from each row's last valid step to its first. A cell that
     masks its own output path gets the dropout instead of (3). The cells of a layer's two directions share
@@ -71,6 +76,9 @@ class Stack(nn.Module):
         Epsilon of those LayerNorms; null is torch's own.
     residual : bool
         Whether each layer but the first adds its input to its output.
+    skips : {"none", "dense", "dense_output"}
+        What a layer reads: what the one before gave, or that beside all before it, which makes its matrices
+        wider. dense_output: so does whoever reads the stack, in one direction only.
     options : mapping of str to object, optional
         Options of the cell.
 
@@ -101,6 +109,7 @@ class Stack(nn.Module):
         normalize_after: bool = False,
         norm_eps: float | None = None,
         residual: bool = False,
+        skips: Skips = "none",
         options: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
@@ -118,18 +127,27 @@ class Stack(nn.Module):
                 "set normalize_after to true, or leave norm_eps out",
                 "norm_eps",
             )
+        check_known(get_args(Skips), skips=skips)
+        if residual and skips != "none":
+            do = "set one of them alone: a layer would read more features than it gives"
+            raise Refused("none with residual", f"'{skips}'", do, "skips")
+        if bidirectional and skips == "dense_output":
+            do = "take dense, or set bidirectional to false"
+            raise Refused("none or dense in two directions", f"'{skips}'", do, "skips")
         self.cell = cell
         self.input_size = input_size
         self.num_layers = num_layers
         self.directions = 2 if bidirectional else 1
-        self.output_size = hidden_size * self.directions
-        self.residual = residual
+        width = hidden_size * self.directions
+        first = width if project_input else input_size
+        self.output_size = width + (first + width * (num_layers - 1) if skips == "dense_output" else 0)
+        self.residual, self.skips = residual, skips
         self.dropout = 0.0 if kind.masks_itself else dropout  # of step (3)
-        self.input_map = nn.Linear(input_size, self.output_size, bias=False) if project_input else None
+        self.input_map = nn.Linear(input_size, width, bias=False) if project_input else None
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
         for layer in range(num_layers):
-            size = input_size if layer == 0 and not project_input else self.output_size
+            size = first if layer == 0 else width if skips == "none" else first + layer * width
             cells = [
                 kind.made(
                     size,
@@ -145,7 +163,7 @@ class Stack(nn.Module):
                 other.share(cells[0])
             self.layers.append(nn.ModuleList(cells))
             if normalize_after:
-                norm = nn.LayerNorm(self.output_size)
+                norm = nn.LayerNorm(width)
                 norm.eps = norm.eps if norm_eps is None else norm_eps
                 self.norms.append(norm)
         self.state_sizes = state_sizes(self._cells())
@@ -209,7 +227,10 @@ class Stack(nn.Module):
                 y = zero_invalid(self.norms[layer](y), valid)
             if layer + 1 < self.num_layers:
                 y = drop_features(y, self.dropout, self.training)
-            x = y + x if self.residual and layer else y
+            if self.skips == "dense_output" or self.skips == "dense" and layer + 1 < self.num_layers:
+                x = torch.cat([x if layer else zero_invalid(x, valid), y], dim=-1)
+            else:
+                x = y + x if self.residual and layer else y
         return x, tuple(new)
 
     if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results

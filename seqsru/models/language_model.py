@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,11 +10,14 @@ from torch import Tensor, nn
 
 from seqsru.cells import Stack, State
 from seqsru.cells.cell import wide
-from seqsru.cells.masks import drop_features, drop_words
-from seqsru.errors import Refused, check_probability
+from seqsru.cells.depth import check_options
+from seqsru.cells.masks import drop_features, drop_words, zero_invalid
+from seqsru.errors import Refused, check_known, check_probability, within
 from seqsru.models.attention import init_uniform
+from seqsru.models.mixture import OUTPUTS
 from seqsru.ops import apply_linear
 from seqsru.ops.cross_entropy import linear_cross_entropy, logits_cross_entropy
+from seqsru.ops.mixture import mixture_cross_entropy, mixture_log_probs
 
 
 class LanguageModel(nn.Module):
@@ -24,13 +28,16 @@ class LanguageModel(nn.Module):
     3. ``f_t = P (h_t ⊙ m_o)``                       output dropout m_o (B, O); P only where tied and O ≠ E
     4. ``log p(w_{t+1}) = log_softmax(W f_t + b)``   W = E when tied
 
+    With a mixture as output, f_t is ``h_t ⊙ m_o`` and step 4 that of `seqsru.models.mixture.Mixture`.
+
     Every mask is drawn once a forward call and shared over its time steps (Gal and Ghahramani 2016; word-type
     dropout as in AWD-LSTM, Merity et al. 2018: one draw a call for all rows). E and W start as
     U(±√(3/width)), the published recipe of the SRU paper; b starts at 0.
 
     Variables
     ---------
-    ``embedding.weight`` (V, E); ``stack.*``; ``projection.weight`` (E, O) where tied and O ≠ E;
+    ``embedding.weight`` (V, E); ``stack.*``; ``projection.weight`` (E, O) where tied and O ≠ E, or
+    ``mixture.*``;
     ``output.weight`` (V, E) the same tensor when tied, else (V, O); ``output.bias`` (V,).
 
     Parameters
@@ -49,6 +56,10 @@ class LanguageModel(nn.Module):
         Probability that a word of the vocabulary is embedded as 0 throughout a window.
     output_dropout : float
         Probability that a feature of the stack's output is 0 over a whole window.
+    output : str
+        Name in `OUTPUTS`: what gives the probabilities.
+    output_options : mapping of str to object, optional
+        Options of the output.
 
     Raises
     ------
@@ -66,6 +77,8 @@ class LanguageModel(nn.Module):
         embedding_dropout: float = 0.0,
         word_dropout: float = 0.0,
         output_dropout: float = 0.0,
+        output: str = "softmax",
+        output_options: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         if not stack.causal:
@@ -85,6 +98,9 @@ class LanguageModel(nn.Module):
         check_probability(
             embedding_dropout=embedding_dropout, word_dropout=word_dropout, output_dropout=output_dropout
         )
+        check_known(OUTPUTS, output=output)
+        options = dict(output_options or {})
+        check_options(f"output '{output}'", OUTPUTS[output], options, ("input_size", "output_size"))
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.embedding_dropout = embedding_dropout
@@ -93,10 +109,13 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.stack = stack
         width = stack.output_size
+        read = embedding_size if tied else width
+        with within("output"):
+            self.mixture = OUTPUTS[output](width, read, **options)
         self.projection: nn.Linear | None = None
-        if tied and width != embedding_size:
+        if read != width and self.mixture is None:
             self.projection = nn.Linear(width, embedding_size, bias=False)
-        self.output = nn.Linear(embedding_size if tied else width, vocabulary_size)
+        self.output = nn.Linear(read, vocabulary_size)
         if tied:
             self.output.weight = self.embedding.weight
         self.reset_parameters()
@@ -107,6 +126,8 @@ class LanguageModel(nn.Module):
             if matrix is not None:
                 init_uniform(matrix.weight)
         nn.init.zeros_(self.output.bias)
+        if self.mixture is not None:
+            self.mixture.reset_parameters()
 
     def initial_state(self, batch: int) -> State:
         """State before the first token, for ``batch`` rows."""
@@ -129,7 +150,8 @@ class LanguageModel(nn.Module):
         Returns
         -------
         features : Tensor of shape (T, B, F)
-            Input of the output product; F = E when tied, else the stack's width.
+            Input of the output product, or of the mixture; F = E when tied without a mixture, else the
+            stack's width.
         state : State
             To be carried to the next window (detach it there).
         """
@@ -144,15 +166,30 @@ class LanguageModel(nn.Module):
         __call__ = forward
 
     def logits(self, features: Tensor) -> Tensor:
-        """Scores of shape (..., V) before the softmax, for features of shape (..., F)."""
-        return apply_linear(self.output, features)
+        """Scores of shape (..., V) before the softmax, for features of shape (..., F).
+
+        Of a mixture they are log probabilities, which a softmax leaves as they are.
+        """
+        if self.mixture is None:
+            return apply_linear(self.output, features)
+        latent, log_prior = self.mixture(features)
+        return mixture_log_probs(log_prior, apply_linear(self.output, latent))
 
     def cross_entropy(
         self, features: Tensor, targets: Tensor, valid: Tensor | None = None, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Summed loss and the nll of each target: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`."""
+        """Summed loss and the nll of each target: :func:`seqsru.ops.cross_entropy.linear_cross_entropy`.
+
+        Of a mixture those of :func:`seqsru.ops.mixture.mixture_cross_entropy`.
+        """
+        if self.mixture is not None:
+            features = zero_invalid(features, valid)
         if type(self.output) is not nn.Linear:  # another was put in its place
             return logits_cross_entropy(self.logits(features), targets, valid=valid, smoothing=smoothing)
+        if self.mixture is not None:
+            weight, bias = self.output.weight, self.output.bias
+            both = self.mixture(features)
+            return mixture_cross_entropy(*both, weight, bias, targets, valid=valid, smoothing=smoothing)
         return linear_cross_entropy(
             features, self.output.weight, self.output.bias, targets, valid=valid, smoothing=smoothing
         )

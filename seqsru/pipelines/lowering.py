@@ -86,6 +86,8 @@ def lower_language_model(model: LanguageModel, *, int8: bool) -> Model:
     _known(model, LanguageModel)
     _known(model.stack, Stack)
     _known(model.output, nn.Linear)
+    if model.mixture is not None:
+        raise _refusal("one softmax", f"a mixture of {model.mixture.components}")
     numbers = Numbers()
     table = numbers.add(_embedding(model.embedding))
     decoder = Program(numbers, int8)
@@ -149,6 +151,8 @@ def _linear(program: Program, x: Place, module: nn.Linear) -> Place:
 
 def lower_stack(program: Program, stack: Stack, x: Place) -> Place:
     """Emit a stack."""
+    if stack.skips != "none":
+        raise _refusal("a stack without skips", f"skips {stack.skips}")
     width = stack.output_size
     if stack.input_map is not None:
         x = _linear(program, x, stack.input_map)

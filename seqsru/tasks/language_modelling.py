@@ -23,8 +23,9 @@ from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
 from seqsru.models import LanguageModel
+from seqsru.models.mixture import OUTPUTS
 from seqsru.pipelines.language import LanguagePipeline
-from seqsru.settings import Schema, Section, Setting, Values, from_signature
+from seqsru.settings import Schema, Section, Setting, Values, from_signature, registry
 from seqsru.tasks.corpora import each, shares_told
 from seqsru.tasks.language_answers import LANGUAGE, TextState
 from seqsru.tasks.sections import cell_name, embedding_size, stack_section, tokenizer_section
@@ -217,7 +218,17 @@ class LanguageModelling(Task):
             ),
             "tokenizer": tokenizer_section(),
             "model": from_signature(
-                LanguageModel, skip=["vocabulary_size"], sections={"stack": stack_section()}
+                LanguageModel,
+                skip=["vocabulary_size"],
+                sections={
+                    "stack": stack_section(),
+                    "output": registry(
+                        OUTPUTS,
+                        default="softmax",
+                        skip=["input_size", "output_size"],
+                        options="output_options",
+                    ),
+                },
             ),
             "batches": from_signature(StreamBatches, skip=["tokens", "eos"]),
         }
@@ -308,8 +319,9 @@ class LanguageModelling(Task):
         return LanguagePipeline(model, tokenizers["tokenizer"])
 
     def fields(self, model: nn.Module) -> dict[str, object]:
-        stack = self.settings["model"]["stack"]
-        return {"cell": cell_name(stack), "layers": stack["num_layers"], "params": parameters(model)}
+        stack, output = self.settings["model"]["stack"], self.settings["model"]["output"]
+        named = {} if output.chosen == "softmax" else {"output": f"{output.chosen}-{output['components']}"}
+        return {"cell": cell_name(stack), "layers": stack["num_layers"], **named, "params": parameters(model)}
 
 
 def _numbered(text: TextFiles | list[str]) -> tuple[str, Iterable[int]]:

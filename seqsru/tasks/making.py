@@ -41,6 +41,7 @@ from seqsru.tasks.sharing import several
 from seqsru.tasks.start import INHERITED, Start, base_of, check_start, no_run
 from seqsru.tasks.task import Task, Tokenizers, Trained
 from seqsru.training import (
+    AVERAGING,
     OPTIMIZERS,
     SCHEDULES,
     RunDirectory,
@@ -132,6 +133,7 @@ def schema() -> Choice:
                         **task.sections(),
                         "optimizer": registry(OPTIMIZERS, skip=["parameters"]),
                         "schedule": registry(SCHEDULES, skip=["peak"], default="constant"),
+                        "averaging": registry(AVERAGING, default="none"),
                         "training": joint(from_signature(TrainingOptions), task.objective_section()),
                     }
                 ),
@@ -288,10 +290,11 @@ def _trainer(
     settings = task.settings
     model = task.model(tokenizers).to(device)
     objective = task.objective(texts, tokenizers)
-    optimizer = settings["optimizer"].make([p for p in model.parameters() if p.requires_grad])
+    optimizer = settings["optimizer"].make([(n, p) for n, p in model.named_parameters() if p.requires_grad])
     schedule = settings["schedule"].make(settings["optimizer"]["lr"])
     options = settings["training"].of(TrainingOptions).make()
-    return Trainer(model, objective, optimizer, schedule, run, options, kept, processes)
+    averaging = settings["averaging"].make()
+    return Trainer(model, objective, optimizer, schedule, run, options, kept, processes, averaging)
 
 
 def _started_from(task: Task) -> Trained | None:
@@ -396,7 +399,7 @@ def open_trained(
     check_covered(chosen, sums | config_sums(config), directory.path)
     check_size(task, tokenizers)
     if average == 1:
-        tensors, weights = chosen.model(), f"step-{chosen.step}"
+        tensors, weights = chosen.model(), checkpoints.weights_name(chosen)
     else:
         tensors = select_average(directory.checkpoints, which, average)
         weights = f"mean-of-{average}-{which}"

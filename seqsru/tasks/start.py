@@ -27,14 +27,15 @@ class Start:
 
     The sections model, tokenizer and reading are the other run's, and may be left out; what is dropped may
     differ, and windows.
-    Everything else is this run's own. Once it has begun, the other run is not needed any more.
+    Everything else is this run's own: optimizer, schedule and averaging begin anew. Once it has begun, the
+    other run is not needed any more.
 
     Parameters
     ----------
     run : Path
         The other run's directory; a run of the same task.
     checkpoint : str or int
-        Which of its checkpoints: best, last or a step number.
+        Which of its checkpoints: best, last or a step number; of a run with `averaging`, its average.
     average : int
         Take the mean of the weights of so many of its best or last checkpoints; 1 takes one as it is.
     """

@@ -105,13 +105,14 @@ def _trained(settings: Values, tell: Callable[[str], None], processes: Processes
         with float32_products("tf32" if trainer.options.precision == "tf32" else "ieee"):
             outcome = trainer.fit()
         if outcome.best is not None and processes.leads:
+            weights, digest = _best_weights(trainer, outcome, run)
             fields = {
                 **task.fields(trainer.model),
                 "data": task.data_name("validation"),
                 **trainer.objective.signature_fields(),
                 "text": trainer.objective.text,
-                "weights": f"step-{outcome.best_step}",
-                "model": _best_weights(trainer, outcome, run),
+                "weights": weights,
+                "model": digest,
                 "precision": trainer.options.precision,
                 "start": kept["start"],
                 "seed": settings["seed"],
@@ -141,11 +142,11 @@ def _changes(settings: Values, earlier: Values | None, step: int) -> list[str]:
     return [f"goes on after step {step} with {', '.join(changed)}"] if changed else []
 
 
-def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> str | None:
-    """Digest of the best weights, None where they were not kept; the trainer is of no use afterwards."""
-    if outcome.best_step != outcome.step:
-        path = run.checkpoints / checkpoints.name_of(outcome.best_step)
-        if not path.exists():
-            return None
-        load_model(trainer.model, checkpoints.verified(path).model(), str(path))
-    return weights_hash(trainer.model)[:DIGITS]
+def _best_weights(trainer: Trainer, outcome: Outcome, run: RunDirectory) -> tuple[str, str | None]:
+    """Name and digest of the best weights, no digest where none were kept; the trainer is of no use then."""
+    path = run.checkpoints / checkpoints.name_of(outcome.best_step)
+    if not path.exists():
+        return f"step-{outcome.best_step}", None
+    found = checkpoints.verified(path)
+    load_model(trainer.model, found.model(), str(path))
+    return checkpoints.weights_name(found), weights_hash(trainer.model)[:DIGITS]

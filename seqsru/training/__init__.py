@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
+    from seqsru.training.averaging import AVERAGING
     from seqsru.training.checkpoints import CheckpointError
     from seqsru.training.finite import TrainingDiverged
     from seqsru.training.objective import BatchLoss, Objective
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
 
 # Where everything is: the lock of a run needs no torch, which takes a second to import.
 _PLACES = {
+    "AVERAGING": "averaging",
     "BatchLoss": "objective",
     "CheckpointError": "checkpoints",
     "OPTIMIZERS": "optimizers",
@@ -29,6 +31,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "AVERAGING",
     "BatchLoss",
     "CheckpointError",
     "OPTIMIZERS",

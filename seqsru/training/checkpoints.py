@@ -1,8 +1,9 @@
 """Checkpoints: tensors, JSON and a manifest of checksums, written whole or not at all.
 
-``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights), ``training.safetensors`` (optimizer,
-carried state, generators), ``state.json`` (counters, the validation at this step, sums of the texts) and
-``manifest.json`` (sha256 of the others, and of the run's files that it was trained with).
+``checkpoints/step-00001200/`` holds ``model.safetensors`` (weights, or their average where there is one),
+``training.safetensors`` (optimizer, carried state, generators, and beside an average the weights),
+``state.json`` (counters, the validation at this step, sums of the texts) and ``manifest.json`` (sha256 of the
+others, and of the run's files that it was trained with).
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def step_of(name: str) -> int | None:
     """The number of updates in a name that `name_of` gives; None for every other name, such as of a copy."""
     found = re.fullmatch("step-([0-9]{8,18})", name)
     return int(found[1]) if found and name_of(int(found[1])) == name else None
+
+
+def weights_name(checkpoint: Checkpoint) -> str:
+    """What a signature calls the weights of a checkpoint: those of a step, or an average up to it."""
+    return f"{'average-to-' if checkpoint.record.get('averaged') else ''}step-{checkpoint.step}"
 
 
 def is_unfinished(path: Path) -> bool:

@@ -113,7 +113,11 @@ def check_value(name: str, value: float, step: int) -> None:
 
 
 def check_saved(
-    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, carried: Carried | None
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    carried: Carried | None,
+    averages: Mapping[str, Tensor],
 ) -> None:
     """Refuse to save what no training can go on from: weights, averages or a state that are not finite.
 
@@ -124,6 +128,7 @@ def check_saved(
         tensors |= {
             f"{name} {index} of the optimizer": t for name, t in values.items() if isinstance(t, Tensor)
         }
+    tensors |= {f"the average of {name}": t for name, t in averages.items()}
     tensors |= {f"tensor {index} of the carried state": t for index, t in enumerate(carried or ())}
     floating = {name: t.detach() for name, t in tensors.items() if t.is_floating_point() and t.numel()}
     largest = torch._foreach_norm(list(floating.values()), math.inf)

@@ -31,6 +31,14 @@ class Validation(_Validated, total=False):
     at_end: bool
 
 
+class Averaged(TypedDict, total=False):
+    """What `seqsru.training.averaging.TriggeredMean` notes of validations."""
+
+    begun: bool
+    before: float | None
+    recent: list[float]
+
+
 class State(TypedDict, total=False):
     """``state.json``."""
 
@@ -42,6 +50,8 @@ class State(TypedDict, total=False):
     total_steps: int | None
     files: dict[str, str]
     start: str | None
+    averaging: Averaged
+    averaged: bool
 
 
 class Manifest(TypedDict, total=False):

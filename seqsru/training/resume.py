@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from seqsru.errors import Refused
 from seqsru.training import checkpoints
+from seqsru.training.averaging import Average
 from seqsru.training.checkpoints import ADVICE, Checkpoint, CheckpointError
 from seqsru.training.objective import Carried
 from seqsru.training.progress import Progress
@@ -57,6 +59,7 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
+    average: Average,
     record: Mapping[str, Any],
     *,
     keep: int,
@@ -71,11 +74,13 @@ def save(
     saved = at.saved = checkpoints.save(
         run.checkpoints,
         at.progress.step,
-        model_tensors(model),
-        _tensors(optimizer, at.carried, device),
+        model_tensors(model) | average.weights,
+        _tensors(optimizer, at.carried, device) | average.beside(),
         {
             "progress": asdict(at.progress),
             "schedule": schedule.record(),
+            "averaging": average.rule.record(),
+            "averaged": bool(average.weights),
             "validation": at.validation,
             "machine": machine(device),
             **record,
@@ -126,10 +131,12 @@ def resume(
     schedule: Schedule,
     fingerprints: Mapping[str, str],
     like: Callable[[], Carried],
+    average: Average,
 ) -> Standing:
     """Put back what :func:`save` wrote; without a checkpoint, stand at the beginning.
 
-    ``like`` gives what a batch may start from, in shape.
+    ``like`` gives what a batch may start from, in shape. Where there is an average, it is the weights of the
+    checkpoint, and those that training goes on with are beside.
 
     Raises
     ------
@@ -140,12 +147,16 @@ def resume(
         return Standing(Progress())
     checkpoints.check_fingerprints(found, fingerprints)
     load_model(model, found.model(), str(found.path))
-    carried = _restore(found, optimizer, model, like)
-    try:
-        schedule.load_record(found.record["schedule"])
-    except KeyError as error:
-        expected = f"the schedule's {error} in {found.path / checkpoints.RECORD}"
-        raise CheckpointError(expected, "none", OTHER) from None
+    carried = _restore(found, optimizer, model, like, average)
+    for what, load, record in (
+        ("schedule", schedule.load_record, found.record["schedule"]),
+        ("averaging", average.rule.load_record, found.record.get("averaging", {})),
+    ):
+        try:
+            load(record)
+        except KeyError as error:
+            expected = f"the {what}'s {error} in {found.path / checkpoints.RECORD}"
+            raise CheckpointError(expected, "none", OTHER) from None
     found.release()
     return Standing(Progress(**found.record["progress"]), carried, found.record["validation"], found.path)
 
@@ -211,7 +222,11 @@ def _tensors(
 
 
 def _restore(
-    found: Checkpoint, optimizer: torch.optim.Optimizer, model: nn.Module, like: Callable[[], Carried]
+    found: Checkpoint,
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    like: Callable[[], Carried],
+    average: Average,
 ) -> Carried | None:
     """Put back what :func:`_tensors` gave, all of it known to fit before, and return the carried state.
 
@@ -220,8 +235,12 @@ def _restore(
     state: dict[int, dict[str, Tensor]] = {}
     carried: dict[int, Tensor] = {}
     generators: dict[str, Tensor] = {}
+    beside: dict[str, Tensor] = {}
     source = str(found.path / checkpoints.TRAINING)
     for name, tensor in found.training().items():
+        if name.startswith(("weights.", "average.")):
+            beside[name] = tensor
+            continue
         place = re.fullmatch(r"optimizer\.([0-9]{1,9})\.(\w+)|carried\.([0-9]{1,9})|generator\.(\w+)", name)
         if place is None:
             raise CheckpointError(f"optimizer, carried state and generators in {source}", name, ADVICE)
@@ -235,6 +254,7 @@ def _restore(
     device = next(model.parameters()).device
     _check_optimizer(state, optimizer, source)
     _check_carried(carried, like, source)
+    _check_average(beside, average, source)
     before = torch.get_rng_state()
     try:
         torch.set_rng_state(generators["cpu"])
@@ -243,6 +263,7 @@ def _restore(
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         torch.set_rng_state(before)
         raise CheckpointError(f"the state of the generators in {source}", str(error), ADVICE) from None
+    average.restore(beside)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return tuple(carried[number].to(device) for number in sorted(carried)) or None
 
@@ -251,12 +272,15 @@ def _check_optimizer(
     state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer, source: str
 ) -> None:
     """Refuse a state other than the optimizer itself would have: its names, shapes and types."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    names = _state_names(optimizer)
+    parameters, kinds = [], []
+    for group in optimizer.param_groups:
+        parameters += group["params"]
+        kinds += [_state_names(optimizer, group)] * len(group["params"])
     for index, values in state.items():
         if index >= len(parameters):
             expected = f"the optimizer's state of {len(parameters)} parameters in {source}"
             raise CheckpointError(expected, f"that of another, {index}", OTHER)
+        names = kinds[index]
         if values.keys() != names.keys():
             expected = f"{', '.join(sorted(names)) or 'nothing'} of parameter {index} in {source}"
             raise CheckpointError(expected, ", ".join(sorted(values)), OTHER)
@@ -266,17 +290,20 @@ def _check_optimizer(
             _check_like(f"optimizer.{index}.{name}", value, like, source)
 
 
-def _state_names(optimizer: torch.optim.Optimizer) -> dict[str, Tensor | None]:
-    """What the optimizer keeps of each parameter: None where it is like the parameter.
+def _state_names(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, Tensor | None]:
+    """What the optimizer keeps of each parameter of a group: None where it is like the parameter.
 
     Told by another of its kind, which makes a step with one parameter of an odd shape.
     """
-    shape = (2, 3, 5)
+    shape = (3, 5)
     own = torch.zeros(shape, requires_grad=True)
     own.grad = torch.zeros(shape)
     wanted = inspect.signature(type(optimizer)).parameters
     options = {name: value for name, value in optimizer.defaults.items() if name in wanted}
-    probe = type(optimizer)([own], **{**options, **({"capturable": False} if "capturable" in wanted else {})})
+    alike = {name: value for name, value in group.items() if name != "param_names"}
+    if "capturable" in wanted:
+        options["capturable"] = alike["capturable"] = False
+    probe = type(optimizer)([{**alike, "params": [own]}], **options)
     probe.step()
     kept = {name: value for name, value in probe.state[own].items() if value is not None}
     return {name: None if value.shape == shape else value for name, value in kept.items()}
@@ -294,6 +321,23 @@ def _check_carried(carried: Mapping[int, Tensor], like: Callable[[], Carried], s
         found_type = carried[number].dtype
         same = one.to(found_type) if one.is_floating_point() == found_type.is_floating_point else one
         _check_like(f"carried.{number}", carried[number], same, source)
+
+
+def _check_average(beside: Mapping[str, Tensor], average: Average, source: str) -> None:
+    """Refuse what no average of these weights has beside it; nothing is what none has."""
+    expected = average.expected()
+    if not beside:
+        return
+    if not average.rule.every:
+        raise CheckpointError(f"no average of the weights in {source}", "one", OTHER)
+    for name in sorted(beside.keys() ^ expected.keys()):
+        found = f"no {name}" if name in expected else name
+        raise CheckpointError(f"the weights and the count of their average in {source}", found, OTHER)
+    for name, tensor in beside.items():
+        _check_like(name, tensor, expected[name], source)
+    count = beside["average.count"].item()
+    if not 0 <= count < math.inf:
+        raise CheckpointError(f"a count of averaged weights in {source}", str(count), ADVICE)
 
 
 def _check_like(name: str, found: Tensor, expected: Tensor, source: str) -> None:

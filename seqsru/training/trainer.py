@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from seqsru.errors import Refused
+from seqsru.training.averaging import Average, Averaging, NoAveraging
 from seqsru.training.checkpoints import Checkpoint, rank
 from seqsru.training.finite import (
     STOPPED,
@@ -62,6 +63,9 @@ class Trainer:
         JSON values for every checkpoint: what the run is, besides its settings.
     processes : Processes
         Those that train together.
+    averaging : Averaging
+        Whether an average of the weights is kept beside them, which then is what validation measures and what
+        a checkpoint's weights are.
 
     Attributes
     ----------
@@ -79,13 +83,15 @@ class Trainer:
         options: TrainingOptions,
         kept: Mapping[str, object] | None = None,
         processes: Processes = ALONE,
+        averaging: Averaging | None = None,
     ) -> None:
         self.model, self.objective, self.optimizer, self.schedule = model, objective, optimizer, schedule
         self.run, self.options, self.kept, self.processes = run, options, kept or {}, processes
         objective.processes = processes
         self.notes: list[str] = []
         self.device = next(model.parameters()).device
-        self.updates = Updates(model, objective, optimizer, options, processes)
+        self.average = Average(model, averaging or NoAveraging())
+        self.updates = Updates(model, objective, optimizer, options, processes, self.average)
         self.standing = Standing(Progress())
         self._resumed = False
         self._started = self._logged = 0.0
@@ -123,6 +129,7 @@ class Trainer:
             self.schedule,
             self.objective.fingerprints,
             lambda: self.objective.carried_like(self.model),
+            self.average,
         )
         carried, rows = self.standing.carried, self.objective.shared_rows
         if carried is not None and rows and self.processes.several:
@@ -323,7 +330,8 @@ class Trainer:
         self._look(log)
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.no_grad(), self.updates.autocast():
+        drawing = torch.random.fork_rng(devices)
+        with self.average.applied(), drawing, torch.no_grad(), self.updates.autocast():
             values = self.processes.every(self.objective.validate(self.model))[0]
         self.model.train()
         value = values[name]
@@ -347,6 +355,10 @@ class Trainer:
             else:
                 progress.waited += 1
             self.schedule.observe(better)
+            rule, begun = self.average.rule, self.average.rule.begun
+            rule.observe(at.validation)
+            if rule.begun and not begun:
+                log.write_line(f"step {progress.step}: from here on the weights are averaged")
             progress.records += 1
         log.write_metrics(
             "valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values}
@@ -374,7 +386,7 @@ class Trainer:
         at = self.standing
         at.progress.seconds = self._seconds()
         whole = replace(at, carried=self._gathered(at.carried))
-        check_saved(at.progress.step, self.model, self.optimizer, at.carried)
+        check_saved(at.progress.step, self.model, self.optimizer, at.carried, self.average.weights)
         record = {
             "fingerprints": dict(self.objective.fingerprints),
             "total_steps": self._total_steps(self.options),
@@ -388,6 +400,7 @@ class Trainer:
                 self.model,
                 self.optimizer,
                 self.schedule,
+                self.average,
                 record,
                 keep=self.options.keep,
                 keep_best=self.options.keep_best,

@@ -11,6 +11,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from seqsru.training.averaging import Average
 from seqsru.training.objective import BatchLoss, Carried, Objective
 from seqsru.training.optimizers import step
 from seqsru.training.pending import Made, Pending
@@ -28,7 +29,7 @@ class Updates:
 
     Parameters
     ----------
-    model, objective, optimizer, options, processes
+    model, objective, optimizer, options, processes, average
         As the trainer has them.
 
     Attributes
@@ -48,9 +49,10 @@ class Updates:
         optimizer: torch.optim.Optimizer,
         options: TrainingOptions,
         processes: Processes,
+        average: Average,
     ) -> None:
         self._model, self._objective, self._optimizer = model, objective, optimizer
-        self._options, self._processes = options, processes
+        self._options, self._processes, self._average = options, processes, average
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
         self._shared: nn.parallel.DistributedDataParallel | None = None  # once there is a batch
@@ -118,6 +120,7 @@ class Updates:
             self._ever = bad = bad | self._ever
         step(self._optimizer, bad)
         self._optimizer.zero_grad()
+        self._average.update(number, bad)
         self._made += 1
         kept = tuple(at for at, _ in shares)
         shared = whole if self._processes.several else None

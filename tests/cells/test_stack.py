@@ -21,6 +21,8 @@ shapes = pytest.mark.parametrize(
         {"num_layers": 3, "normalize_after": True, "residual": True},
         {"num_layers": 2, "bidirectional": True, "project_input": True},
         {"num_layers": 3, "bidirectional": True, "normalize_after": True, "norm_eps": 1e-3, "residual": True},
+        {"num_layers": 3, "bidirectional": True, "skips": "dense"},
+        {"num_layers": 3, "normalize_after": True, "skips": "dense_output"},
     ],
     ids=str,
 )

@@ -25,13 +25,13 @@ def path(tmp_path):
     return only
 
 
-def go_on(path):
+def go_on(path, **options):
     """Go on with the run of a checkpoint, its sums made right."""
     manifest = json.loads((path / "manifest.json").read_text())
     for name in manifest:
         manifest[name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
     (path / "manifest.json").write_text(json.dumps(manifest))
-    tiny.make(path.parent.parent, steps=4, epochs=0, schedule="constant", keep=1).fit()
+    tiny.make(path.parent.parent, steps=4, epochs=0, schedule="constant", keep=1, **options).fit()
 
 
 CARRIED, KEPT = "expected a carried state of 2 tensors in {}, found ", "exp_avg, exp_avg_sq"

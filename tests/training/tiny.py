@@ -19,6 +19,7 @@ def make(
     folder,
     *,
     lines=LINES,
+    averaging=None,
     optimizer="adamw",
     schedule="cosine",
     lr=0.01,
@@ -40,10 +41,11 @@ def make(
     return Trainer(
         model,
         objective,
-        OPTIMIZERS[optimizer](model.parameters(), lr, **optimizer_options or {}),
+        OPTIMIZERS[optimizer](model.named_parameters(), lr, **optimizer_options or {}),
         SCHEDULES[schedule](lr, **schedule_options or {}),
         RunDirectory(folder),
         TrainingOptions(**{"epochs": 3, "clip": 1.0, "tensorboard": False, "log_every": 5, **options}),
+        averaging=averaging,
     )
 
 
