@@ -42,6 +42,7 @@ VALUES = {
     "--against-engine": "compiled",
     "--against-precision": "int8",
     "--f1-tokens": "characters",
+    "--ensemble": "nowhere",
     "--first": "2",
     "--form": "json",
     "--language-model": "nowhere",
@@ -79,6 +80,7 @@ TOLD = {
     "--form": "JSON object",
     "--against-precision": "precision",
     "--against-engine": "engine",
+    "--ensemble": "run directory",
 }  # what a refusal says that does not name the flag
 BAD = {("evaluate", "question_answering"): "--on-bad-question"}  # what skips what is bad, if not of lines
 FILES = (
