@@ -53,10 +53,17 @@ def flag(name: str) -> str:
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str, section: Section) -> None:
-    """Give a command one flag for each setting of a section; a list is given by repeating the flag."""
+    """Give a command one flag for each setting of a section.
+
+    A list is given by repeating the flag; what is true or false is false, and true where the flag is given.
+    """
     group = parser.add_argument_group(title)
     for name, setting in section.entries.items():
         assert isinstance(setting, Setting)
+        if setting.kind is bool:  # off unless it is there: one that takes a value would take a file for it
+            text = setting.text.rstrip(".").replace("``", "`").replace("%", "%%")
+            group.add_argument(flag(name), dest=name, action="store_const", const="true", help=text)
+            continue
         kind = element(setting.kind)
         held = "" if setting.default in (REQUIRED, None) else f"default {shown(setting.default)}"
         if kind is not None:

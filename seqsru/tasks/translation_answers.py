@@ -41,6 +41,7 @@ def evaluate(
     *,
     metrics: str = "bleu,chrf",
     tokenize: BleuTokenizer | None = None,
+    lowercase: bool = False,
     translations: Path | None = None,
     baseline: Path | None = None,
     on_bad_line: OnBadLine | None = None,
@@ -60,6 +61,9 @@ def evaluate(
     tokenize : str or None
         sacrebleu's tokenizer for BLEU: zh for Chinese, ja-mecab for Japanese, ko-mecab for Korean, char or
         flores200 for any language without spaces; the run's training.validation_tokenize where not given.
+    lowercase : bool
+        Give each metric twice, of the texts as they are and of both in lower case; without it as sacrebleu
+        does by default, which is as they are, but in lower case for ter.
     translations : Path or None
         Write the translations to this file.
     baseline : Path or None
@@ -110,19 +114,27 @@ def evaluate(
     ]
     if translations is not None and leads():
         write_output(translations, "".join(text + "\n" for text in texts).encode())
-    scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
-    lines = [*(one.line for one in scores), signature]
-    values: dict[str, Any] = {name: one.value for name, one in zip(names, scores)}
-    values |= {
-        "signatures": {name: one.signature for name, one in zip(names, scores)},
-        "lines": len(texts),
-        "data": str(source),
-        "signature": signature,
-    }
+    cases = (False, True) if lowercase else (None,)
+    how: dict[str, Any] = {"further": read.further, "tokenize": tokenize}
+    scores = [translation_scores(texts, pair.target, names, **how, lowercase=case) for case in cases]
+    lines = [*(one.line for both in zip(*scores) for one in both), signature]
+    figures: list[dict[str, Any]] = [
+        {
+            **{name: one.value for name, one in zip(names, found)},
+            "signatures": {name: one.signature for name, one in zip(names, found)},
+        }
+        for found in scores
+    ]
     if other is not None:
-        compared = paired_bootstrap(other, texts, pair.target, names, further=read.further, tokenize=tokenize)
-        lines += [comparison.line for comparison in compared]
-        values["comparison"] = {name: one.as_dict() for name, one in zip(names, compared)}
+        compared = [
+            paired_bootstrap(other, texts, pair.target, names, **how, lowercase=case) for case in cases
+        ]
+        lines += [one.line for both in zip(*compared) for one in both]
+        for values, found in zip(figures, compared):
+            values["comparison"] = {name: one.as_dict() for name, one in zip(names, found)}
+    values = figures[0] | {"lines": len(texts), "data": str(source), "signature": signature}
+    if lowercase:
+        values["lowercase"] = figures[1]
     return Evaluation(lines, values)
 
 
