@@ -257,3 +257,18 @@ class LineTranslator(NamedTuple):
 
     outputs: int
     translate: Callable[[Sequence[str]], Sequence[Any]]
+
+
+class Distiller(NamedTuple):
+    """How a teacher writes the targets that a student learns from.
+
+    Attributes
+    ----------
+    fields : mapping
+        What a signature says of how it does.
+    write : callable
+        Lines, and a reference of each or None, to a result a line, which has ``text`` and ``cut``.
+    """
+
+    fields: Mapping[str, object]
+    write: Callable[[Sequence[str], Sequence[str] | None], Sequence[Any]]

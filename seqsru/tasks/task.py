@@ -78,6 +78,7 @@ class Task(ABC):
                                                                   are given, of the split
         score      trained, **flags                               `Scorer`
         translate  trained, attention, **flags                    `LineTranslator`
+        distill    trained, referenced, **flags                   `Distiller`
         generate   trained, **flags                               prompt -> list of str
         classify   trained, **flags                               lines -> list of results, which have
                                                                   ``line()`` and ``as_dict()``

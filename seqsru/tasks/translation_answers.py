@@ -1,6 +1,7 @@
 """What a translation model answers to the commands; nothing here needs torch."""
 
 # Annotations are read at run time: the arguments of the functions are flags.
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from seqsru.errors import Refused
 from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_scores
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.evaluation.closest import Closeness, Closest
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import (
     Answer,
+    Distiller,
     Evaluation,
     Kind,
     LineTranslator,
@@ -152,6 +155,50 @@ def translate(trained: Trained, attention: bool, **search: object) -> LineTransl
     )
 
 
+def distill(
+    trained: Trained, referenced: bool, *, pick: Closeness | None = None, **search: object
+) -> Distiller:
+    """Translations that another model is to learn from.
+
+    Parameters
+    ----------
+    trained : Trained
+    referenced : bool
+        Whether there is a reference of each line.
+    pick : {"chrf", "bleu"} or None
+        Which of the n best translations is written: that with the best chrF (where not given) or smoothed
+        BLEU against the reference. All of the beam are looked at where --n-best is not given.
+    **search : object
+        As `search_flags` has them.
+    """
+    pipeline: TranslationPipeline = trained.pipeline
+    if not referenced:
+        for name, found in (("pick", pick), ("n_best", search.get("n_best"))):
+            if found is not None:
+                do = "name it after SOURCE, or leave this out: the best translation is written"
+                raise Refused("a REFERENCE to hold translations against", "none", do, name)
+    decoding = searched(pipeline.decoding, search)
+    if not referenced:
+        decoding = replace(decoding, n_best=1)
+    elif "n_best" not in search:
+        decoding = replace(decoding, n_best=decoding.beam)
+    by: Closeness = pick or "chrf"
+    closest = Closest(by)
+    fields = {**decoding.signature_fields(), "n_best": decoding.n_best, "pick": by if referenced else None}
+
+    def write(lines: Sequence[str], references: Sequence[str] | None) -> list[Translation]:
+        found = pipeline.translate(lines, decoding)
+        if references is None:
+            return found
+        every = [(one, *one.alternatives) for one in found]
+        return [
+            texts[closest([one.text for one in texts], reference)]
+            for texts, reference in zip(every, references)
+        ]
+
+    return Distiller(fields, write)
+
+
 def latency(trained: Trained, name: str, *, beam: int | None = None) -> TimedDecoder:
     """The decoder that `translate` uses.
 
@@ -182,6 +229,9 @@ TRANSLATION = Kind(
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),
+        "distill": Answer(
+            distill, joined(from_signature(distill, skip=["trained", "referenced", "search"]), search_flags())
+        ),
         "latency": Answer(latency, from_signature(latency, skip=["trained", "name"])),
     },
 )

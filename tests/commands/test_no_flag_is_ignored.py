@@ -61,6 +61,7 @@ VALUES = {
     "--on-bad-question": "skip",
     "--n-best": "2",
     "--penalty": "gnmt",
+    "--pick": "bleu",
     "--prompt": "one",
     "--repeats": "3",
     "--rule": "min_length.length=4",
