@@ -162,6 +162,23 @@ def test_what_does_not_go_together(
         assert run("evaluate", trained, "--ensemble", trained) == (2, "", sentence)
 
 
+def test_sources_are_read_by_one_tokenizer(texts, refused, translation_run, tmp_path):
+    """Vocabularies of equal size that differ in one word: the numbers fit, and mean other things."""
+    for side in ("src", "tgt"):
+        content = (texts / f"train.{side}").read_text()
+        (tmp_path / f"train.{side}").write_text(content.replace("seven", "eleven"))
+        (tmp_path / f"valid.{side}").write_text((texts / f"valid.{side}").read_text())
+    config, other = write_config(tmp_path, TRANSLATION), tmp_path / "other"
+    assert main(["train", str(config), f"output={other}", "training.steps=1"]) == 0
+    first, second = (seqsru.load(one) for one in (translation_run, other))
+    assert first.source_tokenizer.size == second.source_tokenizer.size
+    assert first.target_tokenizer.fingerprint == second.target_tokenizer.fingerprint
+    assert refused("translate", translation_run, texts / "test.src", "--ensemble", other) == (
+        f"seqsru: ensemble: expected the source tokenizer of {translation_run} in every run, found another "
+        f"in {other}; train them with one: start_from.run, or the same training text and settings"
+    )
+
+
 def test_what_python_may_not_name(translation_run):
     for runs, sentence in [
         ([], "run: expected at least one run, found none; name what `seqsru train` wrote"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqsru.cells import Stack
-from seqsru.decoding import Decoding, beam_search
+from seqsru.decoding import Decoding, beam_search, sample
 from seqsru.errors import Refused
 from seqsru.models import Decoder, Ensemble, Translator
 from seqsru.models.ensemble import mean_log_probs
@@ -105,6 +105,28 @@ def test_beam_search_with_room_for_all_finds_the_best_of_all():
         best = sorted(scored, reverse=True)[:3]
         assert [one.tokens for one in found[sentence]] == [output for _, output in best]
         assert [one.score for one in found[sentence]] == pytest.approx([score for score, _ in best])
+
+
+@torch.no_grad()
+def test_samples_are_drawn_from_the_mean():
+    models, (tokens, valid) = members(), source(4, 6)
+    ensemble = Ensemble(models).eval()
+    histories = []
+
+    def by_hand(last, memory, state):
+        histories.append(last)
+        return averaged(models, tokens, valid, torch.stack(histories))[-1], None, state
+
+    def drawn(step, memory, state):
+        start, generator = torch.ones(2, dtype=torch.int64), torch.Generator().manual_seed(3)
+        longest = torch.tensor([9, 9])
+        return sample(
+            step, memory, state, start, eos=V, max_length=longest, temperature=1.2, generator=generator
+        )
+
+    never_ends = [one.tokens for one in drawn(ensemble.step, *ensemble.begin(tokens, valid))]
+    assert len({tuple(one) for one in never_ends}) == 2
+    assert [one.tokens for one in drawn(by_hand, (), ())] == never_ends
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 7])
