@@ -6,7 +6,7 @@ What trains needs torch, which takes a second to import; a file of `quantize` is
 # Annotations are read at run time: the arguments of `load` and `quantize` are flags.
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 else:
     Device = str  # as a flag has it
 
+Run = str | os.PathLike[str]
 Which = Literal["best", "last"] | int  # checkpoint
 EngineName = Literal["auto", "compiled", "torch"]
 
@@ -70,7 +71,7 @@ P = TypeVar("P")
 
 @overload
 def load(
-    run: str | os.PathLike[str],
+    run: Run | Sequence[Run],
     *,
     checkpoint: Which = "best",
     average: int = 1,
@@ -83,7 +84,7 @@ def load(
 
 @overload
 def load(
-    run: str | os.PathLike[str],
+    run: Run | Sequence[Run],
     kind: type[P],
     *,
     checkpoint: Which = "best",
@@ -96,7 +97,7 @@ def load(
 
 
 def load(
-    run: str | os.PathLike[str],
+    run: Run | Sequence[Run],
     kind: type[Any] | None = None,
     *,
     checkpoint: Which = "best",
@@ -110,8 +111,10 @@ def load(
 
     Parameters
     ----------
-    run : path
-        What ``seqsru train`` wrote, or the file that ``seqsru quantize`` made of it.
+    run : path, or sequence of path
+        What ``seqsru train`` wrote, or the file that ``seqsru quantize`` made of it. Several run directories
+        of translation models with the same tokenizers are an ensemble, which averages their probabilities and
+        searches as the first one does.
     kind : type, optional
         What it should be, such as `seqsru.pipelines.TranslationPipeline`: a run of another kind is refused,
         and editors and checkers of types know what they have.
@@ -148,8 +151,9 @@ def load(
     """
     if not (kind is None or isinstance(kind, type)):
         raise Refused("a class of seqsru.pipelines", repr(kind), "name one, or leave it out", "kind")
-    trained = open_run(
-        run,
+    opened = open_run if isinstance(run, (str, os.PathLike)) else open_together
+    trained = opened(
+        run,  # type: ignore[arg-type]  # either takes anything, and says what it does not like
         checkpoint=checkpoint,
         average=average,
         device=_named(device),
@@ -189,6 +193,52 @@ def open_run(
         return trained
     shared = replace(trained.engine, threads=threads)
     return replace(trained, pipeline=replace(trained.pipeline, engine=shared))
+
+
+def open_together(
+    runs: Sequence[Run],
+    *,
+    checkpoint: Which | str,
+    average: int,
+    device: str,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+    threads: int = 1,
+) -> Trained:
+    """Load several runs as an ensemble, each as `load` does; of one it is that run.
+
+    Raises
+    ------
+    Refused
+        There are none, they do not go together, or another engine than torch is to decode.
+    """
+    if not isinstance(runs, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in runs):
+        raise Refused("a path, or a list of paths", repr(runs), "name what `seqsru train` wrote", "run")
+    if not runs:
+        raise Refused("at least one run", "none", "name what `seqsru train` wrote", "run")
+    how: dict[str, Any] = {"checkpoint": checkpoint, "average": average, "device": device}
+    if len(runs) == 1:
+        return open_run(runs[0], **how, engine=engine, precision=precision, threads=threads)
+    if engine == "compiled":
+        raise Refused("torch for several runs, which alone averages them", engine, "leave it out", "engine")
+    if precision is not None:
+        expected = "no precision for several runs, which torch decodes"
+        raise Refused(expected, precision, "leave it out", "precision")
+    for one in runs:
+        if is_package(one):
+            do = "name the run directory that it was made of"
+            raise Refused("run directories for an ensemble", f"the file {os.fspath(one)}", do, "ensemble")
+    opened = [open_run(one, **how, engine=engine, threads=threads) for one in runs]
+    first, *others = opened
+    for one, other in zip(runs[1:], others):
+        if type(other.task) is not type(first.task):
+            expected = f"runs of {first.task.noun} beside {os.fspath(runs[0])}"
+            do = "name runs of one task"
+            raise Refused(expected, f"{os.fspath(one)} of {other.task.noun}", do, "ensemble")
+    names = [os.fspath(one) for one in runs]
+    pipeline = first.task.together(names, [one.pipeline for one in opened])
+    members = tuple((Path(os.path.abspath(name)).name, one) for name, one in zip(names, opened))
+    return Trained(first.task, pipeline, first.weights, members=members)
 
 
 def _opened(

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a model, or go on with a run, as a YAML file says",
     "evaluate": "perplexity, BLEU, accuracy, exact match, word error rate: what a task is measured by",
     "translate": "translate lines of text",
+    "distill": "translations of a training text, for a smaller model to learn from",
     "score": "log probability of each line, or of a translation given its source",
     "generate": "continue lines of text, drawing at random",
     "classify": "label lines of text",

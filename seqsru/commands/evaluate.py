@@ -37,12 +37,14 @@ Each number with its signature, on stdout.
   seqsru evaluate runs/lm --split validation --state separate
   seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
   seqsru evaluate runs/en-zh newstest.en newstest.zh other.zh --tokenize zh
+  seqsru evaluate runs/en-de --lowercase              # BLEU and chrF, cased and in lower case
   seqsru evaluate runs/en-de --baseline other.txt     # better than these translations? paired bootstrap
+  seqsru evaluate runs/a --ensemble runs/b            # the mean of their probabilities at each step
   seqsru evaluate runs/squad dev.json --answers answers.json --baseline other.json
   seqsru evaluate runs/an4 --beam 16 --language-model an4.arpa
   seqsru evaluate runs/trec --confusion confusion.png --json trec.json
 """
-    add_run(parser)
+    add_run(parser, several=True)
     parser.add_argument(
         "files",
         metavar="FILE",

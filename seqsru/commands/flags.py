@@ -53,10 +53,17 @@ def flag(name: str) -> str:
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str, section: Section) -> None:
-    """Give a command one flag for each setting of a section; a list is given by repeating the flag."""
+    """Give a command one flag for each setting of a section.
+
+    A list is given by repeating the flag; what is true or false is false, and true where the flag is given.
+    """
     group = parser.add_argument_group(title)
     for name, setting in section.entries.items():
         assert isinstance(setting, Setting)
+        if setting.kind is bool:  # off unless it is there: one that takes a value would take a file for it
+            text = setting.text.rstrip(".").replace("``", "`").replace("%", "%%")
+            group.add_argument(flag(name), dest=name, action="store_const", const="true", help=text)
+            continue
         kind = element(setting.kind)
         held = "" if setting.default in (REQUIRED, None) else f"default {shown(setting.default)}"
         if kind is not None:
@@ -100,11 +107,21 @@ def placed(flags: Values) -> Iterator[None]:
 # ---- the run and its task --------------------------------------------------------------------------
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Declare the run directory and how to load it."""
+def add_run(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Declare the run directory, with ``several`` others that predict together with it, and how to load."""
     parser.add_argument(
         "run_directory", metavar="RUN", type=Path, help="what `seqsru train` or `seqsru quantize` wrote"
     )
+    if several:
+        parser.add_argument(
+            "--ensemble",
+            metavar="RUN",
+            type=Path,
+            action="append",
+            default=[],
+            help="another run of a translation model with the same tokenizers: the mean of all probabilities "
+            "is taken at each step (may be repeated)",
+        )
     add_settings(parser, "what to load", LOADING)
 
 
@@ -114,6 +131,8 @@ def open_run(arguments: argparse.Namespace, directory: Path | None = None) -> Tr
     with placed(flags):
         given_threads = vars(arguments).get("threads")
         threads = given_threads if isinstance(given_threads, int) else 1  # latency has a protocol of its own
+        if others := vars(arguments).get("ensemble"):
+            return runs.open_together([arguments.run_directory, *others], **flags, threads=threads)
         return runs.open_run(directory or arguments.run_directory, **flags, threads=threads)
 
 
@@ -195,8 +214,9 @@ def _check_files(
     """Refuse one stream for two texts, and outputs that would destroy an input, the run or its texts."""
     check_sources(*reads)
     task = trained.task
-    folders = [arguments.run_directory, vars(arguments).get("against")]
-    own = [path for run in folders if run is not None for path in runs.files_of(run, task)]
+    folders = [(arguments.run_directory, task), (vars(arguments).get("against"), task)]
+    folders += zip(vars(arguments).get("ensemble") or (), [one.task for _, one in trained.members[1:]])
+    own = [path for run, of in folders if run is not None for path in runs.files_of(run, of)]
     check_outputs(writes, [*reads, *own])
 
 

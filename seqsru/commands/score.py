@@ -34,7 +34,7 @@ or pair that --on-bad-line skip leaves out is an empty line.
   seqsru score runs/lm < text.txt
   seqsru score runs/en-de source.en target.de
 """
-    add_run(parser)
+    add_run(parser, several=True)
     parser.add_argument(
         "files",
         metavar="FILE",

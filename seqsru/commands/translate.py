@@ -39,9 +39,10 @@ that were done in FILE.part, and FILE as it was.
   echo half past seven | seqsru translate runs/quickstart
   seqsru translate runs/en-de in.txt --beam 10 --n-best 3 --moses     # 0 ||| text ||| log_prob= -1.2 ||| -0.3
   seqsru translate runs/en-de in.txt --json --attention               # one JSON object a line
+  seqsru translate runs/a in.txt --ensemble runs/b --ensemble runs/c  # the mean of their probabilities
   seqsru translate runs/en-de in.txt --plot attention                 # attention/line-1.png, …
 """
-    add_run(parser)
+    add_run(parser, several=True)
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="text (default: stdin)")
     parser.add_argument("--output", metavar="FILE", type=Path, help="where to write (default: stdout)")
     form = parser.add_mutually_exclusive_group()

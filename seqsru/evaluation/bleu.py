@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,10 @@ class Comparison:
 
 
 def make_metrics(
-    names: Sequence[str], tokenize: BleuTokenizer = "13a", setting: str = "tokenize"
+    names: Sequence[str],
+    tokenize: BleuTokenizer = "13a",
+    setting: str = "tokenize",
+    lowercase: bool | None = None,
 ) -> dict[str, Any]:
     """Make sacrebleu's metrics of those names, with its own defaults; before the work, as they may refuse.
 
@@ -94,6 +98,8 @@ def make_metrics(
         sacrebleu's name of the tokenizer of BLEU; the others have none.
     setting : str
         What a refusal of the tokenizer blames.
+    lowercase : bool or None
+        Whether texts are read in lower case; None is sacrebleu's default, which is so of TER alone.
 
     Raises
     ------
@@ -105,7 +111,11 @@ def make_metrics(
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.metrics.ter import TER
 
-    known = {"bleu": lambda: bleu(tokenize, setting), "chrf": CHRF, "ter": TER}
+    known: dict[str, Callable[[], Any]] = {
+        "bleu": partial(bleu, tokenize, setting, bool(lowercase)),
+        "chrf": partial(CHRF, lowercase=bool(lowercase)),
+        "ter": partial(TER, case_sensitive=lowercase is False),
+    }
     return {name: known[name]() for name in names}
 
 
@@ -131,6 +141,7 @@ def translation_scores(
     *,
     further: Sequence[Sequence[str]] = (),
     tokenize: BleuTokenizer = "13a",
+    lowercase: bool | None = None,
 ) -> list[MetricScore]:
     """Score translations against one reference each, or several.
 
@@ -146,13 +157,15 @@ def translation_scores(
         More references of each line.
     tokenize : str
         sacrebleu's name of the tokenizer of BLEU.
+    lowercase : bool or None
+        As in `make_metrics`.
 
     Raises
     ------
     Refused
         The counts differ, there are no lines, or a metric or the tokenizer cannot be had.
     """
-    made = make_metrics(metrics, tokenize)
+    made = make_metrics(metrics, tokenize, lowercase=lowercase)
     given = _checked({"translations": hypotheses}, [references, *further])
     scores = []
     for metric in made.values():
@@ -170,6 +183,7 @@ def paired_bootstrap(
     *,
     further: Sequence[Sequence[str]] = (),
     tokenize: BleuTokenizer = "13a",
+    lowercase: bool | None = None,
 ) -> list[Comparison]:
     """Compare two systems on the same lines by paired bootstrap (Koehn 2004): 1,000 resamples, seed 12345.
 
@@ -187,13 +201,15 @@ def paired_bootstrap(
         What to compare, in this order.
     tokenize : str
         As in `translation_scores`.
+    lowercase : bool or None
+        As in `make_metrics`.
 
     Raises
     ------
     Refused
         The counts differ, there are no lines, or a metric or the tokenizer cannot be had.
     """
-    made = make_metrics(metrics, tokenize)
+    made = make_metrics(metrics, tokenize, lowercase=lowercase)
     given = _checked({"baseline": baseline, "system": system}, [references, *further])
     lines = len(references)
     chosen = np.random.default_rng(SEED).choice(lines, size=(RESAMPLES, lines), replace=True)

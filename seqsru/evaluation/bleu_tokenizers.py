@@ -9,6 +9,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,7 +43,7 @@ UNSPACED, JOINED, APART = map(
 )
 
 
-def bleu(tokenize: BleuTokenizer = "13a", setting: str = "tokenize") -> Any:
+def bleu(tokenize: BleuTokenizer = "13a", setting: str = "tokenize", lowercase: bool = False) -> Any:
     """BLEU of sacrebleu with one of its tokenizers, and its own defaults for the rest.
 
     Parameters
@@ -51,6 +52,8 @@ def bleu(tokenize: BleuTokenizer = "13a", setting: str = "tokenize") -> Any:
         sacrebleu's name of the tokenizer.
     setting : str
         What a refusal blames.
+    lowercase : bool
+        Whether texts are read in lower case.
 
     Raises
     ------
@@ -64,14 +67,15 @@ def bleu(tokenize: BleuTokenizer = "13a", setting: str = "tokenize") -> Any:
     check_known(get_args(BleuTokenizer), **{setting: tokenize})
     from sacrebleu.metrics.bleu import BLEU
 
+    made = partial(BLEU, lowercase=lowercase)
     name = SAME.get(tokenize, tokenize)
     if name in EXTRAS:
-        return _with_extra(BLEU, name, setting)
+        return _with_extra(made, name, setting)
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
 
     if name in SPM_MODELS:
-        return _with_pieces(BLEU, name, setting)
-    return BLEU(tokenize=name)
+        return _with_pieces(made, name, setting)
+    return made(tokenize=name)
 
 
 def _with_extra(made: Any, name: str, setting: str) -> Any:

@@ -74,6 +74,8 @@ class Decoder(nn.Module):
     Attributes
     ----------
     input_size, memory_size, output_size, num_layers : int
+    memory_tensors, state_tensors : int
+        How many tensors memory and state are.
 
     Raises
     ------
@@ -142,6 +144,7 @@ class Decoder(nn.Module):
         self.memory_norm = nn.LayerNorm(memory_size)
         self.output_norm = nn.LayerNorm(hidden_size)
         self.state_sizes = state_sizes(self._cells())
+        self.memory_tensors, self.state_tensors = 1 + 2 * len(self.attentions), sum(self.state_sizes)
         self.bridge: nn.Linear | None = None
         bridged = sum(t.shape[1] for t in initial_state(self._cells(), 1) if _bridgeable(t))
         if start == "bridge" and bridged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from seqsru.decoding.beam import beam_search
 from seqsru.decoding.sampling import sample
 from seqsru.evaluation.perplexity import perplexity, sentence_nlls
 from seqsru.evaluation.text_score import TextScore
+from seqsru.models.ensemble import Ensemble
 from seqsru.models.language_model import LanguageModel
 from seqsru.models.replay import stepper
 from seqsru.models.translator import Translator
@@ -31,7 +33,7 @@ SCORED_AT_ONCE = 8192
 
 @torch.no_grad()
 def search(
-    model: Translator,
+    model: Translator | Ensemble,
     sources: Sequence[Ids],
     filler: int,
     tokenizer: Tokenizer,
@@ -42,7 +44,7 @@ def search(
 
     Parameters
     ----------
-    model : Translator
+    model : Translator or Ensemble
     sources : sequence of token ids
         With ``</s>``.
     filler : int
@@ -73,13 +75,13 @@ def search(
 
 @torch.no_grad()
 def score_pairs(
-    model: Translator, pairs: Sequence[tuple[Ids, Ids]], filler: int, tokenizer: Tokenizer
+    model: Translator | Ensemble, pairs: Sequence[tuple[Ids, Ids]], filler: int, tokenizer: Tokenizer
 ) -> list[float]:
     """Return the log probability of each target given its source, both with ``</s>``, in nats.
 
     Parameters
     ----------
-    model : Translator
+    model : Translator or Ensemble
     pairs : sequence of (source ids, target ids)
     filler : int
         Id that pads sources.
@@ -97,16 +99,17 @@ def score_pairs(
             source, valid = _padded(model, [pairs[index][0] for index in batch], filler)
             out, real = _padded(model, [pairs[index][1] for index in batch], tokenizer.pad)
             into = torch.cat([torch.full_like(out[:1], tokenizer.bos), out[:-1]])
-            _, nll = model.cross_entropy(model(source, valid, into), out, real)
+            features: Any = model(source, valid, into)  # of an ensemble a list, which is its own to read
+            _, nll = model.cross_entropy(features, out, real)
             for index, row, kept in zip(batch, nll.t().tolist(), real.t().tolist()):
                 # fsum rounds once, whatever the order
                 scores[index] = -math.fsum(value for value, inside in zip(row, kept) if inside)
     return scores
 
 
-def _padded(model: Translator, sequences: Sequence[Ids], filler: int) -> tuple[Tensor, Tensor]:
+def _padded(model: Translator | Ensemble, sequences: Sequence[Ids], filler: int) -> tuple[Tensor, Tensor]:
     """Return tokens (T, B) and their validity, on the model's device."""
-    device = model.output_bias.device
+    device = next(model.parameters()).device
     tokens, valid = pad(sequences, filler, multiple=SOURCE_MULTIPLE)
     return tokens.to(device), valid.to(device)
 

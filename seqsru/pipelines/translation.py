@@ -17,6 +17,7 @@ from seqsru.pipelines.guard import Guarded
 from seqsru.settings import checked_arguments
 
 if TYPE_CHECKING:  # torch takes a second to import, and the engine does without it
+    from seqsru.models.ensemble import Ensemble
     from seqsru.models.translator import Translator
 
 
@@ -89,7 +90,7 @@ class TranslationPipeline:
 
     Parameters
     ----------
-    model : Translator
+    model : Translator or Ensemble
         Put in evaluation mode. Only its `begin` and `step` translate.
     source_tokenizer, target_tokenizer : Tokenizer
         The ones it was trained with.
@@ -104,7 +105,7 @@ class TranslationPipeline:
         A tokenizer has another number of types than the model, or there is no model.
     """
 
-    model: Any  # a Translator or None: naming it would import torch
+    model: Any  # a Translator, an Ensemble or None: naming them would import torch
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
     _: KW_ONLY
@@ -113,9 +114,10 @@ class TranslationPipeline:
 
     def __post_init__(self) -> None:
         if self.model is not None:
+            from seqsru.models.ensemble import Ensemble
             from seqsru.models.translator import Translator
 
-            if not isinstance(self.model, Translator):
+            if not isinstance(self.model, (Translator, Ensemble)):
                 raise Refused("a Translator", type(self.model).__name__, "give a translation model", "model")
             sizes = self.model.source_vocabulary, self.model.target_vocabulary
             self.model.eval()
@@ -265,9 +267,9 @@ class TranslationPipeline:
             **{name: getattr(base, name, None) if value is None else value for name, value in changes.items()}
         )
 
-    def _torch(self) -> Translator:
+    def _torch(self) -> Translator | Ensemble:
         """Return the model, where torch is to decode."""
-        model: Translator = self.model
+        model: Translator | Ensemble = self.model
         assert model is not None  # else there is an engine
         return model
 

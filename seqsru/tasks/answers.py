@@ -125,6 +125,8 @@ class Trained:
         What their training started from, if not from weights that were drawn.
     record : mapping, optional
         What a file says of the model it was made of: ``fields``, ``model`` and ``shortlist``.
+    members : tuple of (str, Trained)
+        Of several runs that predict together, each with its name; this one's task is then the first's.
     """
 
     task: Any
@@ -132,6 +134,7 @@ class Trained:
     weights: str
     start: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[tuple[str, Trained], ...] = ()
 
     @property
     def engine(self) -> CompiledModel | None:
@@ -141,6 +144,18 @@ class Trained:
 
     def signed(self, fields: Mapping[str, object]) -> str:
         """The signature of a number measured with this run; ``fields`` say of what, and come first."""
+        if self.members:
+            said = [one._identity() for _, one in self.members]
+            first, rest = (_together([part[n] for part in said]) for n in (0, 1))
+            first = {"ensemble": ",".join(name for name, _ in self.members), **first}
+        else:
+            first, rest = self._identity()
+        return signature(
+            {**first, **fields, **{name: value for name, value in rest.items() if name not in fields}}
+        )
+
+    def _identity(self) -> tuple[dict[str, object], dict[str, object]]:
+        """What the model is, and how it came about and where it is: the first fields and the last."""
         model: nn.Module | None = self.pipeline.model
         engine = self.engine
         where: dict[str, object]
@@ -172,9 +187,17 @@ class Trained:
             **decoded,
             **where,
         }
-        return signature(
-            {**first, **fields, **{name: value for name, value in rest.items() if name not in fields}}
-        )
+        return dict(first), rest
+
+
+def _together(parts: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Fields of several signatures as those of one: a value that all share once, else each in its turn."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    columns = {name: [part.get(name) for part in parts] for name in names}
+    return {
+        name: values[0] if len(set(map(str, values))) == 1 else ",".join(str(value) for value in values)
+        for name, values in columns.items()
+    }
 
 
 def chosen_files(task: Answering, files: list[Path], split: Split) -> list[Path]:
@@ -234,3 +257,18 @@ class LineTranslator(NamedTuple):
 
     outputs: int
     translate: Callable[[Sequence[str]], Sequence[Any]]
+
+
+class Distiller(NamedTuple):
+    """How a teacher writes the targets that a student learns from.
+
+    Attributes
+    ----------
+    fields : mapping
+        What a signature says of how it does.
+    write : callable
+        Lines, and a reference of each or None, to a result a line, which has ``text`` and ``cut``.
+    """
+
+    fields: Mapping[str, object]
+    write: Callable[[Sequence[str], Sequence[str] | None], Sequence[Any]]

@@ -7,7 +7,7 @@ made with its settings; `seqsru.runs` trains and loads it, and the commands ask 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from seqsru.data import LineReport, Words, load_tokenizer, read_lines
 from seqsru.data.vocabulary import EOS, UNK
+from seqsru.errors import Refused
 from seqsru.settings import Schema, Section, Values
 from seqsru.tasks.answers import (
     Answer,
@@ -77,6 +78,7 @@ class Task(ABC):
                                                                   are given, of the split
         score      trained, **flags                               `Scorer`
         translate  trained, attention, **flags                    `LineTranslator`
+        distill    trained, referenced, **flags                   `Distiller`
         generate   trained, **flags                               prompt -> list of str
         classify   trained, **flags                               lines -> list of results, which have
                                                                   ``line()`` and ``as_dict()``
@@ -192,6 +194,24 @@ class Task(ABC):
     @abstractmethod
     def pipeline(self, model: Any, tokenizers: Tokenizers) -> Pipeline:
         """Text in, text or numbers out."""
+
+    def together(self, runs: Sequence[str], pipelines: Sequence[Any]) -> Pipeline:
+        """Several pipelines of this task as one, which averages what they predict; most tasks have none.
+
+        Parameters
+        ----------
+        runs : sequence of str
+            What errors call them.
+        pipelines : sequence of Pipeline
+            This task's own first.
+
+        Raises
+        ------
+        Refused
+            They do not go together, or the task has no such thing.
+        """
+        do = "name one; translation models are what several of predict together"
+        raise Refused(f"one run of {self.noun}", f"{len(runs)}", do, "ensemble")
 
     @abstractmethod
     def fields(self, model: nn.Module) -> dict[str, object]:

@@ -30,7 +30,7 @@ from seqsru.errors import Refused, check_at_most, check_known, check_probability
 from seqsru.evaluation.bleu import make_metrics, metric_fields
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.signature import parameters
-from seqsru.models import Translator
+from seqsru.models import Ensemble, Translator
 from seqsru.models.attention import ATTENTIONS
 from seqsru.models.decoder import Decoder
 from seqsru.pipelines.translation import Translation, TranslationPipeline
@@ -410,6 +410,20 @@ class TranslationTask(Task):
         source, target = tokenizers["source tokenizer"], tokenizers["target tokenizer"]
         decoding = self.settings["decoding"].make()
         return TranslationPipeline(model, source, target, decoding=decoding)
+
+    def together(self, runs: Sequence[str], pipelines: Sequence[TranslationPipeline]) -> TranslationPipeline:
+        first, *others = pipelines
+        for side in ("target", "source"):
+            role = f"{side}_tokenizer"
+            for run, other in zip(runs[1:], others):
+                if getattr(other, role).fingerprint != getattr(first, role).fingerprint:
+                    raise Refused(
+                        f"the {side} tokenizer of {runs[0]} in every run",
+                        f"another in {run}",
+                        "train them with one: start_from.run, or the same training text and settings",
+                        "ensemble",
+                    )
+        return replace(first, model=Ensemble([pipeline.model for pipeline in pipelines]))
 
     def fields(self, model: nn.Module) -> dict[str, object]:
         encoder, decoder = self.settings["model"]["encoder"], self.settings["model"]["decoder"]

@@ -1,6 +1,7 @@
 """What a translation model answers to the commands; nothing here needs torch."""
 
 # Annotations are read at run time: the arguments of the functions are flags.
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from seqsru.errors import Refused
 from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_scores
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
-from seqsru.pipelines.translation import TranslationPipeline
+from seqsru.evaluation.closest import Closeness, Closest
+from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import (
     Answer,
+    Distiller,
     Evaluation,
     Kind,
     LineTranslator,
@@ -41,6 +44,7 @@ def evaluate(
     *,
     metrics: str = "bleu,chrf",
     tokenize: BleuTokenizer | None = None,
+    lowercase: bool = False,
     translations: Path | None = None,
     baseline: Path | None = None,
     on_bad_line: OnBadLine | None = None,
@@ -60,6 +64,9 @@ def evaluate(
     tokenize : str or None
         sacrebleu's tokenizer for BLEU: zh for Chinese, ja-mecab for Japanese, ko-mecab for Korean, char or
         flores200 for any language without spaces; the run's training.validation_tokenize where not given.
+    lowercase : bool
+        Give each metric twice, of the texts as they are and of both in lower case; without it as sacrebleu
+        does by default, which is as they are, but in lower case for ter.
     translations : Path or None
         Write the translations to this file.
     baseline : Path or None
@@ -110,19 +117,27 @@ def evaluate(
     ]
     if translations is not None and leads():
         write_output(translations, "".join(text + "\n" for text in texts).encode())
-    scores = translation_scores(texts, pair.target, names, further=read.further, tokenize=tokenize)
-    lines = [*(one.line for one in scores), signature]
-    values: dict[str, Any] = {name: one.value for name, one in zip(names, scores)}
-    values |= {
-        "signatures": {name: one.signature for name, one in zip(names, scores)},
-        "lines": len(texts),
-        "data": str(source),
-        "signature": signature,
-    }
+    cases = (False, True) if lowercase else (None,)
+    how: dict[str, Any] = {"further": read.further, "tokenize": tokenize}
+    scores = [translation_scores(texts, pair.target, names, **how, lowercase=case) for case in cases]
+    lines = [*(one.line for both in zip(*scores) for one in both), signature]
+    figures: list[dict[str, Any]] = [
+        {
+            **{name: one.value for name, one in zip(names, found)},
+            "signatures": {name: one.signature for name, one in zip(names, found)},
+        }
+        for found in scores
+    ]
     if other is not None:
-        compared = paired_bootstrap(other, texts, pair.target, names, further=read.further, tokenize=tokenize)
-        lines += [comparison.line for comparison in compared]
-        values["comparison"] = {name: one.as_dict() for name, one in zip(names, compared)}
+        compared = [
+            paired_bootstrap(other, texts, pair.target, names, **how, lowercase=case) for case in cases
+        ]
+        lines += [one.line for both in zip(*compared) for one in both]
+        for values, found in zip(figures, compared):
+            values["comparison"] = {name: one.as_dict() for name, one in zip(names, found)}
+    values = figures[0] | {"lines": len(texts), "data": str(source), "signature": signature}
+    if lowercase:
+        values["lowercase"] = figures[1]
     return Evaluation(lines, values)
 
 
@@ -138,6 +153,50 @@ def translate(trained: Trained, attention: bool, **search: object) -> LineTransl
     return LineTranslator(
         decoding.n_best, lambda lines: pipeline.translate(lines, decoding, attention=attention)
     )
+
+
+def distill(
+    trained: Trained, referenced: bool, *, pick: Closeness | None = None, **search: object
+) -> Distiller:
+    """Translations that another model is to learn from.
+
+    Parameters
+    ----------
+    trained : Trained
+    referenced : bool
+        Whether there is a reference of each line.
+    pick : {"chrf", "bleu"} or None
+        Which of the n best translations is written: that with the best chrF (where not given) or smoothed
+        BLEU against the reference. All of the beam are looked at where --n-best is not given.
+    **search : object
+        As `search_flags` has them.
+    """
+    pipeline: TranslationPipeline = trained.pipeline
+    if not referenced:
+        for name, found in (("pick", pick), ("n_best", search.get("n_best"))):
+            if found is not None:
+                do = "name it after SOURCE, or leave this out: the best translation is written"
+                raise Refused("a REFERENCE to hold translations against", "none", do, name)
+    decoding = searched(pipeline.decoding, search)
+    if not referenced:
+        decoding = replace(decoding, n_best=1)
+    elif "n_best" not in search:
+        decoding = replace(decoding, n_best=decoding.beam)
+    by: Closeness = pick or "chrf"
+    closest = Closest(by)
+    fields = {**decoding.signature_fields(), "n_best": decoding.n_best, "pick": by if referenced else None}
+
+    def write(lines: Sequence[str], references: Sequence[str] | None) -> list[Translation]:
+        found = pipeline.translate(lines, decoding)
+        if references is None:
+            return found
+        every = [(one, *one.alternatives) for one in found]
+        return [
+            texts[closest([one.text for one in texts], reference)]
+            for texts, reference in zip(every, references)
+        ]
+
+    return Distiller(fields, write)
 
 
 def latency(trained: Trained, name: str, *, beam: int | None = None) -> TimedDecoder:
@@ -170,6 +229,9 @@ TRANSLATION = Kind(
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),
+        "distill": Answer(
+            distill, joined(from_signature(distill, skip=["trained", "referenced", "search"]), search_flags())
+        ),
         "latency": Answer(latency, from_signature(latency, skip=["trained", "name"])),
     },
 )

@@ -110,7 +110,7 @@ def test_what_evaluate_and_score_refuse(texts, refused, language_run, translatio
     )
     assert refused("generate", translation_run, "--prompt", "one") == (
         "seqsru: expected a run of a language model, found one of a translation model; use "
-        "this one with evaluate, score, translate, latency"
+        "this one with evaluate, score, translate, distill, latency"
     )
     assert refused("generate", language_run, "--prompt", "one", "--temperature", "0").startswith(
         "seqsru: temperature: expected a finite number above 0, found 0.0"

@@ -49,7 +49,7 @@ def test_no_command_and_unknown_commands(run, refused):
     status, out, err = run()
     assert status == 2 and out == "" and "required: COMMAND" in err
     assert refused("trian") == (
-        "seqsru: expected a command (train, evaluate, translate, score, generate, classify, "
+        "seqsru: expected a command (train, evaluate, translate, distill, score, generate, classify, "
         "answer, transcribe, quantize, latency, doctor, fetch), found 'trian'; did you mean 'train'?"
     )
     assert refused("xyzzy").endswith("found 'xyzzy'; see `seqsru --help`")
