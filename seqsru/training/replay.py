@@ -103,6 +103,7 @@ class Replay:
         if counts is None:
             self.end("the loss of this task is no fixed program of a batch's tensors")
             return self._program(batch, carried)
+        carried = carried or None  # where batches stand alone, the first of an epoch is as the others
         graph = self._graph(batch, carried)
         if graph is None:
             return self._program(on_device(batch, self._device), carried)

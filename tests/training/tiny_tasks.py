@@ -58,7 +58,8 @@ def classification(folder, **options):
     return _trainer(folder, model, objective, "sgd", {"momentum": 0.9}, **options)
 
 
-def _trainer(folder, model, objective, optimizer, optimizer_options=None, **options):
+def _trainer(folder, model, objective, optimizer, optimizer_options=None, device="cpu", **options):
+    model.to(device)
     return Trainer(
         model,
         objective,
