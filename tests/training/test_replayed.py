@@ -48,7 +48,7 @@ def graphs(monkeypatch):
     return fake_graphs.install(monkeypatch)
 
 
-def train(make, folder, seen, off=False, spoil=True, **options):
+def train(make, folder, seen, off=False, **options):
     """Train, and return the trainer; batches are spoilt as soon as their update is made."""
     chosen = {"cuda_graphs": "off"} if off else {}
     trainer = make(folder, validate_every=1000, **options, **chosen)
@@ -76,8 +76,9 @@ def log(folder):
     return (Path(folder) / "log").read_text().splitlines()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task, accumulate", [("language", 1), ("language", 2), ("translation", 2), ("classification", 1)]
+)
 def test_the_bits_are_those_of_batches_computed_as_they_come(task, accumulate, graphs, tmp_path):
     options = {"steps": 36 // accumulate, "accumulate": accumulate}
     train(TASKS[task], tmp_path / "eager", graphs, off=True, **options)
@@ -129,8 +130,8 @@ class Model(nn.Module):
 
     def forward(self, batch, before):
         x = torch.tanh(self.drop(batch[:3]) * self.always * self.scale + before * self.always.square())
-        # The gradient of a weight behind relu is often a zero, of either sign.
-        return x + (-torch.relu(batch[3] * self.seldom)) if len(batch) > 3 else x
+        # Behind relu a gradient is often a zero, and here a negative one.
+        return x + torch.relu(-batch[3] * self.seldom) if len(batch) > 3 else x
 
 
 def pieces(folder, numbers, program=None, **options):
@@ -161,7 +162,7 @@ def of(numbers, program=None):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_batches_computed_either_way_add_up_within_an_update(accumulate, seed, graphs, tmp_path):
     """With weights that only some batches reach: the others neither move them nor their momentum."""
     draw = random.Random(seed)
@@ -186,9 +187,8 @@ def test_a_weight_that_the_first_batch_does_not_reach_keeps_the_sign_of_a_zero(f
     with fake_graphs.Watcher(graphs):
         trainer.fit()
     assert sorted(graph.replays for graph in graphs.graphs) == [3, 4]
-    signs = [torch.signbit(one).tolist() for one in seen]
-    assert all(one.eq(0).any() for one in seen)
-    assert signs[-1] == signs[0]  # the first was computed as it came
+    # The first was computed as it came.
+    assert all((torch.signbit(one) & one.eq(0)).tolist() == [False, True, True] for one in seen)
 
 
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
@@ -218,7 +218,7 @@ def test_where_a_run_was_stopped_leaves_no_trace(task, graphs, tmp_path):
     make, options = TASKS[task], {"accumulate": 2}
     train(make, tmp_path / "whole", graphs, steps=24, **options)
     before = len(graphs.graphs)
-    for steps in (5, 7, 16, 24):
+    for steps in (7, 16, 24):
         train(make, tmp_path / "stopped", graphs, steps=steps, **options)
     assert len(graphs.graphs) > before > 0
     train(make, tmp_path / "off", graphs, steps=13, **options)
@@ -363,13 +363,16 @@ def test_nothing_is_captured_or_said_on_a_cpu(tmp_path):
     assert not [line for line in log(tmp_path) if "CUDA" in line]
 
 
-def test_what_is_returned_has_no_history(graphs, tmp_path):
+def test_what_is_given_stays_and_what_is_returned_has_no_history(graphs, tmp_path):
     """A graph that goes on with nodes of an earlier batch would go on with their stream."""
     trainer = pieces(tmp_path, [3])
-    for _ in range(4):
-        result = trainer.updates.replay.add_gradient(torch.ones(3), None)
+    given = [(torch.full((3,), float(i)), (torch.full((3,), i / 10),)) for i in range(6)]
+    for batch, state in given:
+        result = trainer.updates.replay.add_gradient(batch, state)
         assert result.loss.grad_fn is None and not any(t.requires_grad for t in result.carried)
-    assert graphs.graphs
+    assert [graph.replays for graph in graphs.graphs] == [3]
+    for i, (batch, (state,)) in enumerate(given):
+        assert batch.tolist() == [i] * 3 and torch.equal(state, torch.full((3,), i / 10))
 
 
 def test_a_wrong_word_is_refused():
