@@ -77,7 +77,13 @@ def log(folder):
 
 
 @pytest.mark.parametrize(
-    "task, accumulate", [("language", 1), ("language", 2), ("translation", 2), ("classification", 1)]
+    "task, accumulate",
+    [
+        ("language", 1),
+        ("language", 2),
+        pytest.param("translation", 2, marks=pytest.mark.slow),
+        ("classification", 1),
+    ],
 )
 def test_the_bits_are_those_of_batches_computed_as_they_come(task, accumulate, graphs, tmp_path):
     options = {"steps": 36 // accumulate, "accumulate": accumulate}
@@ -212,17 +218,17 @@ def test_an_update_that_is_none_is_left_out_or_stops_as_before(on_nan, graphs, t
     assert graphs.graphs
 
 
-@pytest.mark.parametrize("task", ["language", "translation"])
+@pytest.mark.parametrize("task", ["language", pytest.param("translation", marks=pytest.mark.slow)])
 def test_where_a_run_was_stopped_leaves_no_trace(task, graphs, tmp_path):
     """Its batches are played from the third of a shape on, and those of the run that goes on once more."""
     make, options = TASKS[task], {"accumulate": 2}
-    train(make, tmp_path / "whole", graphs, steps=24, **options)
+    train(make, tmp_path / "whole", graphs, steps=20, **options)
     before = len(graphs.graphs)
-    for steps in (7, 16, 24):
+    for steps in (7, 20):
         train(make, tmp_path / "stopped", graphs, steps=steps, **options)
     assert len(graphs.graphs) > before > 0
     train(make, tmp_path / "off", graphs, steps=13, **options)
-    train(make, tmp_path / "off", graphs, steps=24, off=True, **options)
+    train(make, tmp_path / "off", graphs, steps=20, off=True, **options)
     expected = tiny.files(tmp_path / "whole")
     assert tiny.files(tmp_path / "stopped") == expected == tiny.files(tmp_path / "off")
 
@@ -306,7 +312,7 @@ def test_batches_that_wait_for_the_device_are_no_graphs_and_others_are(graphs, t
         trainer.objective.loss = waits
         return trainer
 
-    compared(make, tmp_path, graphs, epochs=5)
+    compared(make, tmp_path, graphs, epochs=4)
     line = "some batches are no CUDA graphs: called a synchronizing CUDA operation"
     assert log(tmp_path / "graphs").count(line) == 1 and STARTED in log(tmp_path / "graphs")
     assert len(graphs.graphs) == 2 and graphs.mode == 0
