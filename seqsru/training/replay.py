@@ -28,8 +28,7 @@ zero's sign. What an update does with the sum (norm, clipping, optimizer) is not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 
 from seqsru.ops import graphs
 from seqsru.ops.graphs import Graphs, Pool, captured, made_of, reason, waits_refused
+from seqsru.training.gradients import Gradients
 from seqsru.training.objective import BatchLoss, Carried, Objective
 
 MOST_GRAPHS = 32  # each keeps its inputs, and the driver its kernels; the rest of their memory they share
@@ -74,7 +74,7 @@ class Replay:
     ) -> None:
         self._model, self._objective, self._program = model, objective, program
         self._device = parameters[0].device
-        self._gradients = _Gradients(parameters)
+        self._gradients = Gradients(parameters)
         self._possible = wanted and graphs.on_gpu(self._device)
         self._graphs: Graphs[_Graph] = Graphs(self._device, MOST_GRAPHS)
         self._made_of: object = None  # what the model was when they were captured
@@ -180,68 +180,6 @@ class _NoRoomThere(Exception):
     """No memory for a graph."""
 
 
-class _Gradients:
-    """The gradients of an update, which lie in buffers of their own as soon as a graph has added to them.
-
-    Parameters
-    ----------
-    parameters : list of Parameter
-    """
-
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self._buffers: dict[nn.Parameter, Tensor] = {}
-
-    @property
-    def none(self) -> bool:
-        """Whether no batch of this update came before."""
-        return all(parameter.grad is None for parameter in self.parameters)
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Within it there are none yet; afterwards there are those of before."""
-        before = [parameter.grad for parameter in self.parameters]
-        self._set([None] * len(before))
-        try:
-            yield
-        finally:
-            self._set(before)
-
-    def _set(self, gradients: Sequence[Tensor | None]) -> None:
-        for parameter, gradient in zip(self.parameters, gradients):
-            parameter.grad = gradient
-
-    def reached(self) -> list[nn.Parameter]:
-        """The parameters that have a gradient, each of them with a buffer from now on."""
-        reached = [parameter for parameter in self.parameters if parameter.grad is not None]
-        for parameter in reached:
-            if parameter not in self._buffers:
-                self._buffers[parameter] = torch.empty_like(parameter, requires_grad=False)
-        return reached
-
-    def collect(self, reached: list[nn.Parameter], first: bool) -> None:
-        """Put the gradients of a batch into the buffers, or add them to what is there."""
-        buffers = [self._buffers[parameter] for parameter in reached]
-        found = [parameter.grad for parameter in reached if parameter.grad is not None]
-        with torch.no_grad():
-            if first:
-                torch._foreach_copy_(buffers, found)
-            else:
-                torch._foreach_add_(buffers, found)
-
-    def take(self, reached: list[nn.Parameter], first: bool) -> None:
-        """Make the buffers the gradients of the parameters, with what is there of earlier batches."""
-        for parameter in reached:
-            buffer, there = self._buffers[parameter], parameter.grad
-            if there is buffer:
-                continue
-            if there is not None:
-                buffer.copy_(there)
-            elif not first:
-                buffer.fill_(-0.0)
-            parameter.grad = buffer
-
-
 class _Graph:
     """One captured batch: what it reads, and what it writes.
 
@@ -250,13 +188,13 @@ class _Graph:
     program : callable
     batch, carried
         On the device; what the program reads are copies of their tensors.
-    gradients : _Gradients
+    gradients : Gradients
     first : bool
         Whether the batch is the first of its update.
     """
 
     def __init__(
-        self, program: Program, batch: Any, carried: Carried | None, gradients: _Gradients, first: bool
+        self, program: Program, batch: Any, carried: Carried | None, gradients: Gradients, first: bool
     ) -> None:
         self._program, self._gradients, self._first = program, gradients, first
         self._batch = _with(batch, [None if t is None else t.clone() for t in _tensors(batch)])
