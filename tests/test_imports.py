@@ -23,7 +23,7 @@ ARROWS = {
     "models": {"cells"},
     "evaluation": {"models", "data", "decoding"},
     "pipelines": {"evaluation", "engine"},
-    "training": {"data", "settings"},
+    "training": {"data", "ops", "settings"},
     "tasks": {"pipelines", "training", "settings"},
     "runs": {"tasks"},
     "commands": {"runs"},

@@ -66,7 +66,10 @@ def translator(tiny: bool) -> tuple[Translator, int, int]:
 
 
 def training(device: torch.device, tiny: bool, part: str) -> Rows:
-    """One update by `Trainer` of Penn Treebank's 6 x 910 and of the WMT recipe, and where its time goes."""
+    """One update by `Trainer` of Penn Treebank's 6 x 910 and of the WMT recipe, and where its time goes.
+
+    Kernel by kernel, and with each batch as a CUDA graph.
+    """
     import gpu_training  # needs all that training needs
 
     rows: Rows = []
@@ -76,15 +79,19 @@ def training(device: torch.device, tiny: bool, part: str) -> Rows:
             model, T, B = make(tiny)
             model = model.to(device)
             parameters = sum(parameter.numel() for parameter in model.parameters())
-            found = gpu_training.update_seconds(model, T, B, part, device, 3 if tiny else 40)
             work = gpu_training.work(name, model, T, B, part)
-            row: dict[str, object] = {
-                "model": name,
-                "parameters": parameters,
-                "tokens/s": round(T * B / found),
-            }
-            row["hoped us"] = 1e6 * predictions.PTB_STEP if name.startswith("ptb") else None
-            rows.append(row | beside(found, work, device, tiny, part, graph=False))
+            for graph in (False, True) if bench_layers.on_gpu(device) else (False,):
+                found, said = gpu_training.update_seconds(model, T, B, part, device, 3 if tiny else 40, graph)
+                row: dict[str, object] = {
+                    "model": name,
+                    "by": "graph" if graph else "python",
+                    "parameters": parameters,
+                    "tokens/s": round(T * B / found),
+                }
+                row["hoped us"] = 1e6 * predictions.PTB_STEP if name.startswith("ptb") else None
+                more = predictions.collected(parameters) if graph else Work(0, launches=0)
+                row |= beside(found, work + more, device, tiny, part, graph)
+                rows.append(row | ({"log": said} if graph else {}))
             for kernel, seconds, count in gpu_training.profiled(model, T, B, part, device, 2 if tiny else 5):
                 rows.append(
                     {"model": name, "kernel": kernel[:80], "us": round(1e6 * seconds, 1), "calls": count}

@@ -86,12 +86,14 @@ class ClassificationObjective(Objective):
     def batches(self, epoch: int, start: int) -> Iterator[ExampleBatch]:
         return (self.examples.collate(indices) for indices in self.examples.epoch(epoch)[start:])
 
+    def counts(self, batch: ExampleBatch) -> tuple[int, int]:
+        return len(batch.labels), len(batch.labels)
+
     def loss(self, model: nn.Module, batch: ExampleBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Classifier)
         features = model(batch.tokens.to(model.device), batch.valid.to(model.device))
         loss, nll = model.cross_entropy(features, batch.labels.to(model.device), self.label_smoothing)
-        rows = len(batch.labels)
-        return BatchLoss(loss, nll.sum(), rows, rows, ())
+        return BatchLoss(loss, nll.sum(), *self.counts(batch), ())
 
     def places(self, epoch: int, number: int) -> dict[str, list[int]]:
         name, numbers = self.lines

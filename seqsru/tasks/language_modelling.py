@@ -161,6 +161,9 @@ class LanguageModelObjective(Objective):
         windows = self.windows.epoch(epoch)
         return (windows[i] for i in range(start, len(windows)))
 
+    def counts(self, batch: Window) -> tuple[int, int]:
+        return batch.count, batch.targets.shape[1]
+
     def part(self, batch: Window, first: int, last: int) -> WindowRows:
         inputs, targets = batch.inputs[:, first:last], batch.targets[:, first:last]
         valid = None if batch.valid is None else batch.valid[:, first:last]

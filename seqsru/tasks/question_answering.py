@@ -93,13 +93,15 @@ class QuestionObjective(Objective):
     def batches(self, epoch: int, start: int) -> Iterator[ExcerptBatch]:
         return (self._batches.collate(places) for places in self._batches.epoch(epoch)[start:])
 
+    def counts(self, batch: ExcerptBatch) -> tuple[int, int]:
+        return batch.answers.shape[1], batch.answers.shape[1]
+
     def loss(self, model: nn.Module, batch: ExcerptBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Reader)
         batch = batch.to(model.device)
         start, end = model(batch.tokens, batch.valid, batch.features, batch.question, batch.question_valid)
         loss = model.cross_entropy(start, end, batch.answers).sum()
-        rows = batch.answers.shape[1]
-        return BatchLoss(loss, loss.detach(), rows, rows, ())
+        return BatchLoss(loss, loss.detach(), *self.counts(batch), ())
 
     def places(self, epoch: int, number: int) -> dict[str, list[int]]:
         numbers = self._batches.excerpts.numbers

@@ -216,6 +216,9 @@ class TranslationObjective(Objective):
     def batches(self, epoch: int, start: int) -> Iterator[PairBatch]:
         return (self.pairs.collate(indices) for indices in self.pairs.batches(epoch, start))
 
+    def counts(self, batch: PairBatch) -> tuple[int, int]:
+        return batch.count, batch.target_out.shape[1]
+
     def loss(self, model: nn.Module, batch: PairBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Translator)
         device = model.output_bias.device
@@ -223,7 +226,7 @@ class TranslationObjective(Objective):
         loss, nll = model.cross_entropy(
             features, batch.target_out.to(device), batch.target_valid.to(device), self.label_smoothing
         )
-        return BatchLoss(loss, nll.sum(), batch.count, batch.target_out.shape[1], ())
+        return BatchLoss(loss, nll.sum(), *self.counts(batch), ())
 
     def places(self, epoch: int, number: int) -> dict[str, list[int]]:
         return self.pairs.lines_of(next(self.pairs.batches(epoch, number)))

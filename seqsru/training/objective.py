@@ -86,6 +86,15 @@ class Objective(ABC):
     def loss(self, model: nn.Module, batch: Any, carried: Carried | None) -> BatchLoss:
         """Loss of a batch; ``carried`` is None at the start of an epoch."""
 
+    def counts(self, batch: Any) -> tuple[int, int] | None:
+        """Targets and rows of a batch of which `loss` is a fixed program, so that a GPU may play it again.
+
+        That is: a batch is a tensor, or a dataclass; of it `loss` computes with nothing but tensors, each in
+        full; shapes alone decide what is computed, and nothing on the host depends on what a tensor holds.
+        None where that is not so, or not known.
+        """
+        return None
+
     def part(self, batch: Any, first: int, last: int) -> Any:
         """Some rows of a batch, for `loss`: from the first one to before the last one."""
         raise NotImplementedError("batches without rows are not shared by rows")

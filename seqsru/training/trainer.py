@@ -272,6 +272,9 @@ class Trainer:
         check_rate(rate, progress.step + 1)
         place = progress.step + 1, progress.epoch, progress.batch
         at.carried = self.updates.make(group, place, at.carried, rate, flags)
+        for note in self.updates.replay.notes:
+            log.write_line(note, show=False)
+        self.updates.replay.notes.clear()
         progress.step, progress.batch = progress.step + 1, progress.batch + len(group)
         at.validation = at.saved = None
         log.advance()

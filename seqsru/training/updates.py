@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import numpy
@@ -16,6 +15,7 @@ from seqsru.training.objective import BatchLoss, Carried, Objective
 from seqsru.training.optimizers import step
 from seqsru.training.pending import Made, Pending
 from seqsru.training.processes import Processes, shared_gradients
+from seqsru.training.replay import Replay
 from seqsru.training.training_options import TrainingOptions
 
 SURE = 3  # updates after which all that is compiled at first use is, and processes come at once
@@ -40,6 +40,8 @@ class Updates:
         the same whoever computes it. None draws on from the last one, as runs of older versions do.
     flags : (bool, bool)
         Which of the flags of the last update any process gave; one alone asks itself.
+    replay : Replay
+        What computes a batch where one process trains alone.
     """
 
     def __init__(
@@ -61,6 +63,10 @@ class Updates:
         self.pending = Pending()
         self.seed: int | None = None
         self.flags = False, False
+        wanted = options.cuda_graphs == "auto"
+        self.replay = Replay(model, objective, self._parameters, self._add_gradient, wanted)
+        if processes.several:
+            self.replay.end("several processes share every update")
 
     def make(
         self,
@@ -136,17 +142,27 @@ class Updates:
         if self.seed is not None:
             _seed((self.seed, epoch, number), self._device)
         processes, shared = self._processes, self._shared
-        alone = nullcontext() if last or shared is None else shared.no_sync()
-        meeting = (
-            processes.watched(at_once=self._made >= SURE) if last and processes.several else nullcontext()
-        )
+        if shared is None:
+            return self.replay.add_gradient(batch, carried)
+        alone = nullcontext() if last else shared.no_sync()
+        meeting = processes.watched(at_once=self._made >= SURE) if last else nullcontext()
         with processes.guarded(), alone:
             with self.autocast():
-                loss = shared or partial(self._loss, self._model)
-                result: BatchLoss = loss(batch, carried, weight)
+                result: BatchLoss = shared(batch, carried, weight)
             with meeting:
                 result.loss.backward()  # type: ignore[no-untyped-call]
         return result
+
+    def _add_gradient(self, batch: Any, carried: Carried | None) -> BatchLoss:
+        """Add the gradient of a batch where one process trains alone.
+
+        What is returned has no history: while that is there, the next backward pass goes on with its nodes,
+        and with the stream of the GPU that they were made on, which a capture is not to leave.
+        """
+        with self.autocast():
+            result = self._loss(self._model, batch, carried, 1.0)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        return result._replace(loss=result.loss.detach())
 
     def _loss(self, model: nn.Module, batch: Any, carried: Carried | None, weight: float) -> BatchLoss:
         if self._objective.shared_rows and self._processes.several:

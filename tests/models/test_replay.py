@@ -14,6 +14,7 @@ from seqsru.cells import Stack
 from seqsru.data.vocabulary import Words
 from seqsru.evaluation import latency
 from seqsru.models import LanguageModel, replay
+from seqsru.ops import graphs as cuda_graphs
 from seqsru.ops import products
 from seqsru.pipelines.language import LanguagePipeline
 
@@ -27,13 +28,13 @@ def one_routine(monkeypatch):
 @pytest.fixture
 def graphs(monkeypatch):
     monkeypatch.setattr(replay, "_MODELS", replay._Models())
-    return fake_graphs.install(monkeypatch, replay)
+    return fake_graphs.install(monkeypatch)
 
 
 def without(monkeypatch, run):
     """What `run` gives where no graph is used."""
     with monkeypatch.context() as patch:
-        patch.setattr(replay, "_on_gpu", lambda tensor: False)
+        patch.setattr(cuda_graphs, "on_gpu", lambda device: False)
         return run()
 
 
@@ -109,14 +110,14 @@ def test_a_shape_is_captured_at_its_third_use_and_once(graphs):
 
 def test_only_a_graph_that_nobody_plays_makes_room(graphs, monkeypatch):
     monkeypatch.setattr(replay, "MOST_GRAPHS", 2)
-    monkeypatch.setattr(replay, "IDLE", 20)
+    monkeypatch.setattr(cuda_graphs, "IDLE", 20)
     model = language().model.eval()
     step = replay.stepper(model)
 
     def captured(*rows):
         for count in rows:
             step(torch.ones(count, dtype=torch.int64), (), model.initial_state(count))
-        return len(graphs.graphs), len(replay._MODELS.graphs[model]._captured)
+        return len(graphs.graphs), len(replay._MODELS.steps[model].graphs)
 
     with torch.no_grad():
         assert captured(*(1, 2, 3) * 6) == (2, 2)  # all three are in use
@@ -124,13 +125,13 @@ def test_only_a_graph_that_nobody_plays_makes_room(graphs, monkeypatch):
 
 
 def test_shapes_without_number_are_forgotten(graphs, monkeypatch):
-    monkeypatch.setattr(replay, "MOST_SHAPES", 3)
+    monkeypatch.setattr(cuda_graphs, "MOST_SHAPES", 3)
     model = language().model.eval()
     step = replay.stepper(model)
     with torch.no_grad():
         for rows in range(1, 10):
             step(torch.ones(rows, dtype=torch.int64), (), model.initial_state(rows))
-    assert len(replay._MODELS.graphs[model]._seen) <= 3
+    assert len(replay._MODELS.steps[model].graphs._seen) <= 3
 
 
 def stepped(model, times=4, rows=2):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import bench_layers
+import fake_graphs
 import gpu_check
 import gpu_kernels
 import gpu_measures
@@ -30,7 +31,7 @@ FIGURES = {"us", "predicted us", "ratio"}
 COLUMNS = {
     "bandwidth": {"kernel", "T,B,D", "MB", "GB/s", "of copy", "eager us", *FIGURES},
     "layers": {"T,B,D", "pass", "by", "layer", "to SRU", "q1", "q3", "hoped", *FIGURES},
-    "training": {"model", "parameters", "tokens/s", "hoped us", "kernel", "calls", *FIGURES},
+    "training": {"model", "by", "parameters", "tokens/s", "hoped us", "kernel", "calls", *FIGURES},
     "long": {"kernel", "T,B,D", "MB", "GB/s", "of copy", "eager us", *FIGURES},
     "cross entropy": {"by", "N,E,V", "launches", *FIGURES},
     "decoding": {"model", "rows", "eager P50 us", "eager P90 us", *FIGURES},
@@ -87,17 +88,24 @@ def pretended(monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:CUDA is not available, disabling CUDA profiling")
 @pytest.mark.parametrize("name", COLUMNS)
-def test_what_sections_do_on_a_gpu_alone(name, pretended):
+def test_what_sections_do_on_a_gpu_alone(name, pretended, monkeypatch):
+    played = fake_graphs.install(monkeypatch)
     section = gpu_sections.SECTIONS[name]
     rows = section.run(CPU, True, section.parts[0])
     assert COLUMNS[name] <= set().union(*rows) | {"kernel", "calls"}
     more = {
         "decoding": {"graph P50 us", "graph P90 us"},
+        "training": {"log"},
         "layers": {"by"},
         "compile": {"by"},
     }.get(name, set())
     assert more <= set().union(*rows)
-    if name in ("layers", "compile"):
+    if name == "training":
+        said = {row["log"] for row in rows if row.get("by") == "graph"}
+        assert said == {"batches whose shapes come again are played as CUDA graphs"}
+        updates = [graph.replays for graph in played.graphs]
+        assert updates == [6, 7]  # of 9: a language model's first one starts from no state
+    if name in ("layers", "compile", "training"):
         assert {"graph", "python"} <= {row["by"] for row in rows}
     if name == "sanitizer":
         assert rows == [{"tool": "memcheck", "outcome": "ok", "message": "========= ERROR SUMMARY: 0 errors"}]

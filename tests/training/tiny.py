@@ -25,13 +25,16 @@ def make(
     lr=0.01,
     optimizer_options=None,
     schedule_options=None,
+    device="cpu",
     **options,
 ):
     """A trainer of a model with every dropout, always the same: 15 windows an epoch, the last one ragged."""
     torch.manual_seed(1)
     words = Words.train(LINES)
-    stack = Stack("sru", 12, 16, 2, dropout=0.2, options={"backend": "reference"})
+    backend = "reference" if device == "cpu" else "auto"
+    stack = Stack("sru", 12, 16, 2, dropout=0.2, options={"backend": backend})
     model = LanguageModel(words.size, stack, 12, embedding_dropout=0.1, word_dropout=0.1, output_dropout=0.2)
+    model.to(device)
     train = TokenStream.from_lines(lines, words)
     windows = StreamBatches(train.tokens, 4, 6, words.eos)
     validation = TokenStream.from_lines(LINES[:9], words)
