@@ -6,7 +6,8 @@ Everything runs as it does on a GPU, down to the driver's call that would start 
 (`recording_driver`) returns from it at once. Tensors of a few numbers on the CPU stand for those on a GPU, so
 products take what a host needs for a small one. Beside each figure is that of the path before it: operators
 of `torch.library` where a gradient is wanted, and launches through numba's dispatcher with a DLPack capsule
-a tensor. The least of many repeats is printed, in microseconds.
+a tensor. The least and the median of many repeats are printed, in microseconds; a product of torch's own
+is measured between them, so that a busy machine shows.
 
 What torch itself asks CUDA's runtime for (the current device and stream, about half a microsecond each) is
 not in these times, as torch may be a CPU build here.
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import functools
 import json
+import statistics
 import timeit
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from unittest import mock
 
 import recording_driver
 import torch
+from torch.nn.functional import linear
 
 from seqsru.cells import SRU, Stack
 from seqsru.models import LanguageModel
@@ -36,14 +39,15 @@ from seqsru.ops.calls import LAYOUTS, given, parts
 STEPS, ROWS, FEATURES, LAYERS = 4, 2, 16, 4
 
 
-def least(run: Callable[[], object], repeats: int) -> float:
-    """Microseconds of one call, the least of so many measurements.
+def measured(run: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Microseconds of one call, the least and the median of so many measurements.
 
     A measurement is as many calls as take a tenth of a millisecond: short enough to be left alone by others.
     """
     once = min(timeit.repeat(run, number=1, repeat=10))
     number = max(1, int(1e-4 / once))
-    return min(timeit.repeat(run, number=number, repeat=repeats)) / number * 1e6
+    times = timeit.repeat(run, number=number, repeat=repeats)
+    return min(times) / number * 1e6, statistics.median(times) / number * 1e6
 
 
 @contextlib.contextmanager
@@ -104,10 +108,12 @@ def stages() -> dict[str, Callable[[], object]]:
     model = LanguageModel(50, Stack("sru", FEATURES, FEATURES, LAYERS), FEATURES).eval()
     tokens, state = torch.zeros(ROWS, dtype=torch.int64), model.initial_state(ROWS)
 
+    leaves = u, x, v, b, inputs, *layer.parameters()  # listed once: to look for them is an optimizer's work
+
     def both(run: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         y, _ = run()
         y.backward(gh)  # type: ignore[no-untyped-call]
-        for leaf in (u, x, v, b, inputs, *layer.parameters()):
+        for leaf in leaves:
             leaf.grad = None
 
     @torch.no_grad()
@@ -140,12 +146,12 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     Parameters
     ----------
     repeats : int
-        Measurements of a stage; the least is kept.
+        Measurements of a stage.
 
     Returns
     -------
     list of dict
-        Of each stage its name, and microseconds now and before.
+        Of each stage its name, the least microseconds now and before, and the medians of both.
     """
     with pretended():
         call = _example()
@@ -162,9 +168,12 @@ def measure(repeats: int) -> list[dict[str, Any]]:
                 mock.patch.object(scan, "_sums_in_products", joins),
             ):
                 alone = functools.partial(start, call, variant, grid, cuda_build.THREADS, STEPS)
-                for stage, run in {"launch of the forward kernel": alone, **stages(), **chunked()}.items():
+                product = {"a product of torch, to compare": functools.partial(linear, *torch.ones(2, 8, 8))}
+                everything = {"launch of the forward kernel": alone, **stages(), **chunked(), **product}
+                for stage, run in everything.items():
                     run()  # the first use compiles
-                    found.setdefault(stage, {})[name] = least(run, repeats)
+                    least, median = measured(run, repeats)
+                    found.setdefault(stage, {}).update({name: least, f"{name}, median": median})
     return [{"stage": stage, **times} for stage, times in found.items()]
 
 
@@ -191,9 +200,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     recording_driver.install(recording=False)
     rows = measure(given.repeats)
-    print(f"{'host time in microseconds':40} {'now':>8} {'before':>8}")
+    columns = "now", "now, median", "before", "before, median"
+    print(f"{'host time in microseconds':40}" + "".join(f"{column:>16}" for column in columns))
     for row in rows:
-        print(f"{row['stage']:40} {row['now']:8.1f} {row['before']:8.1f}")
+        print(f"{row['stage']:40}" + "".join(f"{row[column]:16.1f}" for column in columns))
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -79,7 +79,8 @@ def wide(tensor: Tensor) -> Tensor:
 
     A forget gate near 1 rounded to bfloat16 is 1, or forgets within 256 steps: gates are never that narrow.
     """
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    dtype = tensor.dtype
+    return tensor if dtype is torch.float32 or dtype is torch.float64 else tensor.float()
 
 
 def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:

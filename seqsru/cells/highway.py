@@ -153,7 +153,8 @@ class HighwayCell(Cell):
         if self.training and self.dropout:
             like = x.new_empty(0, dtype=product_dtype(self.weight)) if product is None else product
             mask = dropout_mask(self.dropout, like, x.shape[1], D)  # (B, D)
-        v, b = None if self.v is None else wide(self.v), wide(self.bias)
+        v, b = self.v, wide(self.bias)
+        v = None if v is None else wide(v)
         scale = self.scale if carries else 1.0
         if product is None:
             return product_scan(

@@ -190,13 +190,14 @@ class Stack(nn.Module):
             Shapes that do not fit.
         """
         self._check(x, state, valid)
-        if state is None:
-            state = self.initial_state(x.shape[1])
         if self.input_map is not None:
             x = apply_linear(self.input_map, zero_invalid(x, valid))  # (T, B, O)
         order = None if self.directions == 1 or valid is None else _reversal(valid)
         new: list[Tensor] = []
-        before = iter(split_state(state, self.state_sizes))
+        if state is None:
+            before = iter([cell.initial_state(x.shape[1]) for cell in self._cells()])
+        else:
+            before = iter(split_state(state, self.state_sizes))
         for layer, cells in enumerate(self.layers):
             outputs = []
             for direction, cell in enumerate(cast("list[Cell]", cells)):
@@ -237,14 +238,14 @@ class Stack(nn.Module):
                 "pass the state of these rows",
                 "state",
             )
-        check_valid(valid, x.shape[:2])
+        check_valid(valid, x)
 
 
-def check_valid(valid: Tensor | None, shape: torch.Size) -> None:
-    """Refuse a mask that is not in bool, or not of this shape."""
-    if valid is not None and (valid.dtype != torch.bool or valid.shape != shape):
+def check_valid(valid: Tensor | None, x: Tensor) -> None:
+    """Refuse a mask that is not in bool, or has other axes than x before its features."""
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:-1]):
         raise Refused(
-            f"bool of shape {tuple(shape)} as x has",
+            f"bool of shape {tuple(x.shape[:-1])} as x has",
             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}",
             "make it True on real tokens, in the layout of x",
             "valid",

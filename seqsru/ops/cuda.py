@@ -97,8 +97,8 @@ def sru_backward(
     span = _span(T, B, D, u.device) if v is None else T
     rows = _chunks(T, span) * B
     gu, gx = torch.empty_like(u), None if x is None else u.new_empty(T, B, D)
-    by_row = b.new_empty(2 if v is None else 4, rows, D)  # one tensor, which is summed at once
-    gb, gv = by_row[:2], None if v is None else by_row[2:]
+    by_row = b.new_empty(1 if v is None else 2, 2, rows, D)  # one tensor, which is summed at once
+    gb, gv = (by_row, None) if v is None else by_row.unbind()
     x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
     sizes = T, B, k, D, *steps(x)
 
@@ -111,8 +111,9 @@ def sru_backward(
     options = given(v=v, mask=mask, valid=valid, x=x)
     carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
-    total = by_row.sum(1)
-    return gu, gx, gc0, None if v is None else total[2:], total[:2]
+    total = by_row.sum(2)  # (1 or 2, 2, D)
+    gb, gv = (total[0], None) if v is None else total.unbind()
+    return gu, gx, gc0, gv, gb
 
 
 def linear_forward(

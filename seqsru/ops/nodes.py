@@ -44,7 +44,7 @@ def _sru_gradients(
     if gh is None:
         gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
     if gc_last is None:
-        gc_last = c0.new_zeros(c0.shape)
+        gc_last = torch.zeros_like(c0)
     given = gh, gc_last, u, x, c0, v, b, mask, valid, c, ctx.activation, ctx.scale, ctx.backend
     if not _recorded(gh, gc_last):
         return run_sru_backward(*given)
@@ -103,9 +103,11 @@ class ProductNode(torch.autograd.Function):
         scale: float,
         backend: str,
     ) -> tuple[Tensor, Tensor]:
-        T, B, D = *x.shape[:2], b.shape[1]
-        u = functional.linear(x, weight).view(T, B, weight.shape[0] // D, D)
-        carried = None if first is None else x.narrow(2, first, D)
+        T, B, I = x.shape
+        slices, D = weight.shape[0], b.shape[1]
+        # Of two axes, which saves torch its own folding and unfolding; and a whole x is no slice of it.
+        u = functional.linear(x.reshape(T * B, I), weight).view(T, B, slices // D, D)
+        carried = None if first is None else x if D == I else x.narrow(2, first, D)
         check_sru(u, carried, c0, v, b, mask, valid, activation, scale, backend)
         code = ACTIVATIONS[activation]
         h, c_last, c = run_sru_forward(u, carried, c0, v, b, mask, valid, code, scale, True, backend)
@@ -123,8 +125,8 @@ class ProductNode(torch.autograd.Function):
             u = functional.linear(x, weight).view(u.shape)
             carried = None if carried is None else x.narrow(2, ctx.first, carried.shape[2])
         gu, gcarried, *rest = _sru_gradients(ctx, gh, gc_last, u, carried, c0, *others)
-        rows = gu.flatten(2).flatten(0, 1)  # (T·B, k·D)
-        gweight = rows.t() @ x.flatten(0, 1) if wants_weight else None
+        rows = gu.view(x.shape[0] * x.shape[1], weight.shape[0])  # (T·B, k·D)
+        gweight = rows.t().mm(x.reshape(rows.shape[0], weight.shape[1])) if wants_weight else None
         gx = _gradient_of_x(rows, weight, gcarried, ctx.first, x, again) if wants_x else None
         return gx, gweight, None, *rest, None, None, None, None, None
 
@@ -134,9 +136,12 @@ def _gradient_of_x(
 ) -> Tensor:
     """Return the product's gradient of x, and where the highway reads x that of what it carried as well."""
     if carried is not None and carried.shape == x.shape:
-        flat = carried.flatten(0, 1)
-        return (flat.addmm(rows, weight) if again else flat.addmm_(rows, weight)).view(x.shape)
-    gx = (rows @ weight).view(x.shape)
+        flat = carried.view(rows.shape[0], weight.shape[1])
+        if again:
+            return flat.addmm(rows, weight).view(x.shape)
+        flat.addmm_(rows, weight)
+        return carried
+    gx = rows.mm(weight).view(x.shape)
     if carried is None:
         return gx
     width = carried.shape[2]

@@ -152,8 +152,8 @@ def product_scan(
             u, carried, c0, v, b, mask=mask, valid=valid, activation=activation, scale=scale, backend=backend
         )
     weight = product_weight(weight)
-    given = highway, c0, v, b, mask, valid, activation, scale, backend
-    return product_node(x.to(weight.dtype), weight, *given)
+    x = x if x.dtype is weight.dtype else x.to(weight.dtype)
+    return product_node(x, weight, highway, c0, v, b, mask, valid, activation, scale, backend)
 
 
 def _sums_in_products(x: Tensor) -> bool:
