@@ -42,7 +42,7 @@ def _sru_gradients(
     c0, v, b, mask, valid, c = others
     assert c0 is not None and b is not None and c is not None
     if gh is None:
-        gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
+        gh = u.new_zeros(u.shape[0], u.shape[1], c0.shape[1])
     if gc_last is None:
         gc_last = torch.zeros_like(c0)
     given = gh, gc_last, u, x, c0, v, b, mask, valid, c, ctx.activation, ctx.scale, ctx.backend
