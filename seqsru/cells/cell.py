@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -72,6 +73,28 @@ class Cell(nn.Module, ABC):
 
         Most cells have none, and keep this method.
         """
+
+    def beside(
+        self, other: Cell, x: Tensor, states: Sequence[State], valid: Tensor | None
+    ) -> tuple[Tensor, State] | None:
+        """Run both directions of a layer at once, where that takes less than one after the other.
+
+        Parameters
+        ----------
+        other : Cell
+            That of the second direction, of the same class.
+        x, valid
+            As of `forward`, both forward in time.
+        states : sequence of State
+            Of the two.
+
+        Returns
+        -------
+        (y, state) or None
+            y (T, B, 2·O), the outputs side by side and forward in time, and the states one after the other;
+            None where they are to run one after the other, as most cells always do.
+        """
+        return None
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -93,6 +93,7 @@ class ProductNode(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
+        directions: int,
         first: int | None,
         c0: Tensor,
         v: Tensor | None,
@@ -106,7 +107,7 @@ class ProductNode(torch.autograd.Function):
         T, B, I = x.shape
         slices, D = weight.shape[0], b.shape[1]
         # Of two axes, which saves torch its own folding and unfolding; and a whole x is no slice of it.
-        u = functional.linear(x.reshape(T * B, I), weight).view(T, B, slices // D, D)
+        u = as_slices(functional.linear(x.reshape(T * B, I), weight), T, B, slices // D, D, directions)
         carried = None if first is None else x if D == I else x.narrow(2, first, D)
         check_sru(u, carried, c0, v, b, mask, valid, activation, scale, backend)
         code = ACTIVATIONS[activation]
@@ -128,7 +129,12 @@ class ProductNode(torch.autograd.Function):
         rows = gu.view(x.shape[0] * x.shape[1], weight.shape[0])  # (T·B, k·D)
         gweight = rows.t().mm(x.reshape(rows.shape[0], weight.shape[1])) if wants_weight else None
         gx = _gradient_of_x(rows, weight, gcarried, ctx.first, x, again) if wants_x else None
-        return gx, gweight, None, *rest, None, None, None, None, None
+        return gx, gweight, None, None, *rest, None, None, None, None, None
+
+
+def as_slices(product: Tensor, T: int, B: int, k: int, D: int, directions: int) -> Tensor:
+    """Return the product of so many directions' weights, one below the other, as a scan takes it."""
+    return product.view(T, B, k, D) if directions == 1 else product.view(T, B, 2, k, D // 2)
 
 
 def _gradient_of_x(
