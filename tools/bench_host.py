@@ -6,8 +6,8 @@ Everything runs as it does on a GPU, down to the driver's call that would start 
 (`recording_driver`) returns from it at once. Tensors of a few numbers on the CPU stand for those on a GPU, so
 products take what a host needs for a small one. Beside each figure is that of the path before it: operators
 of `torch.library` where a gradient is wanted, and launches through numba's dispatcher with a DLPack capsule
-a tensor. The least and the median of many repeats are printed, in microseconds; a product of torch's own
-is measured between them, so that a busy machine shows.
+a tensor, and one scan after the other for two directions. The least and the median of many repeats are
+printed, in microseconds; a product of torch's own is measured between them, so that a busy machine shows.
 
 What torch itself asks CUDA's runtime for (the current device and stream, about half a microsecond each) is
 not in these times, as torch may be a CPU build here.
@@ -31,7 +31,7 @@ import recording_driver
 import torch
 from torch.nn.functional import linear
 
-from seqsru.cells import SRU, Stack
+from seqsru.cells import SRU, Stack, highway
 from seqsru.models import LanguageModel
 from seqsru.ops import cuda, cuda_build, cuda_launch, dlpack, operators, scan
 from seqsru.ops.calls import LAYOUTS, given, parts
@@ -105,10 +105,20 @@ def stages() -> dict[str, Callable[[], object]]:
     given = u.detach(), x.detach(), c0, v.detach(), b.detach(), None, None, 0, 1.0
     _, _, c = cuda.sru_forward(*given, True)
     layer, inputs = SRU(FEATURES, FEATURES), torch.randn(shape, requires_grad=True)
+    pair = SRU(FEATURES, FEATURES // 2, bidirectional=True)
+    valid = torch.arange(STEPS)[:, None] < torch.tensor([STEPS, 1])
     model = LanguageModel(50, Stack("sru", FEATURES, FEATURES, LAYERS), FEATURES).eval()
     tokens, state = torch.zeros(ROWS, dtype=torch.int64), model.initial_state(ROWS)
 
-    leaves = u, x, v, b, inputs, *layer.parameters()  # listed once: to look for them is an optimizer's work
+    leaves = (
+        u,
+        x,
+        v,
+        b,
+        inputs,
+        *layer.parameters(),
+        *pair.parameters(),
+    )  # listed once: to look for them is an optimizer's work
 
     def both(run: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         y, _ = run()
@@ -125,6 +135,7 @@ def stages() -> dict[str, Callable[[], object]]:
         "backward kernel, with its outputs": lambda: cuda.sru_backward(gh, gc, *given[:7], c, *given[7:]),
         "sru_scan, forward and backward": lambda: both(lambda: scan.sru_scan(u, x, c0, v, b)),
         "SRU layer, forward and backward": lambda: both(lambda: layer(inputs)),
+        "two directions of padded rows, likewise": lambda: both(lambda: pair(inputs, None, valid)),
         f"decoding step of {LAYERS} layers": step,
     }
 
@@ -162,10 +173,12 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         for name, start in launches.items():
             watched = scan.watched if name == "now" else lambda *tensors: torch.is_grad_enabled()
             joins = scan._sums_in_products if name == "now" else lambda x: False
+            at_once = name == "now"
             with (
                 mock.patch.object(cuda, "launch", start),
                 mock.patch.object(scan, "watched", watched),
                 mock.patch.object(scan, "_sums_in_products", joins),
+                mock.patch.object(highway, "scans_both", lambda x, backend, at_once=at_once: at_once),
             ):
                 alone = functools.partial(start, call, variant, grid, cuda_build.THREADS, STEPS)
                 product = {"a product of torch, to compare": functools.partial(linear, *torch.ones(2, 8, 8))}

@@ -60,7 +60,8 @@ def sru_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return h, c_last, and the states c in the dtype of c0, None unless `keep`."""
-    T, B, k, D = u.shape[0], u.shape[1], u.shape[-2], c0.shape[1]
+    both = u.dim() == 5  # two directions
+    T, B, k, D = u.shape if not both else (*u.shape[:2], u.shape[3], c0.shape[1])
     h, c = u.new_empty(T, B, D), c0.new_empty(T, B, D) if keep else None
     x = u[..., 3, :] if k == 4 else x
     span = _span(T, B, D, u.device) if v is None else T
@@ -70,7 +71,7 @@ def sru_forward(
         call = SruForward(u, first, x, v, b, mask, valid, h, last, c, *sizes, activation, scale)
         _scan(call, span, options)
 
-    options = given(v=v, mask=mask, valid=valid, x=x, c=c) | (BOTH if u.dim() == 5 else 0)
+    options = given(v=v, mask=mask, valid=valid, x=x, c=c) | (BOTH if both else 0)
     carry = options & (VALID | BOTH) | CARRY
     c_last = _in_chunks(run, c0, T, span, carry, options, c if keep else None)
     return h, c_last, c
@@ -95,7 +96,8 @@ def sru_backward(
     The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time. The
     two lie side by side in memory.
     """
-    T, B, k, D = u.shape[0], u.shape[1], u.shape[-2], c0.shape[1]
+    both = u.dim() == 5  # two directions
+    T, B, k, D = u.shape if not both else (*u.shape[:2], u.shape[3], c0.shape[1])
     span = _span(T, B, D, u.device) if v is None else T
     rows = _chunks(T, span) * B
     gu, gx = torch.empty_like(u), None if x is None else u.new_empty(T, B, D)
@@ -110,7 +112,7 @@ def sru_backward(
         call = SruBackward(*given, gu, skip, first, gv, sums, *sizes, activation, scale)
         _scan(call, span, options)
 
-    options = given(v=v, mask=mask, valid=valid, x=x) | (BOTH if u.dim() == 5 else 0)
+    options = given(v=v, mask=mask, valid=valid, x=x) | (BOTH if both else 0)
     carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
     total = by_row.sum(2)  # (1 or 2, 2, D)
