@@ -6,7 +6,8 @@ Everything runs as it does on a GPU, down to the driver's call that would start 
 (`recording_driver`) returns from it at once. Tensors of a few numbers on the CPU stand for those on a GPU, so
 products take what a host needs for a small one. Beside each figure is that of the path before it: operators
 of `torch.library` where a gradient is wanted, and launches through numba's dispatcher with a DLPack capsule
-a tensor. The least of many repeats is printed, in microseconds.
+a tensor, and one scan after the other for two directions. The least and the median of many repeats are
+printed, in microseconds; a product of torch's own is measured between them, so that a busy machine shows.
 
 What torch itself asks CUDA's runtime for (the current device and stream, about half a microsecond each) is
 not in these times, as torch may be a CPU build here.
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import functools
 import json
+import statistics
 import timeit
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,8 +29,9 @@ from unittest import mock
 
 import recording_driver
 import torch
+from torch.nn.functional import linear
 
-from seqsru.cells import SRU, Stack
+from seqsru.cells import SRU, Stack, highway
 from seqsru.models import LanguageModel
 from seqsru.ops import cuda, cuda_build, cuda_launch, dlpack, operators, scan
 from seqsru.ops.calls import LAYOUTS, given, parts
@@ -36,14 +39,15 @@ from seqsru.ops.calls import LAYOUTS, given, parts
 STEPS, ROWS, FEATURES, LAYERS = 4, 2, 16, 4
 
 
-def least(run: Callable[[], object], repeats: int) -> float:
-    """Microseconds of one call, the least of so many measurements.
+def measured(run: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Microseconds of one call, the least and the median of so many measurements.
 
     A measurement is as many calls as take a tenth of a millisecond: short enough to be left alone by others.
     """
     once = min(timeit.repeat(run, number=1, repeat=10))
     number = max(1, int(1e-4 / once))
-    return min(timeit.repeat(run, number=number, repeat=repeats)) / number * 1e6
+    times = timeit.repeat(run, number=number, repeat=repeats)
+    return min(times) / number * 1e6, statistics.median(times) / number * 1e6
 
 
 @contextlib.contextmanager
@@ -101,13 +105,25 @@ def stages() -> dict[str, Callable[[], object]]:
     given = u.detach(), x.detach(), c0, v.detach(), b.detach(), None, None, 0, 1.0
     _, _, c = cuda.sru_forward(*given, True)
     layer, inputs = SRU(FEATURES, FEATURES), torch.randn(shape, requires_grad=True)
+    pair = SRU(FEATURES, FEATURES // 2, bidirectional=True)
+    valid = torch.arange(STEPS)[:, None] < torch.tensor([STEPS, 1])
     model = LanguageModel(50, Stack("sru", FEATURES, FEATURES, LAYERS), FEATURES).eval()
     tokens, state = torch.zeros(ROWS, dtype=torch.int64), model.initial_state(ROWS)
+
+    leaves = (
+        u,
+        x,
+        v,
+        b,
+        inputs,
+        *layer.parameters(),
+        *pair.parameters(),
+    )  # listed once: to look for them is an optimizer's work
 
     def both(run: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         y, _ = run()
         y.backward(gh)  # type: ignore[no-untyped-call]
-        for leaf in (u, x, v, b, inputs, *layer.parameters()):
+        for leaf in leaves:
             leaf.grad = None
 
     @torch.no_grad()
@@ -119,6 +135,7 @@ def stages() -> dict[str, Callable[[], object]]:
         "backward kernel, with its outputs": lambda: cuda.sru_backward(gh, gc, *given[:7], c, *given[7:]),
         "sru_scan, forward and backward": lambda: both(lambda: scan.sru_scan(u, x, c0, v, b)),
         "SRU layer, forward and backward": lambda: both(lambda: layer(inputs)),
+        "two directions of padded rows, likewise": lambda: both(lambda: pair(inputs, None, valid)),
         f"decoding step of {LAYERS} layers": step,
     }
 
@@ -140,12 +157,12 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     Parameters
     ----------
     repeats : int
-        Measurements of a stage; the least is kept.
+        Measurements of a stage.
 
     Returns
     -------
     list of dict
-        Of each stage its name, and microseconds now and before.
+        Of each stage its name, the least microseconds now and before, and the medians of both.
     """
     with pretended():
         call = _example()
@@ -156,15 +173,20 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         for name, start in launches.items():
             watched = scan.watched if name == "now" else lambda *tensors: torch.is_grad_enabled()
             joins = scan._sums_in_products if name == "now" else lambda x: False
+            at_once = name == "now"
             with (
                 mock.patch.object(cuda, "launch", start),
                 mock.patch.object(scan, "watched", watched),
                 mock.patch.object(scan, "_sums_in_products", joins),
+                mock.patch.object(highway, "scans_both", lambda x, backend, at_once=at_once: at_once),
             ):
                 alone = functools.partial(start, call, variant, grid, cuda_build.THREADS, STEPS)
-                for stage, run in {"launch of the forward kernel": alone, **stages(), **chunked()}.items():
+                product = {"a product of torch, to compare": functools.partial(linear, *torch.ones(2, 8, 8))}
+                everything = {"launch of the forward kernel": alone, **stages(), **chunked(), **product}
+                for stage, run in everything.items():
                     run()  # the first use compiles
-                    found.setdefault(stage, {})[name] = least(run, repeats)
+                    least, median = measured(run, repeats)
+                    found.setdefault(stage, {}).update({name: least, f"{name}, median": median})
     return [{"stage": stage, **times} for stage, times in found.items()]
 
 
@@ -191,9 +213,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     recording_driver.install(recording=False)
     rows = measure(given.repeats)
-    print(f"{'host time in microseconds':40} {'now':>8} {'before':>8}")
+    columns = "now", "now, median", "before", "before, median"
+    print(f"{'host time in microseconds':40}" + "".join(f"{column:>16}" for column in columns))
     for row in rows:
-        print(f"{row['stage']:40} {row['now']:8.1f} {row['before']:8.1f}")
+        print(f"{row['stage']:40}" + "".join(f"{row[column]:16.1f}" for column in columns))
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

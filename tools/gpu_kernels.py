@@ -14,6 +14,7 @@ import torch
 from gpu_measures import Rows, beside, eager_seconds, here, kernel_seconds
 from gpu_predictions import Work
 
+from seqsru.cells import Stack
 from seqsru.ops.backends import backend_module
 from seqsru.ops.calls import IDENTITY
 from seqsru.ops.reference import accumulation_dtype
@@ -151,6 +152,10 @@ def every_kernel(device: torch.device) -> None:
             torch.randn(shape, device=device).to(dtype).requires_grad_()
             for shape in ((7, 9), (601, 9), (601,))
         ]
+        valid = torch.arange(9, device=device)[:, None] < torch.tensor([9, 0, 4], device=device)
+        stack = Stack("sru", 9, 19, bidirectional=True).to(device, dtype)  # both directions in one launch
+        y, _ = stack(torch.randn(9, 3, 9, device=device, dtype=dtype), valid=valid)
+        y.float().square().sum().backward()
         targets, valid = torch.arange(7, device=device), torch.arange(7, device=device) != 3
         loss, _ = linear_cross_entropy(*leaves, targets, valid=valid, smoothing=0.1)
         torch.autograd.grad(loss, leaves)

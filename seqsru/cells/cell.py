@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -73,13 +74,36 @@ class Cell(nn.Module, ABC):
         Most cells have none, and keep this method.
         """
 
+    def beside(
+        self, other: Cell, x: Tensor, states: Sequence[State], valid: Tensor | None
+    ) -> tuple[Tensor, State] | None:
+        """Run both directions of a layer at once, where that takes less than one after the other.
+
+        Parameters
+        ----------
+        other : Cell
+            That of the second direction, of the same class.
+        x, valid
+            As of `forward`, both forward in time.
+        states : sequence of State
+            Of the two.
+
+        Returns
+        -------
+        (y, state) or None
+            y (T, B, 2·O), the outputs side by side and forward in time, and the states one after the other;
+            None where they are to run one after the other, as most cells always do.
+        """
+        return None
+
 
 def wide(tensor: Tensor) -> Tensor:
     """Return a tensor in the dtype that recurrences compute in: float64 stays, all else is float32.
 
     A forget gate near 1 rounded to bfloat16 is 1, or forgets within 256 steps: gates are never that narrow.
     """
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    dtype = tensor.dtype
+    return tensor if dtype is torch.float32 or dtype is torch.float64 else tensor.float()
 
 
 def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqsru.cells.cell import Cell, wide
 from seqsru.cells.masks import drop_features, dropout_mask
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
-from seqsru.ops import Activation, Backend, product_dtype, product_scan, sru_scan
+from seqsru.ops import Activation, Backend, product_dtype, product_scan, scans_both, sru_scan
 
 Highway = Literal["auto", "identity", "project", "none"]
 
@@ -127,6 +127,7 @@ class HighwayCell(Cell):
         c: Tensor,
         valid: Tensor | None,
         activation: Activation = "identity",
+        other: "HighwayCell | None" = None,
     ) -> tuple[Tensor, Tensor]:
         """Run equations (3) to (6).
 
@@ -135,13 +136,16 @@ class HighwayCell(Cell):
         x : Tensor of shape (T, B, I)
             Inputs, 0 where they are invalid.
         product : Tensor of shape (T, B, k·D) or None
-            Its slices are u0, u1, u2 and, with a projected highway, u3. None is that of the weight and x.
+            Its slices are u0, u1, u2 and, with a projected highway, u3. None is that of `stacked` and x.
         c : Tensor of shape (B, D)
             State before the first step.
         valid : bool Tensor of shape (T, B) or None
             True on real tokens.
         activation : {"identity", "tanh", "relu"}
             g.
+        other : HighwayCell or None
+            That of the second direction, whose features are in the product, the state and the results beside
+            those of this.
 
         Returns
         -------
@@ -153,23 +157,32 @@ class HighwayCell(Cell):
         if self.training and self.dropout:
             like = x.new_empty(0, dtype=product_dtype(self.weight)) if product is None else product
             mask = dropout_mask(self.dropout, like, x.shape[1], D)  # (B, D)
-        v, b = None if self.v is None else wide(self.v), wide(self.bias)
+            if other is not None:
+                mask = torch.cat([mask, dropout_mask(self.dropout, like, x.shape[1], D)], 1)
+        v: Tensor | None = self.v
+        b: Tensor = self.bias
+        if other is not None:
+            v = None if v is None or other.v is None else torch.cat([v, other.v], 1)
+            b, D = torch.cat([b, other.bias], 1), 2 * D
+        v, b = None if v is None else wide(v), wide(b)
         scale = self.scale if carries else 1.0
         if product is None:
             return product_scan(
                 x,
-                self.weight,
+                self.stacked(other),
                 c,
                 v,
                 b,
                 highway=first if carries else None,
+                directions=1 if other is None else 2,
                 mask=mask,
                 valid=valid,
                 activation=activation,
                 scale=scale,
                 backend=self.backend,
             )
-        u = product.view(*product.shape[:-1], self.k, D)  # (T, B, k, D)
+        slices = (self.k, D) if other is None else (2, self.k, self.hidden_size)
+        u = product.view(*product.shape[:-1], *slices)  # (T, B, k, D) or (T, B, 2, k, D/2)
         return sru_scan(
             u,
             x.narrow(2, first, D).to(u.dtype) if carries else None,  # (T, B, D)
@@ -183,6 +196,30 @@ class HighwayCell(Cell):
             backend=self.backend,
         )
 
+    def stacked(self, other: "HighwayCell | None") -> Tensor:
+        """Return the weight, above that of the other direction."""
+        return self.weight if other is None else torch.cat([self.weight, other.weight])
+
+    def runs_beside(self, other: "HighwayCell", x: Tensor) -> bool:
+        """Say whether the directions of a layer are alike, read the same, and take less at once."""
+        alike = (
+            self.layer_norm is other.layer_norm,
+            self.dropout == other.dropout,
+            self.scale == other.scale,
+        )
+        carried = self.highway != "identity" or (self.slice, other.slice, self.slices) == (0, 1, 2)
+        return (
+            scans_both(x, self.backend)
+            and all(alike)
+            and carried
+            and (self.highway, self.k, self.backend) == (other.highway, other.k, other.backend)
+            and (self.v is None) == (other.v is None)
+            and not (self.training and self.input_dropout)  # of which each draws its own
+            and self.training == other.training
+            and not _hooked(self)
+            and not _hooked(other)
+        )
+
     def get_extra_state(self) -> Tensor:
         """Return alpha as a tensor of shape (1,), for the state dictionary."""
         return torch.tensor([self.scale], dtype=torch.float64)
@@ -190,3 +227,14 @@ class HighwayCell(Cell):
     def set_extra_state(self, state: Tensor) -> None:
         """Take alpha from a state dictionary."""
         self.scale = float(state)
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Say whether somebody is to be told of each call of a module."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)

@@ -1,6 +1,7 @@
 """The SRU cell: one matrix product for all steps, then an elementwise recurrence."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -153,13 +154,31 @@ class SRUCell(HighwayCell):
 
     def forward(self, x: Tensor, state: State, valid: Tensor | None = None) -> tuple[Tensor, State]:
         """Run over time; see `Cell.forward`. The state is c, of shape (B, D)."""
+        h, c = self._run(x, state[0], valid, None)
+        return h, (c,)
+
+    def beside(
+        self, other: Cell, x: Tensor, states: Sequence[State], valid: Tensor | None
+    ) -> tuple[Tensor, State] | None:
+        """Run both directions as one product and one scan, on a GPU; see `Cell.beside`."""
+        assert isinstance(other, SRUCell)
+        if self.projection is not other.projection or self.activation != other.activation:
+            return None
+        if not self.runs_beside(other, x):
+            return None
+        h, c = self._run(x, torch.cat([states[0][0], states[1][0]], 1), valid, other)
+        return h, c.chunk(2, 1)
+
+    def _run(
+        self, x: Tensor, c: Tensor, valid: Tensor | None, other: "SRUCell | None"
+    ) -> tuple[Tensor, Tensor]:
+        """Run over time, alone or with the other direction, from a state to a state."""
         x = zero_invalid(x, valid)
         read = self.read(x)  # (T, B, I)
         if self.projection is not None:
             read = linear(read, self.projection)  # (T, B, P)
-        product = None if read is x else linear(read, self.weight)
-        h, c = self.recur(x, product, state[0], valid, self.activation)
-        return h, (c,)
+        product = None if read is x else linear(read, self.stacked(other))
+        return self.recur(x, product, c, valid, self.activation, other)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, version={self.version}, highway={self.highway}"

@@ -181,7 +181,7 @@ class SRU(nn.Module):
             axes = "T" if x.dim() == 2 else "B, T" if self.batch_first else "T, B"
             do = "transpose it, or make a layer for that input_size"
             raise Refused(f"shape ({axes}, {self.input_size})", str(tuple(x.shape)), do, "x")
-        check_valid(valid, x.shape[:-1])
+        check_valid(valid, x)
         if x.dim() == 2:
             y, state = self._run(
                 x.unsqueeze(1),

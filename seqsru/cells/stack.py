@@ -208,21 +208,27 @@ class Stack(nn.Module):
             Shapes that do not fit.
         """
         self._check(x, state, valid)
-        if state is None:
-            state = self.initial_state(x.shape[1])
         if self.input_map is not None:
             x = apply_linear(self.input_map, zero_invalid(x, valid))  # (T, B, O)
-        order = None if self.directions == 1 or valid is None else _reversal(valid)
+        order: Tensor | None = None
         new: list[Tensor] = []
-        before = iter(split_state(state, self.state_sizes))
+        if state is None:
+            before = iter([cell.initial_state(x.shape[1]) for cell in self._cells()])
+        else:
+            before = iter(split_state(state, self.state_sizes))
         for layer, cells in enumerate(self.layers):
-            outputs = []
-            for direction, cell in enumerate(cast("list[Cell]", cells)):
-                read = x if direction == 0 else _reverse(x, order)
-                y, last = cell(read, next(before), valid)  # (T, B, D)
-                outputs.append(y if direction == 0 else _reverse(y, order))
-                new.extend(last)
-            y = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)  # (T, B, O)
+            first, *others = cast("list[Cell]", cells)
+            states = [next(before), *(next(before) for _ in others)]
+            both = first.beside(others[0], x, states, valid) if others else None
+            if both is not None:
+                y, last = both  # (T, B, O)
+            else:
+                y, last = first(x, states[0], valid)  # (T, B, D)
+                for other in others:
+                    order = _reversal(valid) if order is None and valid is not None else order
+                    back, further = other(_reverse(x, order), states[1], valid)
+                    y, last = torch.cat([y, _reverse(back, order)], dim=-1), (*last, *further)  # (T, B, O)
+            new.extend(last)
             if len(self.norms):
                 y = zero_invalid(self.norms[layer](y), valid)
             if layer + 1 < self.num_layers:
@@ -258,14 +264,14 @@ class Stack(nn.Module):
                 "pass the state of these rows",
                 "state",
             )
-        check_valid(valid, x.shape[:2])
+        check_valid(valid, x)
 
 
-def check_valid(valid: Tensor | None, shape: torch.Size) -> None:
-    """Refuse a mask that is not in bool, or not of this shape."""
-    if valid is not None and (valid.dtype != torch.bool or valid.shape != shape):
+def check_valid(valid: Tensor | None, x: Tensor) -> None:
+    """Refuse a mask that is not in bool, or has other axes than x before its features."""
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != x.shape[:-1]):
         raise Refused(
-            f"bool of shape {tuple(shape)} as x has",
+            f"bool of shape {tuple(x.shape[:-1])} as x has",
             f"{str(valid.dtype).removeprefix('torch.')} of shape {tuple(valid.shape)}",
             "make it True on real tokens, in the layout of x",
             "valid",

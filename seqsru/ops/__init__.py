@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.ops.products import product_weight as product_weight
     from seqsru.ops.scan import linear_scan as linear_scan
     from seqsru.ops.scan import product_scan as product_scan
+    from seqsru.ops.scan import scans_both as scans_both
     from seqsru.ops.scan import sru_scan as sru_scan
     from seqsru.ops.watchers import recorded as recorded
     from seqsru.ops.watchers import transformed as transformed
@@ -33,6 +34,7 @@ _PLACES = {
     "product_weight": "products",
     "pru_loop": "loops",
     "recorded": "watchers",
+    "scans_both": "scan",
     "sru_scan": "scan",
     "transformed": "watchers",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "product_weight",
     "pru_loop",
     "recorded",
+    "scans_both",
     "sru_scan",
     "transformed",
 ]

@@ -22,8 +22,8 @@ Activation = Literal["identity", "tanh", "relu"]
 ACTIVATIONS: dict[str, int] = {name: code for code, name in enumerate(get_args(Activation))}
 IDENTITY, TANH, RELU = ACTIVATIONS.values()
 
-# Bits of the argument `options` of the CUDA kernels: what is given, and in CARRY what they are to do.
-VECTOR, MASK, VALID, HIGHWAY, KEEP, CARRY = 1, 2, 4, 8, 16, 32
+# Bits of the argument `options` of the CUDA kernels: what is given, and in CARRY and BOTH what is to be done.
+VECTOR, MASK, VALID, HIGHWAY, KEEP, CARRY, BOTH = 1, 2, 4, 8, 16, 32, 64
 GIVEN = {"v": VECTOR, "mask": MASK, "valid": VALID, "x": HIGHWAY, "c": KEEP}
 
 # A target of the output layer that leaves its row out: no index of a vocabulary, and no other program's mark.

@@ -37,14 +37,21 @@ def check_sru(
         raise unknown(activation, ACTIVATIONS, "activation")
     if backend not in BACKENDS:
         raise unknown(backend, BACKENDS, "backend")
-    if u.dim() != 4 or u.shape[2] not in (3, 4):
+    if u.dim() == 5 and (u.shape[2] != 2 or u.shape[3] not in (3, 4)):
+        raise Refused(
+            "shape (T, B, 2, k, D/2) with k 3 or 4 for two directions",
+            _shape(u),
+            "view the product so, a direction's slices after the other's",
+            "u",
+        )
+    if u.dim() != 5 and (u.dim() != 4 or u.shape[2] not in (3, 4)):
         raise Refused(
             "shape (T, B, k, D) with k 3 or 4",
             _shape(u),
             "view the product as (T, B, k, D), slices before features",
             "u",
         )
-    T, B, k, D = u.shape
+    T, B, k, D = u.shape if u.dim() == 4 else (*u.shape[:2], u.shape[3], 2 * u.shape[4])
     if c0.shape != (B, D):
         raise _state(c0, (B, D), "u")
     if x is None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seqsru.errors import Refused
-from seqsru.ops import cpu_kernels, cpu_softmax
+from seqsru.ops import cpu_kernels, cpu_softmax, directions
 from seqsru.ops.calls import (
     Call,
     ColumnSums,
@@ -49,6 +49,8 @@ def sru_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return h, c_last, and c in the accumulation dtype, which is None unless `keep`."""
+    if u.dim() == 5:
+        return directions.forward(sru_forward, u, x, c0, v, b, mask, valid, activation, scale, keep)
     if u.dtype == torch.float16:
         h, c_last, c = sru_forward(
             u.float(), _float(x), c0, v, b, _float(mask), valid, activation, scale, keep
@@ -77,6 +79,9 @@ def sru_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor]:
     """Return the gradients of u, x, c0, v and b; that of x or v is None where it is absent."""
+    if u.dim() == 5:
+        given = gh, gc_last, u, x, c0, v, b, mask, valid, c, activation, scale
+        return directions.backward(sru_backward, *given)
     if u.dtype == torch.float16:
         gu, gx, gc0, gv, gb = sru_backward(
             gh.float(), gc_last, u.float(), _float(x), c0, v, b, _float(mask), valid, c, activation, scale

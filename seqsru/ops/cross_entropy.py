@@ -2,7 +2,7 @@
 
 Separate operations write the logits, their logarithmic softmax and its gradient to memory one after the
 other. Here a block of rows is finished at once: logits, loss, the gradient of the logits in their place, and
-its products with the weights and the features. Peak memory is one block, whatever the number of rows.
+its products with the weights and the features. Peak memory is one block.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from seqsru.ops.reference import accumulation_dtype
 from seqsru.ops.watchers import recorded, transformed, watched
 
 # Logits in a block on a CPU: the products are as fast at this size as over all rows, and 32 MiB of float32 is
-# the peak memory.
+# the peak memory, whatever the number of rows.
 BLOCK = 1 << 23
-# Bytes of logits in a block on a GPU, which has more memory, and where every block costs six launches.
-GPU_BLOCK = 1 << 28
+# On a GPU every block costs up to seven launches. So a block has at least so many bytes of logits, and half
+# of all rows where these are more, but no more than a share of the device's memory: blocks as large take far
+# longer than their launches.
+GPU_BLOCK, GPU_SHARE = 1 << 28, 16
 # Logits in a chunk of a CPU's block: the elementwise passes over a chunk find it in the cache.
 CHUNK = 1 << 20
 
@@ -102,16 +104,16 @@ def linear_cross_entropy(
     check_probability(smoothing=smoothing)
     if transformed() or (recorded() and not torch.compiler.is_compiling()):
         return _separately(x, weight, bias, targets, valid, smoothing, _product_dtype(x))
-    kept = None
+    kept, wanted = None, targets
     if valid is not None and _waits(x.device):
-        x, targets = torch.where(valid.unsqueeze(-1), x, 0.0), torch.where(valid, targets, LEFT_OUT)
-    rows, wanted = x.reshape(-1, x.shape[-1]), targets.reshape(-1).contiguous()
-    if valid is not None and not _waits(x.device):
-        kept = valid.reshape(-1).nonzero().squeeze(1)
-        rows, wanted = rows.index_select(0, kept), wanted.index_select(0, kept)
+        wanted = _where(valid, targets, LEFT_OUT)
+    elif valid is not None:
+        kept, valid = valid.reshape(-1).nonzero().squeeze(1), None
+        x = x.reshape(-1, x.shape[-1]).index_select(0, kept)
+        wanted = targets.reshape(-1).index_select(0, kept)
     tracked = torch.is_grad_enabled()
     apply: Any = _LinearCrossEntropy.apply  # torch has no types here
-    loss, nll = apply(rows, weight, bias, wanted, smoothing, tracked)
+    loss, nll = apply(x, weight, bias, wanted.contiguous(), valid, smoothing, tracked)
     if kept is not None:
         nll = nll.new_zeros(targets.numel()).index_copy_(0, kept, nll)
     return loss, nll.view(targets.shape)
@@ -141,29 +143,44 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        valid: Tensor | None,
         smoothing: float,
         tracked: bool,
     ) -> tuple[Tensor, Tensor]:
         product = _product_dtype(x)
         wanted = [tracked and needed for needed in ctx.needs_input_grad[:3]]
+        # A row left out has the gradient 0 of its logits, and so of x; NaN in it would reach the weight's.
+        rows = x if valid is None else _where(valid.unsqueeze(-1), x, 0.0)
+        rows = rows.reshape(targets.numel(), x.shape[-1]).to(product)
         with torch.autocast(x.device.type, enabled=False):
             loss, nll, gradients = _by_blocks(
-                x.to(product), weight.to(product), bias, targets, smoothing, wanted
+                rows, weight.to(product), bias, targets.view(-1), smoothing, wanted
             )
         inputs = (x, weight, bias)
-        ctx.gradients = [None if g is None or t is None else g.to(t.dtype) for g, t in zip(gradients, inputs)]
+        ctx.gradients = [
+            None if g is None or t is None else g.view(t.shape).to(t.dtype) for g, t in zip(gradients, inputs)
+        ]
         ctx.mark_non_differentiable(nll)
+        ctx.set_materialize_grads(False)  # nll's would be zeros, and a launch
         ctx.save_for_backward(*inputs, targets)
         ctx.smoothing, ctx.product = smoothing, product
         return loss, nll
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * 7
         if torch.is_grad_enabled() or ctx.gradients is None:  # with create_graph, or for the second time
             return _gradients_again(ctx, grad_loss)
         scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)
+
+
+def _where(condition: Tensor, x: Tensor, otherwise: float) -> Tensor:
+    """Return `torch.where`, contiguous whatever x is."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return torch.where(condition, x, x.new_full((), otherwise), out=out)
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
@@ -205,7 +222,7 @@ def _gradients_again(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         wanted = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
         found = iter(torch.autograd.grad(loss, wanted, grad_loss, create_graph=further))
     gradients = [None if t is None or not t.requires_grad else next(found) for t in (x, weight, bias)]
-    return (*gradients, None, None, None)
+    return (*gradients, None, None, None, None)
 
 
 def _by_blocks(
@@ -217,7 +234,7 @@ def _by_blocks(
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     """Loss, nll and the wanted gradients for x (N, E) and weight in the type of the products."""
-    (rows, width), vocabulary = x.shape, weight.shape[0]
+    rows, width = x.shape
     sums = accumulation_dtype(x.dtype)
     softmax, column_sums = _softmax_for(x)
     bias = None if bias is None else bias.to(sums).contiguous()
@@ -227,7 +244,7 @@ def _by_blocks(
     grad_x = x.new_empty(rows, width) if wants_x else None
     grad_weight: Tensor | None = None
     grad_bias: Tensor | None = None
-    block = max(1, _block(x) // vocabulary)
+    block = _rows_at_once(x, weight.shape[0])
     for start in range(0, max(rows, 1), block):
         rows_here = slice(start, start + block)
         part = x[rows_here]  # (n, E)
@@ -237,14 +254,20 @@ def _by_blocks(
         spread.append(found[1])
         if grad_x is not None:
             torch.mm(logits, weight, out=grad_x[rows_here])
-        if wants_weight:
-            grad_weight = _sum(grad_weight, (logits.t() @ part).to(sums))
+        if wants_weight and grad_weight is not None and sums is x.dtype and _waits(x.device):
+            grad_weight.addmm_(
+                logits.t(), part
+            )  # on a CPU this would change the last bit of what was trained
+        elif wants_weight:
+            grad_weight = _sum(grad_weight, logits.t() @ part, sums)
         if wants_bias:
-            grad_bias = _sum(grad_bias, column_sums(logits))
-    each = _joined(nll)
+            grad_bias = _sum(grad_bias, column_sums(logits), sums)
+    each, around = (nll[0], spread[0]) if len(nll) == 1 else torch.cat(nll + spread).chunk(2)
     loss = each.sum()  # 3
-    if smoothing:
-        loss = (1.0 - smoothing) * loss + smoothing / vocabulary * _joined(spread).sum()
+    if smoothing and _waits(x.device):
+        loss = torch.add((1.0 - smoothing) * loss, around.sum(), alpha=smoothing / weight.shape[0])
+    elif smoothing:
+        loss = (1.0 - smoothing) * loss + smoothing / weight.shape[0] * around.sum()
     return loss, each, (grad_x, grad_weight, grad_bias)
 
 
@@ -253,17 +276,22 @@ def _waits(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _block(x: Tensor) -> int:
-    """Logits in a block of products of that type and on that device."""
-    return BLOCK if x.device.type == "cpu" else GPU_BLOCK // x.element_size()
+def _rows_at_once(x: Tensor, vocabulary: int) -> int:
+    """Rows of x (N, E) in a block, for its type and its device."""
+    if x.device.type == "cpu":
+        return max(1, BLOCK // vocabulary)
+    row = vocabulary * x.element_size()
+    few = max(1, GPU_BLOCK // row)
+    if recorded():
+        return few  # launches are the compiler's, and N may be a symbol
+    half = -(-x.shape[0] // 2)
+    if x.device.type == "cuda":
+        half = min(half, torch.cuda.get_device_properties(x.device).total_memory // GPU_SHARE // row)
+    return max(few, half)
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _sum(so_far: Tensor | None, more: Tensor) -> Tensor:
-    return more if so_far is None else so_far.add_(more)
+def _sum(so_far: Tensor | None, more: Tensor, dtype: torch.dtype) -> Tensor:
+    return more.to(dtype) if so_far is None else so_far.add_(more)
 
 
 def _softmax_for(x: Tensor) -> tuple[Softmax, Callable[[Tensor], Tensor]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from seqsru.errors import NotInstalled
 from seqsru.ops.backends import INSTALL
 from seqsru.ops.calls import (
+    BOTH,
     CARRY,
     HIGHWAY,
     VALID,
@@ -59,9 +60,10 @@ def sru_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return h, c_last, and the states c in the dtype of c0, None unless `keep`."""
-    T, B, k, D = u.shape
+    both = u.dim() == 5  # two directions
+    T, B, k, D = u.shape if not both else (*u.shape[:2], u.shape[3], c0.shape[1])
     h, c = u.new_empty(T, B, D), c0.new_empty(T, B, D) if keep else None
-    x = u[:, :, 3] if k == 4 else x
+    x = u[..., 3, :] if k == 4 else x
     span = _span(T, B, D, u.device) if v is None else T
     sizes = T, B, k, D, *steps(x)
 
@@ -69,8 +71,9 @@ def sru_forward(
         call = SruForward(u, first, x, v, b, mask, valid, h, last, c, *sizes, activation, scale)
         _scan(call, span, options)
 
-    options = given(v=v, mask=mask, valid=valid, x=x, c=c)
-    c_last = _in_chunks(run, c0, T, span, options & VALID | CARRY, options, c if keep else None)
+    options = given(v=v, mask=mask, valid=valid, x=x, c=c) | (BOTH if both else 0)
+    carry = options & (VALID | BOTH) | CARRY
+    c_last = _in_chunks(run, c0, T, span, carry, options, c if keep else None)
     return h, c_last, c
 
 
@@ -93,13 +96,14 @@ def sru_backward(
     The kernel writes the gradients of v and b row by row and torch sums them: the same bits every time. The
     two lie side by side in memory.
     """
-    T, B, k, D = u.shape
+    both = u.dim() == 5  # two directions
+    T, B, k, D = u.shape if not both else (*u.shape[:2], u.shape[3], c0.shape[1])
     span = _span(T, B, D, u.device) if v is None else T
     rows = _chunks(T, span) * B
     gu, gx = torch.empty_like(u), None if x is None else u.new_empty(T, B, D)
-    by_row = b.new_empty(2 if v is None else 4, rows, D)  # one tensor, which is summed at once
-    gb, gv = by_row[:2], None if v is None else by_row[2:]
-    x, skip = (u[:, :, 3], gu[:, :, 3]) if k == 4 else (x, gx)
+    by_row = b.new_empty(1 if v is None else 2, 2, rows, D)  # one tensor, which is summed at once
+    gb, gv = (by_row, None) if v is None else by_row.unbind()
+    x, skip = (u[..., 3, :], gu[..., 3, :]) if k == 4 else (x, gx)
     sizes = T, B, k, D, *steps(x)
 
     def run(last: Tensor, first: Tensor, factors: Tensor | None, span: int, options: int) -> None:
@@ -108,11 +112,12 @@ def sru_backward(
         call = SruBackward(*given, gu, skip, first, gv, sums, *sizes, activation, scale)
         _scan(call, span, options)
 
-    options = given(v=v, mask=mask, valid=valid, x=x)
+    options = given(v=v, mask=mask, valid=valid, x=x) | (BOTH if both else 0)
     carry = options & ~HIGHWAY | CARRY
     gc0 = _in_chunks(run, gc_last, T, span, carry, options, None, backward=True)
-    total = by_row.sum(1)
-    return gu, gx, gc0, None if v is None else total[2:], total[:2]
+    total = by_row.sum(2)  # (1 or 2, 2, D)
+    gb, gv = (total[0], None) if v is None else total.unbind()
+    return gu, gx, gc0, gv, gb
 
 
 def linear_forward(

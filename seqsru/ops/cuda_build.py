@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqsru.ops.calls import SCANS, Call, ChunkStates, Scan, parts
+from seqsru.ops.calls import BOTH, SCANS, Call, ChunkStates, Scan, parts
 
 # Threads of a block. Small, so that a narrow layer still reaches every multiprocessor: 32 rows of 910
 # features are 480 blocks of 64 threads, for the 132 multiprocessors of an H200.
@@ -65,7 +65,13 @@ def variant(call: Scan, options: int) -> Variant:
     first = tensors[0]
     assert first is not None  # u or a
     size = first.element_size()
-    if size != 2 or call.D % 2 or "x_step" in fields._fields and (fields.x_step % 2 or fields.x_row % 2):
+    # Of two directions each has half of the features.
+    if (
+        size != 2
+        or call.D % (4 if options & BOTH else 2)
+        or "x_step" in fields._fields
+        and (fields.x_step % 2 or fields.x_row % 2)
+    ):
         return Variant(activation, options, 1)
     apart = any(
         tensor.data_ptr() % (2 * tensor.element_size())

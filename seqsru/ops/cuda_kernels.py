@@ -24,13 +24,16 @@ features. Every element of every output is written by exactly one thread. Five d
   CARRY set a kernel writes these two and nothing else, A where it has no other use for an array: a scan over
   the C chunks gives the first states, and the kernels run again from these. Backward in time it is the same,
   with gradients for states.
+* **Two directions at once.** With BOTH set the threads of the second half of the features go through time
+  from its end: `start` and `step` of an array are then turned around, and t still counts their steps.
 
 Arrays are flat and contiguous and hold the shapes below; sizes and offsets are 64-bit integers. A word of two
 elements makes D, x_step and x_row half as long, and nothing else differs. The equations are numbered as in
 `reference`.
 
 ==========  ==================================================================================================
-u, gu       (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input
+u, gu       (T, B, k, D): candidate, forget, reset, and with k = 4 the highway input; with BOTH
+            (T, B, 2, k, D/2), a direction after the other
 x, gx       highway input of step t, row n at ``x[t * x_step + n * x_row + d]``; with k = 4 inside u, gu
 c0, c_last  (C, B, D): first and last state of each chunk; gc0, gc_last their gradients
 v, b        (2, D): forget, reset; gv, gb (2, C, B, D) their gradients, row by row
@@ -52,6 +55,7 @@ import numpy as np
 from numba import cuda, types
 
 from seqsru.ops.calls import (
+    BOTH,
     CARRY,
     HIGHWAY,
     KEEP,
@@ -102,6 +106,12 @@ def signature(call: type[Scan], kind: str, lanes: int) -> tuple[Any, ...]:
 
 
 @device
+def turned(start, step, T):
+    """Return the start and the step of an array for a thread that goes back in time."""
+    return start + (T - 1) * step, -step
+
+
+@device
 def recurrence(T, B, D, span):
     """Say which recurrence is this thread's, and whether there is none for it.
 
@@ -139,6 +149,7 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
     zero, one = real(0), real(1)
     vector, masked, valids = options & VECTOR != 0, options & MASK != 0, options & VALID != 0
     highway, keep, carry = options & HIGHWAY != 0, options & KEEP != 0, options & CARRY != 0
+    both = options & BOTH != 0
     G = group(call, kind, variant)
 
     @device
@@ -185,6 +196,14 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
         if idle:
             return
         u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
+        step, start, valid_step, valid_start, part = plane, n, B, row, D
+        if both:
+            part = D // 2
+            if d >= part:
+                u_start, u_step = turned(u_start + (k - 1) * part, u_step, T)
+                x_start, x_step = turned(x_start + ((k - 1) * part if k == 4 else 0), x_step, T)
+                start, step = turned(start, step, T)
+                valid_start, valid_step = turned(valid_start, valid_step, T)
         fixed = cuda.local.array((5, lanes), number)  # vf, vr, bf, br, m
         state, factor = cuda.local.array(lanes, number), cuda.local.array(lanes, number)
         shown = cuda.local.array(lanes, number)
@@ -194,11 +213,11 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
         def request(i, t):
             """Load step t into place i of the next group."""
             at = u_start + t * u_step
-            ahead[0, i], ahead[1, i], ahead[2, i] = u[at], u[at + D], u[at + 2 * D]
+            ahead[0, i], ahead[1, i], ahead[2, i] = u[at], u[at + part], u[at + 2 * part]
             if highway:
                 ahead[3, i] = x[x_start + t * x_step]
             if valids:
-                alive_ahead[i] = valid[t * B + row]
+                alive_ahead[i] = valid[t * valid_step + valid_start]
 
         def compute(t, words, flags, i):
             """Compute step t from place i of a group."""
@@ -214,9 +233,9 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
                     new, out, f = old, zero, one
                 state[lane], shown[lane], factor[lane] = new, out, factor[lane] * f
             if not carry:
-                h[t * plane + n] = narrow(shown)
+                h[t * step + start] = narrow(shown)
             if keep:
-                c[t * plane + n] = give(state)
+                c[t * step + start] = give(state)
 
         touch = unit(first, last)
         settle(fixed, v, b, mask, D, d, n, touch)
@@ -277,7 +296,15 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
         if idle:
             return
         u_step, u_start, x_start = plane * k, row * k * D + d, row * x_row + d
-        gx_step, gx_start = (x_step, x_start) if k == 4 else (plane, n)
+        step, start, valid_step, valid_start, part = plane, n, B, row, D
+        if both:
+            part = D // 2
+            if d >= part:
+                u_start, u_step = turned(u_start + (k - 1) * part, u_step, T)
+                x_start, x_step = turned(x_start + ((k - 1) * part if k == 4 else 0), x_step, T)
+                start, step = turned(start, step, T)
+                valid_start, valid_step = turned(valid_start, valid_step, T)
+        gx_step, gx_start = (x_step, x_start) if k == 4 else (step, start)
         fixed = cuda.local.array((5, lanes), number)  # vf, vr, bf, br, m
         after, cur = cuda.local.array(lanes, number), cuda.local.array(lanes, number)
         factor, sums = cuda.local.array(lanes, number), cuda.local.array((4, lanes), number)
@@ -289,13 +316,13 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
         def request(i, t, end):
             """Load step t into place i of the next group; none may be before it only at its `end`."""
             at = u_start + t * u_step
-            ahead[0, i], ahead[1, i], ahead[2, i] = u[at], u[at + D], u[at + 2 * D]
+            ahead[0, i], ahead[1, i], ahead[2, i] = u[at], u[at + part], u[at + 2 * part]
             if highway:
                 ahead[3, i] = x[x_start + t * x_step]
-            ahead[4, i] = gh[t * plane + n]
-            ago[i] = c0[n] if end and t == 0 else c[(t - 1) * plane + n]
+            ahead[4, i] = gh[t * step + start]
+            ago[i] = c0[n] if end and t == 0 else c[(t - 1) * step + start]
             if valids:
-                alive_ahead[i] = valid[t * B + row]
+                alive_ahead[i] = valid[t * valid_step + valid_start]
 
         def compute(t, words, states, flags, i):
             """Go back through step t from place i of a group."""
@@ -323,14 +350,15 @@ def build(call: type[Scan], kind: str, variant: Variant) -> Callable[..., None]:
                 sums[3, lane] += gr
             if not carry:
                 at = u_start + t * u_step
-                gu[at], gu[at + D], gu[at + 2 * D] = narrow(shown[0]), narrow(shown[1]), narrow(shown[2])
+                gu[at], gu[at + part] = narrow(shown[0]), narrow(shown[1])
+                gu[at + 2 * part] = narrow(shown[2])
             if highway:
                 gx[gx_start + t * gx_step] = narrow(shown[3])
 
         touch = unit(first, last)
         settle(fixed, v, b, mask, D, d, n, touch)
         for lane in range(lanes):
-            after[lane] = take(c[(last - 1) * plane + n], lane) * touch if last > 0 else zero
+            after[lane] = take(c[(last - 1) * step + start], lane) * touch if last > 0 else zero
             cur[lane], factor[lane] = take(gc_last[thread], lane) * touch, one
             for j in range(4):
                 sums[j, lane] = zero

@@ -42,9 +42,9 @@ def _sru_gradients(
     c0, v, b, mask, valid, c = others
     assert c0 is not None and b is not None and c is not None
     if gh is None:
-        gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
+        gh = u.new_zeros(u.shape[0], u.shape[1], c0.shape[1])
     if gc_last is None:
-        gc_last = c0.new_zeros(c0.shape)
+        gc_last = torch.zeros_like(c0)
     given = gh, gc_last, u, x, c0, v, b, mask, valid, c, ctx.activation, ctx.scale, ctx.backend
     if not _recorded(gh, gc_last):
         return run_sru_backward(*given)
@@ -93,6 +93,7 @@ class ProductNode(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
+        directions: int,
         first: int | None,
         c0: Tensor,
         v: Tensor | None,
@@ -103,9 +104,11 @@ class ProductNode(torch.autograd.Function):
         scale: float,
         backend: str,
     ) -> tuple[Tensor, Tensor]:
-        T, B, D = *x.shape[:2], b.shape[1]
-        u = functional.linear(x, weight).view(T, B, weight.shape[0] // D, D)
-        carried = None if first is None else x.narrow(2, first, D)
+        T, B, I = x.shape
+        slices, D = weight.shape[0], b.shape[1]
+        # Of two axes, which saves torch its own folding and unfolding; and a whole x is no slice of it.
+        u = as_slices(functional.linear(x.reshape(T * B, I), weight), T, B, slices // D, D, directions)
+        carried = None if first is None else x if D == I else x.narrow(2, first, D)
         check_sru(u, carried, c0, v, b, mask, valid, activation, scale, backend)
         code = ACTIVATIONS[activation]
         h, c_last, c = run_sru_forward(u, carried, c0, v, b, mask, valid, code, scale, True, backend)
@@ -123,10 +126,15 @@ class ProductNode(torch.autograd.Function):
             u = functional.linear(x, weight).view(u.shape)
             carried = None if carried is None else x.narrow(2, ctx.first, carried.shape[2])
         gu, gcarried, *rest = _sru_gradients(ctx, gh, gc_last, u, carried, c0, *others)
-        rows = gu.flatten(2).flatten(0, 1)  # (T·B, k·D)
-        gweight = rows.t() @ x.flatten(0, 1) if wants_weight else None
+        rows = gu.view(x.shape[0] * x.shape[1], weight.shape[0])  # (T·B, k·D)
+        gweight = rows.t().mm(x.reshape(rows.shape[0], weight.shape[1])) if wants_weight else None
         gx = _gradient_of_x(rows, weight, gcarried, ctx.first, x, again) if wants_x else None
-        return gx, gweight, None, *rest, None, None, None, None, None
+        return gx, gweight, None, None, *rest, None, None, None, None, None
+
+
+def as_slices(product: Tensor, T: int, B: int, k: int, D: int, directions: int) -> Tensor:
+    """Return the product of so many directions' weights, one below the other, as a scan takes it."""
+    return product.view(T, B, k, D) if directions == 1 else product.view(T, B, 2, k, D // 2)
 
 
 def _gradient_of_x(
@@ -134,9 +142,12 @@ def _gradient_of_x(
 ) -> Tensor:
     """Return the product's gradient of x, and where the highway reads x that of what it carried as well."""
     if carried is not None and carried.shape == x.shape:
-        flat = carried.flatten(0, 1)
-        return (flat.addmm(rows, weight) if again else flat.addmm_(rows, weight)).view(x.shape)
-    gx = (rows @ weight).view(x.shape)
+        flat = carried.view(rows.shape[0], weight.shape[1])
+        if again:
+            return flat.addmm(rows, weight).view(x.shape)
+        flat.addmm_(rows, weight)
+        return carried
+    gx = rows.mm(weight).view(x.shape)
     if carried is None:
         return gx
     width = carried.shape[2]

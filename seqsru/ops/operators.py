@@ -80,7 +80,7 @@ def _(
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shape = (u.shape[0], u.shape[1], u.shape[3])
+    shape = (u.shape[0], u.shape[1], c0.shape[1])
     return u.new_empty(shape), c0.new_empty(c0.shape), c0.new_empty(shape if keep else (0,))
 
 
@@ -183,7 +183,7 @@ def _sru_gradients(
         with torch.no_grad():
             _, _, c = sru_forward(u, x, c0, v, b, mask, valid, ctx.activation, ctx.scale, True, ctx.backend)
     if gh is None:
-        gh = u.new_zeros(u.shape[0], u.shape[1], u.shape[3])
+        gh = u.new_zeros(u.shape[0], u.shape[1], c0.shape[1])
     if gc_last is None:
         gc_last = c0.new_zeros(c0.shape)
     gu, gx, gc0, gv, gb = sru_backward(

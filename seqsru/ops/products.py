@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,9 @@ from seqsru.ops.watchers import recorded
 # Measured with one thread and two and 1 to 60,000 rows on a processor with AVX2; the rule for rows was
 # found on one with AVX-512. `tests/ops/test_products.py` measures both again.
 ROWS, ROW_BLOCK, OUTPUTS = 12, 4, 16
+
+_C: Any = torch._C  # torch has no types here
+_any_autocast = _C._is_any_autocast_enabled
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -63,15 +68,16 @@ def product_dtype(weight: Tensor) -> torch.dtype:
 
     Without autocast, and in float64 always, that is the weight's own.
     """
-    device = weight.device.type
-    if weight.is_meta or weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+    if not _any_autocast() or weight.is_meta or weight.dtype is torch.float64:
         return weight.dtype
-    return torch.get_autocast_dtype(device)
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def product_weight(weight: Tensor) -> Tensor:
     """Return a weight in the dtype of its products, for operators unknown to autocast."""
-    return weight.to(product_dtype(weight))
+    dtype = product_dtype(weight)
+    return weight if weight.dtype is dtype else weight.to(dtype)
 
 
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

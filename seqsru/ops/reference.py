@@ -5,6 +5,8 @@ contract, which `cpu` and `cuda` have with the same signatures, stand below them
 `sru_backward`, `linear_forward` and `linear_backward`. Their backward passes are written out because they are
 what the kernels transcribe.
 
+A u of five axes has two directions, each a scan of its own: `directions`.
+
 What a backend is handed has been checked by `scan`: shapes and dtypes agree, everything lies on one device
 and is contiguous, except x, of which only the last axis has to be. Absent tensors are None.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqsru.ops import directions
 from seqsru.ops.calls import RELU, TANH
 
 
@@ -54,6 +57,8 @@ def sru_loop(
     c : Tensor of shape (T, B, D)
         State after every step.
     """
+    if u.dim() == 5:
+        return directions.forward(sru_loop, u, x, c0, v, b, mask, valid, activation, scale)
     dtype, c = u.dtype, c0
     u = u.to(c0.dtype)
     m = torch.ones_like(c0) if mask is None else mask.to(c0.dtype)
@@ -152,6 +157,9 @@ def sru_backward(
 
     An invalid step leaves cur as it is and has no gradient of its own.
     """
+    if u.dim() == 5:
+        given = gh, gc_last, u, x, c0, v, b, mask, valid, c, activation, scale
+        return directions.backward(sru_backward, *given)
     gu = torch.zeros_like(u)
     gx = None if x is None else u.new_zeros(u.shape[0], *c0.shape)
     gv, gb = torch.zeros_like(b), torch.zeros_like(b)

@@ -8,13 +8,15 @@ and of a small layer's training.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from seqsru.ops.backends import Backend
 from seqsru.ops.calls import ACTIVATIONS, Activation
 from seqsru.ops.checks import check_linear, check_sru
-from seqsru.ops.nodes import linear_node, product_node, sru_node
+from seqsru.ops.nodes import as_slices, linear_node, product_node, sru_node
 from seqsru.ops.operators import (
     any_requires_grad,
     linear_forward,
@@ -51,7 +53,8 @@ def sru_scan(
     ----------
     u : Tensor of shape (T, B, k, D)
         Candidate, forget and reset pre-activations; with k = 4 also the highway input. T may be 0. float64,
-        float32, bfloat16 or float16.
+        float32, bfloat16 or float16. Of shape (T, B, 2, k, D/2) it has two directions: of the D features of
+        all other tensors the first half runs forward in time, and the second from the last step to the first.
     x : Tensor of shape (T, B, D) or None
         Highway input for k = 3, in the dtype of u; it may be a slice of the last axis of a wider tensor. With
         k = 3 and no x there is no highway. None with k = 4.
@@ -111,6 +114,7 @@ def product_scan(
     b: Tensor,
     *,
     highway: int | None,
+    directions: Literal[1, 2] = 1,
     mask: Tensor | None = None,
     valid: Tensor | None = None,
     activation: Activation = "identity",
@@ -128,11 +132,14 @@ def product_scan(
     x : Tensor of shape (T, B, I)
         Inputs of the product, and of the highway.
     weight : Tensor of shape (k · D, I)
-        Slices for the candidate, the forget and the reset gate, and with k = 4 the highway.
+        Slices for the candidate, the forget and the reset gate, and with k = 4 the highway; with two
+        directions those of the second below those of the first.
     c0, v, b, mask, valid, activation, scale, backend
         As for `sru_scan`.
     highway : int or None
         First of the D features of x that the highway carries, with k = 3; None is no such slice.
+    directions : 1 or 2
+        With 2 the second half of the D features runs from the last step to the first.
 
     Returns
     -------
@@ -146,14 +153,19 @@ def product_scan(
         and not watched(x, weight, c0, v, b, mask, valid)
     ):
         T, B, D = *x.shape[:2], b.shape[1]
-        u = linear(x, weight).view(T, B, weight.shape[0] // D, D)
+        u = as_slices(linear(x, weight), T, B, weight.shape[0] // D, D, directions)
         carried = None if highway is None else x.narrow(2, highway, D).to(u.dtype)  # (T, B, D)
         return sru_scan(
             u, carried, c0, v, b, mask=mask, valid=valid, activation=activation, scale=scale, backend=backend
         )
     weight = product_weight(weight)
-    given = highway, c0, v, b, mask, valid, activation, scale, backend
-    return product_node(x.to(weight.dtype), weight, *given)
+    x = x if x.dtype is weight.dtype else x.to(weight.dtype)
+    return product_node(x, weight, directions, highway, c0, v, b, mask, valid, activation, scale, backend)
+
+
+def scans_both(x: Tensor, backend: Backend) -> bool:
+    """Say whether a scan of two directions takes less than a scan of each."""
+    return x.device.type == "cuda" and backend in ("auto", "cuda")
 
 
 def _sums_in_products(x: Tensor) -> bool:

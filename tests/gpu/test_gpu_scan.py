@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from cuda_cases import DTYPES, Case, distances, some_variants
+from cuda_cases import DTYPES, Case, both_directions, distances, some_variants
 from torch.nn import functional
 
 from seqsru.cells import Stack
@@ -44,7 +44,7 @@ def test_every_variant_equals_the_reference(dtype):
     """Outputs are filled with NaN before they are written: tests/conftest.py asks torch for that."""
     assert torch.empty(1, device="cuda").isnan().all()
     wrong = {}
-    for case in some_variants(dtype):
+    for case in some_variants(dtype) + both_directions(dtype):
         found = distances(cuda, case, "cuda")
         if max(found.values(), default=0) > 1:
             wrong[str(case)] = found

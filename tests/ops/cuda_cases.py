@@ -22,7 +22,10 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Case(NamedTuple):
-    """Shape and variant of one scan; `highway` is identity, project, none, or linear for the other scan."""
+    """Shape and variant of one scan; `highway` is identity, project, none, or linear for the other scan.
+
+    With `both` the second half of the features goes back in time.
+    """
 
     dtype: torch.dtype
     T: int
@@ -33,6 +36,7 @@ class Case(NamedTuple):
     version: int = 2
     mask: bool = False
     valid: bool = False
+    both: bool = False
 
     def __str__(self) -> str:
         parts = [
@@ -42,7 +46,7 @@ class Case(NamedTuple):
             list(ACTIVATIONS)[self.activation],
             f"v{self.version}",
         ]
-        return "-".join(parts + ["mask"] * self.mask + ["valid"] * self.valid)
+        return "-".join(parts + ["mask"] * self.mask + ["valid"] * self.valid + ["both"] * self.both)
 
 
 def every_variant(dtype: torch.dtype) -> list[Case]:
@@ -69,6 +73,15 @@ def whole_groups(dtype: torch.dtype) -> list[Case]:
     ]
 
 
+def both_directions(dtype: torch.dtype) -> list[Case]:
+    """Scans whose second half of the features goes back in time, with every option among them."""
+    shapes = itertools.cycle([(4, 2, 4), (1, 3, 2), (5, 1, 6), (0, 2, 4), (9, 2, 8), (17, 1, 2), (2, 33, 2)])
+    options = itertools.product(("identity", "project", "none"), (0, 1, 2), (2, 1), *((False, True),) * 2)
+    cases = [Case(dtype, *next(shapes), *option, True) for option in options]
+    wide = [(3, 1, 132, "project", 0, 2, True, True), (2, 1, 136, "identity", 1, 1, False, True)]
+    return cases[:: 1 if dtype == torch.float32 else 5] + [Case(dtype, *case, True) for case in wide]
+
+
 def time_parallel(dtype: torch.dtype) -> list[Case]:
     """Scans that can be cut in time, of more and of fewer steps than a chunk, of a multiple of it and not."""
     return [
@@ -80,6 +93,8 @@ def time_parallel(dtype: torch.dtype) -> list[Case]:
         Case(dtype, 0, 2, 3, "identity", 0, 1),
         Case(dtype, 37, 1, 2, "project", 0, 1, False, True),
         Case(dtype, 37, 1, 2, "linear"),
+        Case(dtype, 11, 2, 4, "identity", 0, 1, True, True, True),
+        Case(dtype, 37, 1, 4, "project", 0, 1, False, False, True),
     ]
 
 
@@ -114,7 +129,8 @@ def distances(module, case: Case, device: str = "cpu") -> dict[str, float]:
     else:
         # Over many steps large gates make the recurrence chaotic: two right answers drift apart.
         size, weight = (2, 0.5) if T < 10 else (1, 0.3)
-        u = poisoned(size * normal(T, B, 4 if case.highway == "project" else 3, D))
+        k = 4 if case.highway == "project" else 3
+        u = poisoned(size * (normal(T, B, 2, k, D // 2) if case.both else normal(T, B, k, D)))
         x = poisoned(normal(T, B, 3 * D))[:, :, D : 2 * D] if case.highway == "identity" else None
         v = (weight * normal(2, D)).to(wide) if case.version == 2 else None
         mask = ((normal(B, D) > -1) * 1.25).to(dtype) if case.mask else None

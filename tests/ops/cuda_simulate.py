@@ -9,7 +9,15 @@ import os
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 import torch
-from cuda_cases import DTYPES, distances, every_variant, some_variants, time_parallel, whole_groups
+from cuda_cases import (
+    DTYPES,
+    both_directions,
+    distances,
+    every_variant,
+    some_variants,
+    time_parallel,
+    whole_groups,
+)
 
 from seqsru.ops import cuda, operators, scan
 
@@ -43,7 +51,7 @@ if __name__ == "__main__":
     report = {}
     for dtype in DTYPES:
         cases = every_variant(dtype) if dtype == torch.float32 else some_variants(dtype)
-        for case in cases + whole_groups(dtype):
+        for case in cases + whole_groups(dtype) + both_directions(dtype):
             report[str(case)] = distances(cuda, case)
     chunks = {}
     for span in (2, 4, 18):  # time in chunks: where the recurrence is linear

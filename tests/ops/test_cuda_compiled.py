@@ -11,6 +11,7 @@ from ptx_machine import Memory, Thread, parse
 
 from seqsru.ops import cuda
 from seqsru.ops.calls import (
+    BOTH,
     HIGHWAY,
     IDENTITY,
     KEEP,
@@ -91,8 +92,10 @@ def test_compiled_kernels_equal_the_reference(kind, monkeypatch):
     monkeypatch.setattr(cuda, "_simulation", functools.cache(OnTheMachine))
     dtype = getattr(torch, kind)
     cases = [Case(dtype, 19, 1, 2, "identity", 1, 2, True, True), Case(dtype, 38, 1, 2, "linear", valid=True)]
+    cases += [Case(dtype, 10, 1, 4, "project", 1, 2, True, True, True)]
     if kind == "float32":
         cases += [Case(dtype, 8, 1, 66, "project", 2, 1), Case(dtype, 0, 1, 2, "project", 2, 1)]
+        cases += [Case(dtype, 9, 1, 4, "identity", 0, 1, False, True, True)]
     for case in cases:
         found = distances(cuda, case)
         assert all(ratio <= 1 for ratio in found.values()), (str(case), found)
@@ -120,11 +123,11 @@ def flat(shape, *index):
     return total
 
 
-def touched_by(call, lanes, T, B, D, span, at, more):
+def touched_by(call, lanes, T, B, D, span, at, more, options=0):
     """Addresses that the last thread of a scan touches, and the ten before it, which may own nothing."""
     trace = Trace()
     kind = "float32" if lanes == 1 else "bfloat16"
-    program = parse(assembly(call, kind, Variant(IDENTITY, GIVEN[call], lanes), (9, 0)))
+    program = parse(assembly(call, kind, Variant(IDENTITY, GIVEN[call] | options, lanes), (9, 0)))
     given = call(**at, T=T, B=B, D=D, **more)
     x, y = blocks(B, D, -(-T // span), lanes)
     for thread in range(THREADS):
@@ -141,6 +144,42 @@ def touched_by(call, lanes, T, B, D, span, at, more):
 
 def last_thread(D, lanes):
     return (D // lanes - 1) % THREADS + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [SruForward, SruBackward])
+@pytest.mark.parametrize("k, span", [(3, 3), (4, 11)])
+def test_offsets_beyond_32_bits_back_in_time(call, k, span):
+    """The last thread has the last steps of the second direction, which are the first of time."""
+    need("nvvm", "nvrtc")
+    T, B, D = 11, 70_000, 70_010
+    half, chunks = D // 2, -(-T // span)
+    arrays = call._fields[: LAYOUTS[call].tensors]
+    sizes = {"elements": 4, "reals": 4, "bytes": 1}
+    at = {array: (i + 1) << 52 for i, array in enumerate(arrays)}
+    x_step, x_row = (B * (2 * D + 2), 2 * D + 2) if k == 3 else (B * k * D, k * D)
+    if k == 4:
+        at.update({skip: at[u] + 4 * 3 * half for skip, u in (("x", "u"), ("gx", "gu")) if u in at})
+    more = {"k": k, "x_step": x_step, "x_row": x_row, "activation": IDENTITY, "scale": 1.0}
+    found = touched_by(call, 1, T, B, D, span, at, more, BOTH)
+    steps = [T - 1 - t for t in range((chunks - 1) * span, T)]
+    kinds = dict(zip(arrays, LAYOUTS[call].kinds))
+    states = {*steps, *(t + 1 for t in steps if t + 1 < T and call is SruBackward)}
+    for array, indices in {
+        "u": [flat((T, B, 2, k, half), t, B - 1, 1, j, half - 1) for t in steps for j in range(3)],
+        "x": [t * x_step + (B - 1) * x_row + (D - 1 if k == 3 else half * (k + 1) - 1) for t in steps],
+        "c": [flat((T, B, D), t, B - 1, D - 1) for t in states],
+        "valid": [flat((T, B), t, B - 1) for t in steps],
+        "h" if call is SruForward else "gh": [flat((T, B, D), t, B - 1, D - 1) for t in steps],
+    }.items():
+        expected = {at[array] + index * sizes[kinds[array]] for index in indices}
+        shared = {"x"} if k == 4 else set()  # inside u
+        near = {address for address in found if at[array] >> 52 == address >> 52}
+        assert expected <= near and (array in shared or array == "u" and k == 4 or expected == near), array
+    if call is SruBackward:
+        indices = [flat((T, B, 2, k, half), t, B - 1, 1, j, half - 1) for t in steps for j in range(k)]
+        expected = {at["gu"] + 4 * index for index in indices}
+        assert {address for address in found if address >> 52 == at["gu"] >> 52} == expected
 
 
 @pytest.mark.slow

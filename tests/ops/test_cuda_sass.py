@@ -7,6 +7,7 @@ import sass
 from test_cuda_compiled import GIVEN, need
 
 from seqsru.ops.calls import (
+    BOTH,
     CARRY,
     HIGHWAY,
     IDENTITY,
@@ -126,6 +127,15 @@ def test_no_load_is_waited_for_at_once(call):
     judge(call, "float32", Variant(IDENTITY, CARRY, 1))
     judge(call, "float64", Variant(IDENTITY, USUAL[call], 1))
     judge(call, "bfloat16", Variant(IDENTITY, USUAL[call], 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [SruForward, SruBackward])
+def test_no_load_is_waited_for_at_once_in_two_directions(call):
+    judge(call, "float32", Variant(TANH, GIVEN[call] | BOTH, 1))
+    judge(call, "float32", Variant(IDENTITY, CARRY | BOTH, 1))
+    judge(call, "float64", Variant(IDENTITY, USUAL[call] | BOTH, 1))
+    judge(call, "bfloat16", Variant(IDENTITY, USUAL[call] | BOTH, 2))
 
 
 @pytest.mark.slow

@@ -142,11 +142,26 @@ class Launches(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+BATCHES = [
+    (1120, 910, 10_000),
+    (4096, 512, 32_000),
+    (7, 8, 9),
+    (16_384, 1024, 50_000),
+    (65_537, 64, 256_000),
+    (1, 8, 1 << 28),
+    (3, 8, 1 << 28),
+    (0, 8, 9),
+]
+
+
 @pytest.mark.parametrize("smoothing, padded", [(0.0, False), (0.1, True)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows, width, vocabulary", [(1120, 910, 10_000), (4096, 512, 32_000), (7, 8, 9)])
+@pytest.mark.parametrize(
+    "dtype, own", [(torch.float32,) * 2, (torch.bfloat16, torch.float32), (torch.bfloat16,) * 2]
+)
+@pytest.mark.parametrize("rows, width, vocabulary", BATCHES)
+@pytest.mark.parametrize("transposed", [False, True])
 def test_a_batch_takes_at_most_thirty_launches_and_waits_for_none(
-    rows, width, vocabulary, dtype, smoothing, padded, monkeypatch
+    rows, width, vocabulary, dtype, own, smoothing, padded, transposed, monkeypatch
 ):
     """On torch's device without memory, which is treated as a GPU is; the kernel is one launch."""
 
@@ -158,10 +173,15 @@ def test_a_batch_takes_at_most_thirty_launches_and_waits_for_none(
 
     monkeypatch.setattr(cross_entropy, "recorded", lambda: False)
     monkeypatch.setattr(cross_entropy, "_softmax_for", lambda x: (softmax, cross_entropy._column_sums))
-    shapes = ((rows, width), (vocabulary, width), (vocabulary,))
-    x, weight, bias = (torch.empty(shape, device="meta", requires_grad=True) for shape in shapes)
-    targets = torch.empty(rows, dtype=torch.int64, device="meta")
-    valid = torch.empty(rows, dtype=torch.bool, device="meta") if padded else None
+    shapes = ((rows, 1, width), (vocabulary, width), (vocabulary,))
+    x, weight, bias = (torch.empty(shape, dtype=own, device="meta", requires_grad=True) for shape in shapes)
+    targets = torch.empty(rows, 1, dtype=torch.int64, device="meta")
+    valid = torch.empty(rows, 1, dtype=torch.bool, device="meta") if padded else None
+    if transposed:  # two sentences, with the batch first
+        double = torch.empty(rows, 2, width, dtype=own, device="meta", requires_grad=True)
+        x = double.transpose(0, 1)[:, : rows // 2]
+        targets = torch.empty(rows, 2, dtype=torch.int64, device="meta").t()[:, : rows // 2]
+        valid = torch.empty(rows, 2, dtype=torch.bool, device="meta").t()[:, : rows // 2] if padded else None
     monkeypatch.setattr(cross_entropy, "_product_dtype", lambda x: dtype)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # the device has none
     with Launches() as launches:
@@ -169,8 +189,9 @@ def test_a_batch_takes_at_most_thirty_launches_and_waits_for_none(
             x, weight, bias, targets, valid=valid, smoothing=smoothing
         )
         torch.autograd.grad(loss, (x, weight, bias))
-    blocks = -(-rows * vocabulary * dtype.itemsize // (1 << 28))
-    assert launches.names.count("softmax") == blocks <= 2
+    blocks = launches.names.count("softmax")
+    count = rows // 2 * 2 if transposed else rows
+    assert blocks == max(1, min(2, count, -(-count * vocabulary * dtype.itemsize // (1 << 28))))
     assert len(launches.names) <= 30, launches.names
     assert not [name for name in launches.names if re.search("nonzero|_local_scalar|item|equal", name)]
 
@@ -183,7 +204,29 @@ def test_a_gpu_takes_the_kernel_and_torch_s_operators_without_numba(monkeypatch)
     assert cross_entropy._softmax_for(x)[0] is cross_entropy._softmax_in_place
 
 
-def test_rows_left_out_by_mark_equal_rows_left_out_by_counting(monkeypatch):
+def test_a_block_is_half_of_the_rows_but_a_share_of_the_memory(monkeypatch):
+    memory = {"total_memory": 80 << 30}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(**memory))
+    monkeypatch.setattr(cross_entropy, "recorded", lambda: False)
+
+    def rows(count, vocabulary, dtype=torch.float32):
+        x = SimpleNamespace(
+            device=torch.device("cuda"), element_size=lambda: dtype.itemsize, shape=(count, 8)
+        )
+        return cross_entropy._rows_at_once(x, vocabulary)
+
+    assert rows(16_384, 50_000) == 8192  # 3 GiB of logits
+    assert rows(1 << 20, 1 << 14) == 5 << 14 and rows(1 << 20, 1 << 14, torch.bfloat16) == 10 << 14
+    memory["total_memory"] = 8 << 30
+    assert rows(16_384, 50_000) == (1 << 29) // 200_000
+    memory["total_memory"] = 2 << 30  # the least there is
+    assert rows(16_384, 50_000) == (1 << 28) // 200_000 and rows(9, 1 << 30) == 1
+    monkeypatch.setattr(cross_entropy, "recorded", lambda: True)
+    assert rows(16_384, 50_000) == (1 << 28) // 200_000
+
+
+@pytest.mark.parametrize("block", [2, 6])
+def test_rows_left_out_by_mark_equal_rows_left_out_by_counting(block, monkeypatch):
     """What every device but the CPU does, by torch's operators, gradients of gradients included."""
     torch.manual_seed(0)
     leaves = [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in ((6, 3), (5, 3), (5,))]
@@ -201,6 +244,7 @@ def test_rows_left_out_by_mark_equal_rows_left_out_by_counting(monkeypatch):
         cross_entropy, "_softmax_for", lambda x: (cross_entropy._softmax_in_place, cross_entropy._column_sums)
     )
     monkeypatch.setattr(cross_entropy, "_waits", lambda device: True)
+    monkeypatch.setattr(cross_entropy, "_rows_at_once", lambda x, vocabulary: block)
     for one, other in zip(run(), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
     logits = torch.randn(2, 4, dtype=torch.float64)

@@ -22,6 +22,7 @@ def test_every_stage_is_measured_both_ways(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     rows = json.loads(out.read_text(encoding="utf-8"))
-    assert len(rows) == 8 and all(row["stage"] in run.stdout for row in rows)
+    assert len(rows) == 10 and all(row["stage"] in run.stdout for row in rows)
     # Whatever the machine, a launch is a fraction of what numba's dispatcher took.
     assert 0 < rows[0]["now"] < rows[0]["before"] / 2
+    assert all(row["now"] <= row["now, median"] for row in rows)
