@@ -1,0 +1,298 @@
+"""How a text is scored beyond the weights as they were trained: nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_share
+
+Rule = Literal["sgd", "rms"]
+Tune = Literal["tune"]
+SEGMENT, EPSILON, STATISTICS, TUNED_ON = 40, 1e-3, 50_000, 10_000  # where nothing else is asked for
+LONGEST = 1_000_000_000  # steps or positions: more than any text here has
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A continuous cache: words are likelier where the model was in a state like the present one before.
+
+    With f_t the features after token t (the output product's input) and w_t the tokens, the pairs
+    (f_i, w_{i+1}) of the last n positions before t are remembered, and (Grave et al. 2017, equations 1 and 2)
+
+    1. ``q(w) ∝ Σ_i [w_{i+1} = w] · exp(θ f_t · f_i)``      i from t − n to t − 1
+    2. ``p(w_{t+1}) = (1 − λ) · p_model + λ · q``           p_model alone while nothing is remembered
+
+    Parameters
+    ----------
+    size : int
+        n, the positions that are remembered.
+    theta : float
+        θ, how much likeness counts: above 0.
+    share : float
+        λ, above 0 and below 1.
+
+    Raises
+    ------
+    Refused
+        A value outside its range.
+    """
+
+    size: int
+    theta: float
+    share: float
+
+    def __post_init__(self) -> None:
+        check_at_least(1, size=self.size)
+        check_at_most(LONGEST, size=self.size)
+        check_positive(theta=self.theta)
+        check_inside(share=self.share)
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Dynamic evaluation: the weights go on learning from the text, each segment after it was scored.
+
+    With θ_g the weights as trained, L_s the mean loss of the tokens of segment s, scored with the weights
+    that the segments before it left, and m the mean of squared gradients of the training text, each of the
+    mean loss of a window of 10 rows of a segment's length (Krause et al. 2018),
+
+    1. ``r = √m``                                                              as trained, once
+    2. ``n = r / mean(r)``                                                     mean over all parameters
+    3. ``θ ← θ + min(λ n, 1) (θ_g − θ) − η ∇L_s / (r + ε)``                    rms
+    4. ``θ ← θ + λ (θ_g − θ) − η ∇L_s``                                        sgd
+
+    Gradients go back to the beginning of their segment, and no dropout is drawn.
+
+    Parameters
+    ----------
+    rule : {"sgd", "rms"}
+        Equation 4, or 3.
+    rate : float
+        η, above 0.
+    decay : float
+        λ, from 0 to 1; 0 does not return to the weights as trained.
+    segment : int
+        Tokens that are scored before the weights learn from them.
+    epsilon : float
+        ε of equation 3, above 0; no part of sgd.
+
+    Raises
+    ------
+    Refused
+        A value outside its range.
+    """
+
+    rule: Rule
+    rate: float
+    decay: float
+    segment: int
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        check_known(get_args(Rule), rule=self.rule)
+        check_positive(rate=self.rate, epsilon=self.epsilon)
+        check_share(decay=self.decay)
+        check_at_least(1, segment=self.segment)
+        check_at_most(LONGEST, segment=self.segment)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """All of it together: what each is computed from follows the order of the equations.
+
+    1. The weights that score segment s are those of `Dynamic`, which learns from p(w) at temperature 1 alone.
+    2. ``p_model = softmax(z / τ)``     z the logits of these weights, τ the temperature (Guo et al. 2017)
+    3. The `Cache` is mixed into p_model; it remembers features as they were when they were computed.
+
+    Parameters
+    ----------
+    temperature : float
+        τ, above 0; 1 leaves the model as it is.
+    cache : Cache, optional
+    dynamic : Dynamic, optional
+
+    Raises
+    ------
+    Refused
+        A temperature that is not above 0.
+    """
+
+    temperature: float = 1.0
+    cache: Cache | None = None
+    dynamic: Dynamic | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(temperature=self.temperature)
+
+    @property
+    def carries(self) -> bool:
+        """Whether it needs one stream, whose state is carried from line to line."""
+        return self.cache is not None or self.dynamic is not None
+
+    def fields(self) -> dict[str, object]:
+        """What a signature says of it."""
+        fields: dict[str, object] = {"temperature": self.temperature}
+        if self.cache is not None:
+            size, theta, share = self.cache.size, self.cache.theta, self.cache.share
+            fields |= {"cache": size, "cache_theta": theta, "cache_share": share}
+        if self.dynamic is not None:
+            one = self.dynamic
+            fields |= {"dynamic": one.rule, "dynamic_rate": one.rate, "dynamic_decay": one.decay}
+            fields["dynamic_segment"] = one.segment
+            fields["dynamic_epsilon"] = one.epsilon if one.rule == "rms" else None
+        return fields
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of an `Adaptation`: values, and what is to be chosen on the validation text.
+
+    Parameters
+    ----------
+    temperature : float or "tune"
+        Divides the logits before the softmax; tune chooses it on the validation text of the run.
+    cache : int or "tune" or None
+        Take a continuous cache of so many positions (Grave et al. 2017); tune chooses the number too.
+    cache_theta : float or None
+        How much likeness counts in the cache; chosen on the validation text where not given.
+    cache_share : float or None
+        Share of the cache in the probability, the paper's lambda; chosen on the validation text where not
+        given.
+    dynamic : {"sgd", "rms"} or None
+        Let the weights learn from the text that was scored (Krause et al. 2018), by plain gradients or by
+        gradients over their root mean square in the training text.
+    dynamic_rate : float or None
+        Learning rate of it; chosen on the validation text where not given.
+    dynamic_decay : float or None
+        Share of the way back to the trained weights that each step takes; chosen on the validation text where
+        not given.
+    dynamic_segment : int or None
+        Tokens that are scored before the weights learn from them; 40 where not given.
+    dynamic_epsilon : float or None
+        What rms adds to the root mean square; 0.001 where not given.
+    dynamic_statistics : int or None
+        Tokens of the training text that rms takes the root mean square of gradients over; 50,000 where not
+        given.
+    tune_tokens : int or None
+        Tokens at the beginning of the validation text that values are chosen on; 10,000 where not given.
+
+    Raises
+    ------
+    Refused
+        A value outside its range, or one that nothing else given makes use of.
+    """
+
+    temperature: float | Tune = 1.0
+    cache: int | Tune | None = None
+    cache_theta: float | None = None
+    cache_share: float | None = None
+    dynamic: Rule | None = None
+    dynamic_rate: float | None = None
+    dynamic_decay: float | None = None
+    dynamic_segment: int | None = None
+    dynamic_epsilon: float | None = None
+    dynamic_statistics: int | None = None
+    tune_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dynamic is not None:
+            check_known(get_args(Rule), dynamic=self.dynamic)
+        self._check_idle()
+        positive = ("temperature", "cache_theta", "dynamic_rate", "dynamic_epsilon")
+        check_positive(**{name: value for name, value in self._numbers() if name in positive})
+        check_inside(**{name: value for name, value in self._numbers() if name == "cache_share"})
+        check_share(**{name: value for name, value in self._numbers() if name == "dynamic_decay"})
+        counts = ("cache", "dynamic_segment", "dynamic_statistics", "tune_tokens")
+        whole = {name: value for name, value in self._numbers() if name in counts}
+        check_at_least(1, **whole)
+        check_at_most(LONGEST, **whole)
+
+    def _numbers(self) -> list[tuple[str, float]]:
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, (int, float))]
+
+    def _check_idle(self) -> None:
+        """Refuse what nothing else makes use of."""
+        for name, value in vars(self).items():
+            of = name.partition("_")[0]
+            if value is None or name == of:
+                continue
+            if name == "tune_tokens":
+                if not self.chosen:
+                    do = "leave one of the others to be chosen, or leave this out"
+                    raise Refused("a value to choose on the validation text", "none", do, name)
+            elif getattr(self, of) is None:
+                raise Refused(f"{of} beside it", "none", f"give {of} too, or leave this out", name)
+            elif name in ("dynamic_epsilon", "dynamic_statistics") and self.dynamic != "rms":
+                raise Refused("dynamic rms beside it", str(self.dynamic), "take rms, or leave this out", name)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of what is to be chosen on the validation text."""
+        names = ["temperature"] if self.temperature == "tune" else []
+        if self.cache is not None:
+            names += ["cache"] if self.cache == "tune" else []
+            names += [name for name in ("cache_theta", "cache_share") if getattr(self, name) is None]
+        if self.dynamic is not None:
+            names += [name for name in ("dynamic_rate", "dynamic_decay") if getattr(self, name) is None]
+        return tuple(names)
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything is asked for that the weights alone do not give."""
+        return self != Asked()
+
+    @property
+    def carries(self) -> bool:
+        """Whether it needs one stream, whose state is carried from line to line."""
+        return self.cache is not None or self.dynamic is not None
+
+    @property
+    def segment(self) -> int:
+        """Tokens of a segment."""
+        return SEGMENT if self.dynamic_segment is None else self.dynamic_segment
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the root mean square."""
+        return EPSILON if self.dynamic_epsilon is None else self.dynamic_epsilon
+
+    @property
+    def statistics(self) -> int:
+        """Tokens of the training text whose gradients are looked at."""
+        return STATISTICS if self.dynamic_statistics is None else self.dynamic_statistics
+
+    @property
+    def tuned_on(self) -> int:
+        """Tokens of the validation text that values are chosen on."""
+        return TUNED_ON if self.tune_tokens is None else self.tune_tokens
+
+
+def check_carried(carries: bool, carried: bool) -> None:
+    """Refuse a cache and dynamic evaluation of lines apart, which leave nothing to each other."""
+    if carries and not carried:
+        do = "take state carried"
+        raise Refused("one stream for a cache or dynamic evaluation", "lines apart", do, "state")
+
+
+def no_adaptation() -> Refused:
+    """The refusal of an engine that has no logits to divide, no features to remember and no gradients."""
+    do = "take engine torch with the run directory"
+    return Refused(
+        "torch for a temperature, a cache or dynamic evaluation", "the compiled engine", do, "engine"
+    )
+
+
+def check_positive(**given: float) -> None:
+    """Refuse a number that is not above 0 and finite, named by its keyword."""
+    for setting, value in given.items():
+        if not (math.isfinite(value) and value > 0.0):
+            raise Refused("a finite number above 0", str(value), "raise it", setting)
+
+
+def check_inside(**given: float) -> None:
+    """Refuse a number that is not between 0 and 1, neither included, named by its keyword."""
+    for setting, value in given.items():
+        if not 0.0 < value < 1.0:
+            raise Refused("a number above 0 and below 1", str(value), "give such a share", setting)
