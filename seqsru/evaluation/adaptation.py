@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_share
+from seqsru.errors import Refused, check_at_least, check_at_most, check_share
+from seqsru.settings import checked_arguments
 
 Rule = Literal["sgd", "rms"]
 Tune = Literal["tune"]
-SEGMENT, EPSILON, STATISTICS, TUNED_ON = 40, 1e-3, 50_000, 10_000  # where nothing else is asked for
+# Where nothing else is asked for.
+SEGMENT, EPSILON, CLIP, STATISTICS, TUNED_ON = 40, 1e-3, 1.0, 50_000, 10_000
 LONGEST = 1_000_000_000  # steps or positions: more than any text here has
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class Cache:
     """A continuous cache: words are likelier where the model was in a state like the present one before.
@@ -50,6 +53,7 @@ class Cache:
         check_inside(share=self.share)
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class Dynamic:
     """Dynamic evaluation: the weights go on learning from the text, each segment after it was scored.
@@ -60,15 +64,18 @@ class Dynamic:
 
     1. ``r = √m``                                                              as trained, once
     2. ``n = r / mean(r)``                                                     mean over all parameters
-    3. ``θ ← θ + min(λ n, 1) (θ_g − θ) − η ∇L_s / (r + ε)``                    rms
-    4. ``θ ← θ + λ (θ_g − θ) − η ∇L_s``                                        sgd
+    3. ``g = ∇L_s · min(1, C / ‖∇L_s‖)``                                       norm over all parameters
+    4. ``θ ← θ + min(λ n, 1) (θ_g − θ) − η g / (r + ε)``                       rms
+    5. ``θ ← θ + λ (θ_g − θ) − η g``                                           sgd
 
-    Gradients go back to the beginning of their segment, and no dropout is drawn.
+    Gradients go back to the beginning of their segment, and no dropout is drawn. Equation 3 is training's and
+    none of the paper's: at the rate that is best for some thousand tokens, weights that went astray once may
+    give ever larger gradients later in a text.
 
     Parameters
     ----------
     rule : {"sgd", "rms"}
-        Equation 4, or 3.
+        Equation 5, or 4.
     rate : float
         η, above 0.
     decay : float
@@ -76,7 +83,9 @@ class Dynamic:
     segment : int
         Tokens that are scored before the weights learn from them.
     epsilon : float
-        ε of equation 3, above 0; no part of sgd.
+        ε of equation 4, above 0; no part of sgd.
+    clip : float
+        C, the largest norm of a gradient; 0 leaves gradients as they are.
 
     Raises
     ------
@@ -87,17 +96,19 @@ class Dynamic:
     rule: Rule
     rate: float
     decay: float
-    segment: int
-    epsilon: float
+    segment: int = SEGMENT
+    epsilon: float = EPSILON
+    clip: float = CLIP
 
     def __post_init__(self) -> None:
-        check_known(get_args(Rule), rule=self.rule)
         check_positive(rate=self.rate, epsilon=self.epsilon)
         check_share(decay=self.decay)
+        check_at_least(0, clip=self.clip)
         check_at_least(1, segment=self.segment)
         check_at_most(LONGEST, segment=self.segment)
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class Adaptation:
     """All of it together: what each is computed from follows the order of the equations.
@@ -141,10 +152,13 @@ class Adaptation:
             one = self.dynamic
             fields |= {"dynamic": one.rule, "dynamic_rate": one.rate, "dynamic_decay": one.decay}
             fields["dynamic_segment"] = one.segment
-            fields["dynamic_epsilon"] = one.epsilon if one.rule == "rms" else None
+            fields["dynamic_clip"] = one.clip
+            if one.rule == "rms":
+                fields["dynamic_epsilon"] = one.epsilon
         return fields
 
 
+@checked_arguments
 @dataclass(frozen=True)
 class Asked:
     """What is asked of an `Adaptation`: values, and what is to be chosen on the validation text.
@@ -172,6 +186,8 @@ class Asked:
         Tokens that are scored before the weights learn from them; 40 where not given.
     dynamic_epsilon : float or None
         What rms adds to the root mean square; 0.001 where not given.
+    dynamic_clip : float or None
+        Largest norm of a gradient, as in training; 0 does not clip, 1 where not given.
     dynamic_statistics : int or None
         Tokens of the training text that rms takes the root mean square of gradients over; 50,000 where not
         given.
@@ -193,17 +209,17 @@ class Asked:
     dynamic_decay: float | None = None
     dynamic_segment: int | None = None
     dynamic_epsilon: float | None = None
+    dynamic_clip: float | None = None
     dynamic_statistics: int | None = None
     tune_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dynamic is not None:
-            check_known(get_args(Rule), dynamic=self.dynamic)
         self._check_idle()
         positive = ("temperature", "cache_theta", "dynamic_rate", "dynamic_epsilon")
         check_positive(**{name: value for name, value in self._numbers() if name in positive})
         check_inside(**{name: value for name, value in self._numbers() if name == "cache_share"})
         check_share(**{name: value for name, value in self._numbers() if name == "dynamic_decay"})
+        check_at_least(0, **{name: value for name, value in self._numbers() if name == "dynamic_clip"})
         counts = ("cache", "dynamic_segment", "dynamic_statistics", "tune_tokens")
         whole = {name: value for name, value in self._numbers() if name in counts}
         check_at_least(1, **whole)
@@ -257,6 +273,11 @@ class Asked:
     def epsilon(self) -> float:
         """What is added to the root mean square."""
         return EPSILON if self.dynamic_epsilon is None else self.dynamic_epsilon
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of a gradient."""
+        return CLIP if self.dynamic_clip is None else self.dynamic_clip
 
     @property
     def statistics(self) -> int:

@@ -19,6 +19,8 @@ from seqsru.models.language_model import LanguageModel
 WINDOW = 256
 # Logits that are held at once where there is a temperature.
 LOGITS = 1 << 21
+# Pairs of a target and a remembered position that are looked at at once.
+SCORES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -186,15 +188,23 @@ class _Cached:
         keys = features if self._keys is None else torch.cat([self._keys, features])
         words = targets if self._words is None else torch.cat([self._words, targets])
         self._keys, self._words = keys[-self._most :], words[-self._most :]
-        scores = features @ keys.t()  # (T, n + T)
-        ages = (before + torch.arange(len(targets), device=keys.device))[:, None] - torch.arange(
-            len(keys), device=keys.device
-        )  # of each position at each target: 1 is the one before it
-        same = words == targets[:, None]
-        found = [
-            self._mixed(scores, same, (ages >= 1) & (ages <= size), nlls) for size in self._choices.sizes
-        ]
-        return torch.stack(found, 1)  # (temperatures, sizes, thetas, shares)
+        places = torch.arange(len(keys), device=keys.device)
+        rows, found = max(1, SCORES // len(keys)), []
+        for start in range(0, len(targets), rows):
+            here = slice(start, start + rows)
+            scores = features[here] @ keys.t()  # (rows, n + T)
+            ages = places[before:][here, None] - places  # of each position at each target; 1: the last one
+            same = words == targets[here, None]
+            found.append(
+                torch.stack(
+                    [
+                        self._mixed(scores, same, (ages >= 1) & (ages <= size), nlls[:, here])
+                        for size in self._choices.sizes
+                    ],
+                    1,
+                )
+            )
+        return torch.stack(found).sum(0)  # (temperatures, sizes, thetas, shares)
 
     def _mixed(self, scores: Tensor, same: Tensor, remembered: Tensor, nlls: Tensor) -> Tensor:
         """Sums (temperatures, thetas, shares) with a cache of one size."""

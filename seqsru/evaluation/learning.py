@@ -53,20 +53,28 @@ class Learner:
         """Take a step that makes a loss smaller."""
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with torch.no_grad():
+            scale = self._scale([gradient for gradient in gradients if gradient is not None])  # 3
             for number, gradient in enumerate(gradients):
                 if gradient is not None:
-                    self._step(number, gradient)
+                    self._step(number, gradient, scale)
 
-    def _step(self, number: int, gradient: Tensor) -> None:
+    def _scale(self, gradients: Sequence[Tensor]) -> float:
+        """What clips the gradients where they are multiplied by it."""
+        if not self.dynamic.clip:
+            return 1.0
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])).item()
+        return min(1.0, self.dynamic.clip / norm) if norm else 1.0
+
+    def _step(self, number: int, gradient: Tensor, scale: float) -> None:
         weights = _chunks(self.parameters[number].detach())
         trained, slopes = _chunks(self._trained[number]), _chunks(gradient.contiguous())
         if self._rates is None or self._decays is None:
             for weight, start, slope in zip(weights, trained, slopes):
-                weight.lerp_(start, self.dynamic.decay).sub_(slope, alpha=self.dynamic.rate)  # 4
+                weight.lerp_(start, self.dynamic.decay).sub_(slope, alpha=self.dynamic.rate * scale)  # 5
             return
         rates, decays = _chunks(self._rates[number]), _chunks(self._decays[number])
         for weight, start, slope, rate, decay in zip(weights, trained, slopes, rates, decays):
-            weight.lerp_(start, decay).addcmul_(slope, rate, value=-1.0)  # 3
+            weight.lerp_(start, decay).addcmul_(slope, rate, value=-scale)  # 4
 
 
 def gradient_rms(model: LanguageModel, windows: Iterable[Window]) -> list[Tensor]:

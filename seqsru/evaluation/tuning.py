@@ -25,6 +25,7 @@ SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
 RATES = {"sgd": (0.5, 2.0), "rms": (0.002, 2.0)}
 DECAYS = {"sgd": (0.002, 4.0), "rms": (0.02, 4.0)}
 STEPS = 6  # up or down at most
+GAIN = 1e-3  # nats a token that make a further step worth its time
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,16 @@ def tuned(
     Raises
     ------
     Refused
-        No tokens to choose on, or dynamic evaluation diverges wherever it was tried.
+        Too few tokens to choose on, or dynamic evaluation diverges wherever it was tried.
     """
-    if asked.chosen and not len(tokens):
-        raise Refused("a validation text to choose values on", "none", "check data.validation, or give them")
+    least = _least(asked)
+    if len(tokens) < least:
+        raise Refused(
+            f"at least {least:,} tokens of the validation text to choose values on",
+            f"{len(tokens):,}",
+            "raise tune_tokens, or give the values",
+            "tune_tokens",
+        )
     seen: list[Seen] = []
 
     def note(one: Seen) -> None:
@@ -108,6 +115,13 @@ def tuned(
     if asked.cache is not None:
         cache = Cache(int(values["cache"]), values["cache_theta"], values["cache_share"])
     return Adaptation(values["temperature"], cache, dynamic), seen
+
+
+def _least(asked: Asked) -> int:
+    """Tokens that differ in what is to be chosen: one that follows a segment, or what is remembered."""
+    if any(name.startswith("dynamic") for name in asked.chosen):
+        return asked.segment + 1
+    return min(len(asked.chosen), 1) + any(name.startswith("cache") for name in asked.chosen)
 
 
 def _choices(asked: Asked, thetas: Callable[[], Sequence[float]]) -> Choices:
@@ -163,8 +177,9 @@ class _Search:
         return self._made(rate, decay)
 
     def _made(self, rate: float, decay: float) -> Dynamic:
-        assert self._asked.dynamic is not None
-        return Dynamic(self._asked.dynamic, rate, decay, self._asked.segment, self._asked.epsilon)
+        asked = self._asked
+        assert asked.dynamic is not None
+        return Dynamic(asked.dynamic, rate, decay, asked.segment, asked.epsilon, asked.clip)
 
     def _nll(self, rate: float, decay: float) -> float:
         """Mean nll of a token; infinite where it is no number."""
@@ -177,17 +192,22 @@ class _Search:
         return self._known[rate, decay]
 
     def _climbed(self, start: float, step: float, most: float, nll: Callable[[float], float]) -> float:
-        """The value that no step up or down improves."""
-        best = start
-        nll(best)
+        """The best value on the way up or down from the start, as far as each step gains something."""
+        tried = [start]
+        nll(start)
         for factor in (step, 1.0 / step):
-            if best != start:
-                break  # it became better upwards
+            value = start
             for _ in range(STEPS):
-                value = float(f"{best * factor:.3g}")
-                if value > most or not nll(value) < nll(best):
+                new = float(f"{value * factor:.3g}")
+                if new > most:
                     break
-                best = value
+                tried.append(new)
+                if not nll(new) < nll(value) - GAIN:
+                    break
+                value = new
+            if value != start:
+                break  # it became better upwards
+        best = min(tried, key=nll)
         if nll(best) == math.inf:
             do = "give a lower dynamic_rate"
             raise Refused(

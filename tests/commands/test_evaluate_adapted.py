@@ -26,7 +26,7 @@ def test_values_that_are_given(run, language_run, tmp_path):
     assert out.splitlines()[0] != plain.splitlines()[0]
     assert (
         "|temperature:1.2|cache:20|cache_theta:0.5|cache_share:0.1|dynamic:sgd|dynamic_rate:0.1|"
-        "dynamic_decay:0.01|dynamic_segment:8|weights:"
+        "dynamic_decay:0.01|dynamic_segment:8|dynamic_clip:1.0|weights:"
     ) in out.splitlines()[4]
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["signature"] == out.splitlines()[4] and "tuning" not in found
@@ -97,7 +97,7 @@ def test_the_validation_text_is_read_where_something_is_chosen_alone(texts, run,
 def test_other_tokens_than_words(texts, run, tmp_path, tokenizer):
     path = write_config(texts, LANGUAGE_MODEL.replace("tokenizer: words", f"tokenizer: {tokenizer}"))
     assert run("train", path, f"output={tmp_path}/run")[0] == 0
-    status, out, _ = run("evaluate", tmp_path / "run", *ALL)
+    status, out, _ = run("evaluate", tmp_path / "run", *ALL, "--tune-tokens", "30")
     assert status == 0 and [line.split()[0] for line in out.splitlines()[:4]] == [
         "perplexity", "token_perplexity", "bits_per_token", "bits_per_byte",
     ]  # fmt: skip
@@ -140,7 +140,7 @@ def test_other_tokens_than_words(texts, run, tmp_path, tokenizer):
             "command line: cache: expected 'tune' or a whole number, found 'many'; change it",
         ),
         (
-            (*GIVEN[8:10], "--dynamic-segment", "8", "--dynamic-rate", "1e30", "--dynamic-decay", "0"),
+            (*GIVEN[8:10], *GIVEN[12:], "--dynamic-rate", "1e30", "--dynamic-clip", "0"),
             "command line: dynamic_rate: expected a rate that gives a finite perplexity, found nan at 1e+30; "
             "lower it: the weights diverge as they learn",
         ),
@@ -163,14 +163,13 @@ def test_a_file_of_quantize_has_none_of_it(run, refused, language_run, tmp_path)
         )
 
 
-def test_other_tasks_have_none_of_it(texts, refused, classification_run, translation_run):
-    for trained, noun in ((classification_run, "a classifier"), (translation_run, "a translation model")):
-        for name, value in (
-            ("--temperature", "2"), ("--cache", "5"), ("--cache-theta", "1"), ("--cache-share", "0.5"),
-            ("--dynamic", "rms"), ("--dynamic-rate", "1"), ("--dynamic-decay", "0.5"),
-            ("--dynamic-segment", "5"), ("--dynamic-epsilon", "1"), ("--dynamic-statistics", "5"),
-            ("--tune-tokens", "5"),
-        ):  # fmt: skip
-            assert refused("evaluate", trained, "--split", "validation", name, value) == (
-                f"seqsru: expected {name} with a language model, found {noun}; leave it out"
-            )
+def test_other_tasks_have_none_of_it(refused, classification_run):
+    for name, value in (
+        ("--temperature", "2"), ("--cache", "5"), ("--cache-theta", "1"), ("--cache-share", "0.5"),
+        ("--dynamic", "rms"), ("--dynamic-rate", "1"), ("--dynamic-decay", "0.5"),
+        ("--dynamic-segment", "5"), ("--dynamic-epsilon", "1"), ("--dynamic-clip", "1"),
+        ("--dynamic-statistics", "5"), ("--tune-tokens", "5"),
+    ):  # fmt: skip
+        assert refused("evaluate", classification_run, name, value) == (
+            f"seqsru: expected {name} with a language model, found a classifier; leave it out"
+        )

@@ -38,6 +38,7 @@ VALUES = {
     "--coverage": "0.5",
     "--device": "cuda",
     "--dynamic": "rms",
+    "--dynamic-clip": "0.5",
     "--dynamic-decay": "0.5",
     "--dynamic-epsilon": "0.5",
     "--dynamic-rate": "0.5",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqsru.cells import Stack
+from seqsru.cells import CELLS, Stack
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Characters
 from seqsru.errors import Refused
@@ -96,6 +96,14 @@ def test_the_window_does_not_matter(adaptation):
     assert values == pytest.approx([values[0]] * len(values), rel=1e-6)
 
 
+def test_how_much_is_looked_at_at_once_does_not_matter(monkeypatch):
+    expected = adapted_nll(build(), TOKENS, EOS, Adaptation(1.3, Cache(40, 0.7, 0.3)))
+    monkeypatch.setattr("seqsru.evaluation.adapted.SCORES", 100)
+    monkeypatch.setattr("seqsru.evaluation.adapted.LOGITS", 20)
+    found = adapted_nll(build(), TOKENS, EOS, Adaptation(1.3, Cache(40, 0.7, 0.3)))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_without_anything_it_is_the_plain_nll():
     model = build()
     assert adapted_nll(model, TOKENS, EOS, Adaptation()) == pytest.approx(
@@ -140,6 +148,8 @@ def learning_by_hand(model, tokens, dynamic, rms, cache=None, temperature=1.0):
             total += mixed(log_p, remembered, feature.detach(), token, cache)
             remembered = [*remembered, (feature.detach(), token)][-cache.size :] if cache else []
         loss.backward()
+        if dynamic.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), dynamic.clip)
         now = [p.detach().clone() for p in model.parameters()]
         with torch.no_grad():
             if dynamic.rule == "sgd":
@@ -175,31 +185,37 @@ def statistics_by_hand(model, tokens, rows, length, count):
 @pytest.mark.parametrize(
     "rule, decay", [("sgd", 0.0), ("sgd", 0.1), ("rms", 0.0), ("rms", 0.2), ("rms", 1.0)]
 )
-@pytest.mark.parametrize("segment", [1, 8, 60])
-def test_dynamic_evaluation_equals_a_loop(rule, decay, segment):
+@pytest.mark.parametrize("segment, clip", [(1, 1.0), (8, 0.0), (8, 0.2), (8, 50.0), (60, 1.0)])
+def test_dynamic_evaluation_equals_a_loop(rule, decay, segment, clip):
     model = build()
     windows = StreamBatches(TRAINING[:210], 10, 5, EOS)
     rms = gradient_rms(model, first_windows(windows, 101))  # three windows of 50
     by_loop = statistics_by_hand(model, TRAINING[:210], 10, 5, 3)
     for ours, theirs in zip(rms, by_loop):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-15)
-    dynamic = Dynamic(rule, 0.05 if rule == "sgd" else 0.002, decay, segment, 1e-2)
+    dynamic = Dynamic(rule, 0.05 if rule == "sgd" else 0.002, decay, segment, 1e-2, clip)
     found = adapted_nll(model, TOKENS, EOS, Adaptation(dynamic=dynamic), rms)
-    assert found == pytest.approx(learning_by_hand(model, TOKENS, dynamic, by_loop), rel=1e-10)
+    assert found == pytest.approx(
+        learning_by_hand(model, TOKENS, dynamic, by_loop), rel=1e-6 if clip else 1e-10
+    )
+    clipped = adapted_nll(
+        model, TOKENS, EOS, Adaptation(dynamic=Dynamic(rule, dynamic.rate, decay, segment, 1e-2, 1e9)), rms
+    )
+    assert (abs(clipped - found) > 1e-4) == (clip == 0.2 or (segment, clip) == (1, 1.0))
     if segment < len(TOKENS):
         assert abs(found - stream_nll(model, TOKENS, EOS)) > 1e-3  # it does something
     else:
         assert found == pytest.approx(stream_nll(model, TOKENS, EOS), rel=1e-12)
 
 
-@pytest.mark.parametrize("cell", ["sru", "lstm", "gru", "qrnn"])
-@pytest.mark.parametrize("shape", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("cell, shape", [(cell, "tied") for cell in CELLS] + [("sru", one) for one in MODELS])
 def test_all_together_equals_a_loop(cell, shape):
-    model = build(cell, **shape, output_dropout=0.5, embedding_dropout=0.5, word_dropout=0.5)
+    dropouts = {"output_dropout": 0.5, "embedding_dropout": 0.5, "word_dropout": 0.5}
+    model = build(cell, **MODELS[shape], **dropouts)
     rms = gradient_rms(model, StreamBatches(TRAINING, 10, 8, EOS))
     dynamic = Dynamic("rms", 0.003, 0.1, 8, 1e-2)
     found = adapted_nll(model, TOKENS, EOS, Adaptation(1.3, CACHE, dynamic), rms)
-    assert found == pytest.approx(learning_by_hand(model, TOKENS, dynamic, rms, CACHE, 1.3), rel=1e-10)
+    assert found == pytest.approx(learning_by_hand(model, TOKENS, dynamic, rms, CACHE, 1.3), rel=1e-6)
 
 
 def test_a_model_is_not_changed_and_gives_the_same_bits_again():
@@ -225,7 +241,7 @@ def test_layers_whose_gradients_a_gpu_gives_in_training_alone_are_in_training():
 
 
 def test_weights_that_diverge_are_refused():
-    dynamic = Dynamic("sgd", 1e300, 0.0, 8, 1.0)
+    dynamic = Dynamic("sgd", 1e300, 0.0, 8, clip=0.0)
     with pytest.raises(Refused) as caught:
         adapted_nll(build(), TOKENS, EOS, Adaptation(dynamic=dynamic))
     assert str(caught.value) == (
@@ -280,7 +296,7 @@ def test_what_is_chosen_makes_the_text_likeliest():
 
 def test_what_is_given_is_not_chosen():
     model = build()
-    asked = Asked(1.5, 9, cache_theta=0.3, dynamic="sgd", dynamic_rate=0.01, dynamic_segment=8)
+    asked = Asked(1.5, 9, 0.3, dynamic="sgd", dynamic_rate=0.01, dynamic_segment=8)
     found, seen = tuned(model, TOKENS, EOS, asked)
     assert (found.temperature, found.cache.size, found.cache.theta) == (1.5, 9, 0.3)
     assert found.dynamic.rate == 0.01 and asked.chosen == ("cache_share", "dynamic_decay")
@@ -291,12 +307,27 @@ def test_what_is_given_is_not_chosen():
     )  # fmt: skip
 
 
-def test_nothing_to_choose_on_and_no_rate_that_works_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    "asked, least",
+    [
+        (Asked("tune"), 1),
+        (Asked("tune", "tune"), 2),
+        (Asked(cache=3), 2),
+        (Asked("tune", dynamic="sgd", dynamic_segment=8), 9),
+        (Asked("tune", dynamic="sgd", dynamic_rate=0.1, dynamic_decay=0.1), 1),
+    ],
+)
+def test_too_little_to_choose_on_is_refused(asked, least):
     with pytest.raises(Refused) as caught:
-        tuned(build(), TOKENS[:0], EOS, Asked("tune"))
+        tuned(build(), TOKENS[: least - 1], EOS, asked)
     assert str(caught.value) == (
-        "expected a validation text to choose values on, found none; check data.validation, or give them"
+        f"tune_tokens: expected at least {least} tokens of the validation text to choose values on, "
+        f"found {least - 1}; raise tune_tokens, or give the values"
     )
+    tuned(build(), TOKENS[:least], EOS, asked)
+
+
+def test_no_rate_that_works_is_refused(monkeypatch):
     monkeypatch.setattr("seqsru.evaluation.tuning.RATES", {"sgd": (1e300, 2.0)})
     with pytest.raises(Refused) as caught:
         tuned(build(), TOKENS, EOS, Asked(dynamic="sgd", dynamic_segment=8))
@@ -355,7 +386,7 @@ IDLE = [
         )
         for of, names in (
             ("cache", ("theta", "share")),
-            ("dynamic", ("rate", "decay", "segment", "epsilon", "statistics")),
+            ("dynamic", ("rate", "decay", "segment", "epsilon", "clip", "statistics")),
         )
         for name in names
     ),
@@ -418,7 +449,14 @@ OUTSIDE = [
             (10**10, "at most 1,000,000,000, found 10000000000; lower it"),
         )
     ),
-    ({"dynamic": "adam"}, "dynamic: expected one of sgd, rms, found 'adam'; choose one of these"),
+    (
+        {"dynamic": "sgd", "dynamic_clip": -1.0},
+        "dynamic_clip: expected at least 0, found -1.0; raise it",
+    ),
+    ({"dynamic": "adam"}, "dynamic: expected one of 'sgd', 'rms' or null, found 'adam'; change it"),
+    ({"dynamic": "rsm"}, "dynamic: expected one of 'sgd', 'rms' or null, found 'rsm'; did you mean 'rms'?"),
+    ({"cache": "some"}, "cache: expected 'tune' or a whole number or null, found 'some'; change it"),
+    ({"cache": True}, "cache: expected 'tune' or a whole number or null, found True; change it"),
 ]  # fmt: skip
 
 
@@ -445,6 +483,10 @@ def test_what_is_asked_in_vain_is_refused(given, told):
         (
             lambda: Dynamic("sgd", 1.0, 2.0, 1, 1.0),
             "decay: expected a number from 0 to 1, found 2.0; give a share",
+        ),
+        (
+            lambda: Dynamic("adam", 1.0, 0.0, 1, 1.0),
+            "rule: expected one of sgd, rms, found 'adam'; choose one of these",
         ),
         (lambda: Dynamic("sgd", 1.0, 0.0, 0, 1.0), "segment: expected at least 1, found 0; raise it"),
         (lambda: Adaptation(-1.0), "temperature: expected a finite number above 0, found -1.0; raise it"),
