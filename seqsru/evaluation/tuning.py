@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from seqsru.errors import Refused
-from seqsru.evaluation.adaptation import Adaptation, Asked, Cache, Dynamic
+from seqsru.evaluation.adaptation import Adaptation, Cache, Dynamic
 from seqsru.evaluation.adapted import WINDOW, Choices, stream_nlls
+from seqsru.evaluation.wanted import Wanted
 from seqsru.models.language_model import LanguageModel
 
-TEMPERATURES = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3)
+TEMPERATURES = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)
 SIZES = (100, 500, 2000)
 # θ times the mean square of the features' norm: what it multiplies differs between models by orders of
 # magnitude.
@@ -52,7 +53,7 @@ def tuned(
     model: LanguageModel,
     tokens: Tensor,
     eos: int,
-    asked: Asked,
+    wanted: Wanted,
     rms: Sequence[Tensor] | None = None,
     tell: Callable[[Seen], None] = lambda seen: None,
 ) -> tuple[Adaptation, list[Seen]]:
@@ -69,7 +70,7 @@ def tuned(
     tokens : integer Tensor of shape (N,)
         The beginning of the validation text.
     eos : int
-    asked : Asked
+    wanted : Wanted
     rms : sequence of Tensor, optional
         From `gradient_rms`, for dynamic evaluation by the rule rms.
     tell : callable
@@ -86,14 +87,7 @@ def tuned(
     Refused
         Too few tokens to choose on, or dynamic evaluation diverges wherever it was tried.
     """
-    least = _least(asked)
-    if len(tokens) < least:
-        raise Refused(
-            f"at least {least:,} tokens of the validation text to choose values on",
-            f"{len(tokens):,}",
-            "raise tune_tokens, or give the values",
-            "tune_tokens",
-        )
+    check_enough(wanted, len(tokens))
     seen: list[Seen] = []
 
     def note(one: Seen) -> None:
@@ -101,9 +95,9 @@ def tuned(
         tell(one)
 
     dynamic = None
-    if asked.dynamic is not None:
-        dynamic = _Search(model, tokens, eos, asked, rms, note).chosen()
-    choices = _choices(asked, lambda: _thetas(model, tokens, eos))
+    if wanted.dynamic is not None:
+        dynamic = _Search(model, tokens, eos, wanted, rms, note).chosen()
+    choices = _choices(wanted, lambda: _thetas(model, tokens, eos))
     axes = _axes(choices)
     values = {name: known[0] for name, known in axes.items()}
     if any(len(known) > 1 for known in axes.values()):
@@ -112,28 +106,39 @@ def tuned(
         for one in near:
             note(one)
     cache = None
-    if asked.cache is not None:
+    if wanted.cache is not None:
         cache = Cache(int(values["cache"]), values["cache_theta"], values["cache_share"])
     return Adaptation(values["temperature"], cache, dynamic), seen
 
 
-def _least(asked: Asked) -> int:
-    """Tokens that differ in what is to be chosen: one that follows a segment, or what is remembered."""
-    if any(name.startswith("dynamic") for name in asked.chosen):
-        return asked.segment + 1
-    return min(len(asked.chosen), 1) + any(name.startswith("cache") for name in asked.chosen)
+def check_enough(wanted: Wanted, tokens: int) -> None:
+    """Refuse so few tokens that nothing in them differs with what is to be chosen.
+
+    Something has to follow a segment, or to be remembered.
+    """
+    if any(name.startswith("dynamic") for name in wanted.chosen):
+        least = wanted.segment + 1
+    else:
+        least = min(len(wanted.chosen), 1) + any(name.startswith("cache") for name in wanted.chosen)
+    if tokens < least:
+        raise Refused(
+            f"at least {least:,} tokens of the validation text to choose values on",
+            f"{tokens:,}",
+            "raise tune_tokens, or give the values",
+            "tune_tokens",
+        )
 
 
-def _choices(asked: Asked, thetas: Callable[[], Sequence[float]]) -> Choices:
+def _choices(wanted: Wanted, thetas: Callable[[], Sequence[float]]) -> Choices:
     """What temperature and cache are chosen from; of what is given that alone."""
-    temperatures = TEMPERATURES if asked.temperature == "tune" else (asked.temperature,)
-    if asked.cache is None:
+    temperatures = TEMPERATURES if wanted.temperature == "tune" else (wanted.temperature,)
+    if wanted.cache is None:
         return Choices(temperatures)
     return Choices(
         temperatures,
-        SIZES if asked.cache == "tune" else (asked.cache,),
-        thetas() if asked.cache_theta is None else (asked.cache_theta,),
-        SHARES if asked.cache_share is None else (asked.cache_share,),
+        SIZES if wanted.cache == "tune" else (wanted.cache,),
+        thetas() if wanted.cache_theta is None else (wanted.cache_theta,),
+        SHARES if wanted.cache_share is None else (wanted.cache_share,),
     )
 
 
@@ -156,30 +161,30 @@ class _Search:
         model: LanguageModel,
         tokens: Tensor,
         eos: int,
-        asked: Asked,
+        wanted: Wanted,
         rms: Sequence[Tensor] | None,
         note: Callable[[Seen], None],
     ) -> None:
-        self._given, self._asked, self._rms, self._note = (model, tokens, eos), asked, rms, note
+        self._given, self._wanted, self._rms, self._note = (model, tokens, eos), wanted, rms, note
         self._known: dict[tuple[float, float], float] = {}
 
     def chosen(self) -> Dynamic:
-        asked = self._asked
-        assert asked.dynamic is not None
-        rate, rate_step = RATES[asked.dynamic]
-        decay, decay_step = DECAYS[asked.dynamic]
-        rate = rate if asked.dynamic_rate is None else asked.dynamic_rate
-        decay = decay if asked.dynamic_decay is None else asked.dynamic_decay
-        if asked.dynamic_rate is None:
+        wanted = self._wanted
+        assert wanted.dynamic is not None
+        rate, rate_step = RATES[wanted.dynamic]
+        decay, decay_step = DECAYS[wanted.dynamic]
+        rate = rate if wanted.dynamic_rate is None else wanted.dynamic_rate
+        decay = decay if wanted.dynamic_decay is None else wanted.dynamic_decay
+        if wanted.dynamic_rate is None:
             rate = self._climbed(rate, rate_step, math.inf, lambda one: self._nll(one, decay))
-        if asked.dynamic_decay is None:
+        if wanted.dynamic_decay is None:
             decay = self._climbed(decay, decay_step, 1.0, lambda one: self._nll(rate, one))
         return self._made(rate, decay)
 
     def _made(self, rate: float, decay: float) -> Dynamic:
-        asked = self._asked
-        assert asked.dynamic is not None
-        return Dynamic(asked.dynamic, rate, decay, asked.segment, asked.epsilon, asked.clip)
+        wanted = self._wanted
+        assert wanted.dynamic is not None
+        return Dynamic(wanted.dynamic, rate, decay, wanted.segment, wanted.epsilon, wanted.clip)
 
     def _nll(self, rate: float, decay: float) -> float:
         """Mean nll of a token; infinite where it is no number."""

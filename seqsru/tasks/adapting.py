@@ -10,7 +10,8 @@ from typing import Any
 from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
-from seqsru.evaluation.adaptation import Asked, check_carried, no_adaptation
+from seqsru.evaluation.adaptation import check_carried, no_adaptation
+from seqsru.evaluation.wanted import Wanted
 from seqsru.tasks.answers import Tell, Trained, chosen_files
 
 
@@ -36,7 +37,7 @@ class Adapted:
 UNADAPTED = Adapted()
 
 
-def adapt(trained: Trained, asked: Asked, carried: bool, on_bad_line: OnBadLine, tell: Tell) -> Adapted:
+def adapt(trained: Trained, wanted: Wanted, carried: bool, on_bad_line: OnBadLine, tell: Tell) -> Adapted:
     """Choose on the validation text of a run what is asked to be chosen.
 
     Parameters
@@ -44,7 +45,7 @@ def adapt(trained: Trained, asked: Asked, carried: bool, on_bad_line: OnBadLine,
     trained : Trained
         A run of a language model; of its texts the training text is read for the rule rms, and the validation
         text where a value is to be chosen.
-    asked : Asked
+    wanted : Wanted
     carried : bool
         Whether the text to measure is one stream.
     on_bad_line : {"error", "skip", "replace"}
@@ -59,30 +60,31 @@ def adapt(trained: Trained, asked: Asked, carried: bool, on_bad_line: OnBadLine,
     """
     if trained.engine is not None:
         raise no_adaptation()
-    check_carried(asked.carries, carried)
+    check_carried(wanted.carries, carried)
     import torch
 
     from seqsru.data.stream import TokenStream
     from seqsru.evaluation.learning import ROWS, first_windows, gradient_rms
-    from seqsru.evaluation.tuning import Seen, tuned
+    from seqsru.evaluation.tuning import Seen, check_enough, tuned
 
     task, pipeline = trained.task, trained.pipeline
     tokenizer, rms = pipeline.tokenizer, None
     fields: dict[str, object] = {}
     tokens, files = torch.empty(0, dtype=torch.int64), []
-    if asked.chosen:
+    if wanted.chosen:
         files = chosen_files(task, [], "validation")
         lines = read_lines(files[0], on_bad_line=on_bad_line).lines
-        tokens = TokenStream.from_lines(lines, tokenizer).tokens[: asked.tuned_on]
+        tokens = TokenStream.from_lines(lines, tokenizer).tokens[: wanted.tuned_on]
+        check_enough(wanted, len(tokens))  # before the work
         fields = {
-            "tuned": ",".join(asked.chosen),
+            "tuned": ",".join(wanted.chosen),
             "tuned_on": files[0].name,
             "tuned_tokens": len(tokens),
             "tuned_text": text_digest(lines),
         }
-    if asked.dynamic == "rms":
-        windows = task.training_windows({"tokenizer": tokenizer}, ROWS, asked.segment, lambda line: None)
-        seen = min(asked.statistics, windows.targets)
+    if wanted.dynamic == "rms":
+        windows = task.training_windows({"tokenizer": tokenizer}, ROWS, wanted.segment, lambda line: None)
+        seen = min(wanted.statistics, windows.targets)
         tell(f"squares of gradients: {seen:,} tokens of the training text")
         rms = gradient_rms(pipeline.model, first_windows(windows, seen))
         fields = {"dynamic_statistics": seen, **fields}
@@ -90,9 +92,9 @@ def adapt(trained: Trained, asked: Asked, carried: bool, on_bad_line: OnBadLine,
     def told(one: Seen) -> None:
         tell(f"{files[0].name}, {len(tokens):,} tokens: {one}")
 
-    adaptation, found = tuned(pipeline.model, tokens, tokenizer.eos, asked, rms, told)
+    adaptation, found = tuned(pipeline.model, tokens, tokenizer.eos, wanted, rms, told)
     values: dict[str, Any] = {"adaptation": {**adaptation.fields(), **fields}}
-    if asked.chosen:
+    if wanted.chosen:
         trials = [
             {**one.values, "token_perplexity": one.perplexity if math.isfinite(one.perplexity) else None}
             for one in found

@@ -9,8 +9,8 @@ from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.inputs import opened, readable_once
 from seqsru.data.lines import OnBadLine
-from seqsru.evaluation.adaptation import Asked
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.wanted import Wanted
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.adapting import UNADAPTED, adapt
@@ -45,7 +45,7 @@ def evaluate(
     on_bad_line : {"error", "skip", "replace"} or None
         What to do with a line that cannot be used; the run's data.on_bad_line where not given.
     **adapting : object
-        The arguments of `Asked`.
+        The arguments of `seqsru.evaluation.wanted.Wanted`.
     """
     (file,) = chosen_files(trained.task, files, split)
     settings = trained.task.settings
@@ -56,8 +56,8 @@ def evaluate(
         if not readable_once(file):
             with opened(file):  # one that is not there is refused before the work
                 pass
-        asked = Asked(**adapting)  # type: ignore[arg-type]  # flags, checked against its annotations
-        adapted = adapt(trained, asked, state == "carried", bad, tell)
+        wanted = Wanted(**adapting)  # type: ignore[arg-type]  # flags, checked against its annotations
+        adapted = adapt(trained, wanted, state == "carried", bad, tell)
     text = read_lines(file, on_bad_line=bad)
     if text.report:
         tell(str(text.report))
@@ -95,7 +95,7 @@ def latency(trained: Trained, name: str) -> TimedDecoder:
 
 
 EVALUATING = joined(
-    from_signature(evaluate, skip=["trained", "files", "split", "tell", "adapting"]), from_signature(Asked)
+    from_signature(evaluate, skip=["trained", "files", "split", "tell", "adapting"]), from_signature(Wanted)
 )
 LANGUAGE = Kind(
     noun="a language model",

@@ -136,6 +136,11 @@ def test_other_tokens_than_words(texts, run, tmp_path, tokenizer):
             "leave one of the others to be chosen, or leave this out",
         ),
         (
+            ("--dynamic", "rms", "--tune-tokens", "40"),
+            "command line: tune_tokens: expected at least 41 tokens of the validation text to choose values "
+            "on, found 40; raise tune_tokens, or give the values",
+        ),
+        (
             ("--cache", "many"),
             "command line: cache: expected 'tune' or a whole number, found 'many'; change it",
         ),

@@ -12,11 +12,12 @@ from seqsru.cells import CELLS, Stack
 from seqsru.data.stream import StreamBatches, TokenStream
 from seqsru.data.vocabulary import Characters
 from seqsru.errors import Refused
-from seqsru.evaluation.adaptation import Adaptation, Asked, Cache, Dynamic
+from seqsru.evaluation.adaptation import Adaptation, Cache, Dynamic
 from seqsru.evaluation.adapted import Choices, adapted_nll, stream_nlls
 from seqsru.evaluation.learning import first_windows, gradient_rms, trainable_copy
 from seqsru.evaluation.perplexity import perplexity, sentence_nlls, stream_nll
 from seqsru.evaluation.tuning import tuned
+from seqsru.evaluation.wanted import Wanted
 from seqsru.models import LanguageModel
 from seqsru.pipelines import LanguagePipeline
 
@@ -275,7 +276,7 @@ def test_a_grid_is_each_of_its_points():
 def test_what_is_chosen_makes_the_text_likeliest():
     model = build(dtype=torch.float32)
     rms = gradient_rms(model, StreamBatches(TRAINING, 10, 8, EOS))
-    asked = Asked("tune", "tune", dynamic="rms", dynamic_segment=8)
+    asked = Wanted("tune", "tune", dynamic="rms", dynamic_segment=8)
     told = []
     found, seen = tuned(model, TOKENS, EOS, asked, rms, told.append)
     assert told == seen and found.cache is not None and found.dynamic is not None
@@ -296,12 +297,12 @@ def test_what_is_chosen_makes_the_text_likeliest():
 
 def test_what_is_given_is_not_chosen():
     model = build()
-    asked = Asked(1.5, 9, 0.3, dynamic="sgd", dynamic_rate=0.01, dynamic_segment=8)
+    asked = Wanted(1.5, 9, 0.3, dynamic="sgd", dynamic_rate=0.01, dynamic_segment=8)
     found, seen = tuned(model, TOKENS, EOS, asked)
     assert (found.temperature, found.cache.size, found.cache.theta) == (1.5, 9, 0.3)
     assert found.dynamic.rate == 0.01 and asked.chosen == ("cache_share", "dynamic_decay")
     assert {one.values.get("dynamic_rate", 0.01) for one in seen} == {0.01}
-    whole = Asked(1.5, 9, 0.3, 0.2, "sgd", 0.01, 0.5, 8)
+    whole = Wanted(1.5, 9, 0.3, 0.2, "sgd", 0.01, 0.5, 8)
     assert tuned(model, TOKENS[:0], EOS, whole) == (
         Adaptation(1.5, Cache(9, 0.3, 0.2), Dynamic("sgd", 0.01, 0.5, 8, 1e-3)), []
     )  # fmt: skip
@@ -310,11 +311,11 @@ def test_what_is_given_is_not_chosen():
 @pytest.mark.parametrize(
     "asked, least",
     [
-        (Asked("tune"), 1),
-        (Asked("tune", "tune"), 2),
-        (Asked(cache=3), 2),
-        (Asked("tune", dynamic="sgd", dynamic_segment=8), 9),
-        (Asked("tune", dynamic="sgd", dynamic_rate=0.1, dynamic_decay=0.1), 1),
+        (Wanted("tune"), 1),
+        (Wanted("tune", "tune"), 2),
+        (Wanted(cache=3), 2),
+        (Wanted("tune", dynamic="sgd", dynamic_segment=8), 9),
+        (Wanted("tune", dynamic="sgd", dynamic_rate=0.1, dynamic_decay=0.1), 1),
     ],
 )
 def test_too_little_to_choose_on_is_refused(asked, least):
@@ -330,7 +331,7 @@ def test_too_little_to_choose_on_is_refused(asked, least):
 def test_no_rate_that_works_is_refused(monkeypatch):
     monkeypatch.setattr("seqsru.evaluation.tuning.RATES", {"sgd": (1e300, 2.0)})
     with pytest.raises(Refused) as caught:
-        tuned(build(), TOKENS, EOS, Asked(dynamic="sgd", dynamic_segment=8))
+        tuned(build(), TOKENS, EOS, Wanted(dynamic="sgd", dynamic_segment=8))
     assert str(caught.value) == (
         "dynamic: expected a finite perplexity of the validation text, found none at any rate tried; "
         "give a lower dynamic_rate"
@@ -463,7 +464,7 @@ OUTSIDE = [
 @pytest.mark.parametrize("given, told", [*IDLE, *OUTSIDE], ids=str)
 def test_what_is_asked_in_vain_is_refused(given, told):
     with pytest.raises(Refused) as caught:
-        Asked(**given)
+        Wanted(**given)
     assert str(caught.value) == told
 
 
