@@ -27,14 +27,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command."""
     parser.description = """Measure a run on the texts its configuration names, or on others.
 
-A language model: perplexity (a word, and a token), bits a token and a byte. A translation model: BLEU and
-chrF of its translations by sacrebleu, on detokenised text. A classifier: accuracy, macro F1, the confusion
-matrix, and precision, recall and F1 of each label. A reader: SQuAD's exact match and F1, with their bootstrap
-intervals. A recogniser: word and character error rate with their substitutions, deletions and insertions.
-Each number with its signature, on stdout.
+A language model: perplexity (a word, and a token), bits a token and a byte; with a softmax temperature, a
+continuous cache or dynamic evaluation where asked, whose values are chosen on the validation text of the run
+where not given. A translation model: BLEU and chrF of its translations by sacrebleu, on detokenised text. A
+classifier: accuracy, macro F1, the confusion matrix, and precision, recall and F1 of each label. A reader:
+SQuAD's exact match and F1, with their bootstrap intervals. A recogniser: word and character error rate with
+their substitutions, deletions and insertions. Each number with its signature, on stdout.
 
   seqsru evaluate runs/lm                       # data.test of its configuration
   seqsru evaluate runs/lm --split validation --state separate
+  seqsru evaluate runs/lm --dynamic rms --cache tune --temperature tune
   seqsru evaluate runs/en-de newstest.en newstest.de --beam 10 --average 5 --json bleu.json
   seqsru evaluate runs/en-zh newstest.en newstest.zh other.zh --tokenize zh
   seqsru evaluate runs/en-de --lowercase              # BLEU and chrF, cased and in lower case

@@ -11,6 +11,8 @@ from torch import Tensor
 from seqsru.data.padding import pad
 from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
+from seqsru.evaluation.adaptation import Adaptation, check_carried
+from seqsru.evaluation.adapted import adapted_nll, tempered_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
 
@@ -22,7 +24,13 @@ ROOM = 4096
 
 
 def perplexity(
-    model: LanguageModel, text: TokenStream, *, carried: bool = True, window: int = WINDOW
+    model: LanguageModel,
+    text: TokenStream,
+    *,
+    carried: bool = True,
+    window: int = WINDOW,
+    adaptation: Adaptation | None = None,
+    rms: Sequence[Tensor] | None = None,
 ) -> TextScore:
     """Score a text.
 
@@ -37,20 +45,30 @@ def perplexity(
         initial state. False: each line alone, from ``<eos>`` and the initial state.
     window : int
         Tokens read at once where the state is carried; the result does not depend on it beyond rounding.
+        Not with an adaptation, which has a window of its own.
+    adaptation : Adaptation, optional
+        How the text is scored beyond the weights as they are.
+    rms : sequence of Tensor, optional
+        From `seqsru.evaluation.learning.gradient_rms`, for dynamic evaluation by the rule rms.
 
     Raises
     ------
     Refused
-        No lines.
+        No lines, a cache or dynamic evaluation of lines apart, or weights that diverge as they learn.
     """
     if not len(text.tokens):
         raise Refused("at least one line of text", "none", "check the file", "text")
-    if carried:
+    if adaptation is not None:
+        check_carried(adaptation.carries, carried)
+    if carried and adaptation is not None:
+        nll = adapted_nll(model, text.tokens, text.eos, adaptation, rms)
+    elif carried:
         nll = stream_nll(model, text.tokens, text.eos, window=window)
     else:
         ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
         sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
-        nll = math.fsum(sentence_nlls(model, sentences, text.eos))
+        temperature = 1.0 if adaptation is None else adaptation.temperature
+        nll = math.fsum(sentence_nlls(model, sentences, text.eos, temperature))
     return TextScore(
         nll,
         len(text.tokens),
@@ -88,7 +106,9 @@ def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = 
 
 
 @torch.no_grad()
-def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos: int) -> list[float]:
+def sentence_nlls(
+    model: LanguageModel, sentences: Sequence[Sequence[int]], eos: int, temperature: float = 1.0
+) -> list[float]:
     """Negative log probability of each sentence alone, from ``eos`` and the initial state.
 
     Parameters
@@ -97,6 +117,8 @@ def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos:
     sentences : sequence of sequences of int
         Each ends with ``eos``.
     eos : int
+    temperature : float
+        Divides the logits.
 
     Returns
     -------
@@ -110,6 +132,10 @@ def sentence_nlls(model: LanguageModel, sentences: Sequence[Sequence[int]], eos:
         inputs = torch.cat([torch.full_like(targets[:1], eos), targets[:-1]])
         features, _ = model(inputs, None, valid)
         _, nll = model.cross_entropy(features, targets, valid)
+        if temperature != 1.0:
+            rows, wanted = features.flatten(0, 1), targets.flatten()
+            (other,) = tempered_nlls(model, rows, wanted, nll.flatten(), [temperature])
+            nll = torch.where(valid, other.view_as(nll), 0.0)
         for i, value in zip(batch, nll.double().sum(0).tolist()):
             scores[i] = value
     return scores

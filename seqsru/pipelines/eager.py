@@ -15,6 +15,7 @@ from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.beam import beam_search
 from seqsru.decoding.sampling import sample
+from seqsru.evaluation.adaptation import Adaptation
 from seqsru.evaluation.perplexity import perplexity, sentence_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.ensemble import Ensemble
@@ -115,10 +116,16 @@ def _padded(model: Translator | Ensemble, sequences: Sequence[Ids], filler: int)
 
 
 def perplexity_of(
-    model: LanguageModel, lines: Sequence[str], tokenizer: Tokenizer, carried: bool
+    model: LanguageModel,
+    lines: Sequence[str],
+    tokenizer: Tokenizer,
+    carried: bool,
+    adaptation: Adaptation | None = None,
+    rms: Sequence[Tensor] | None = None,
 ) -> TextScore:
     """Return what a language model makes of lines of text."""
-    return perplexity(model, TokenStream.from_lines(lines, tokenizer), carried=carried)
+    text = TokenStream.from_lines(lines, tokenizer)
+    return perplexity(model, text, carried=carried, adaptation=adaptation, rms=rms)
 
 
 def draw(

@@ -13,6 +13,7 @@ from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.drawing import check_drawing
 from seqsru.engine.inference import Output
 from seqsru.errors import Refused, check_at_least, check_seed
+from seqsru.evaluation.adaptation import Adaptation, no_adaptation
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.text_score import EncodedText, TextScore
 from seqsru.pipelines.compiled import CompiledModel, timed_inside, uniform
@@ -80,12 +81,38 @@ class LanguagePipeline:
         return [-nll for nll in sentence_nlls(self._torch(), sentences, self.tokenizer.eos)]
 
     @checked_arguments
-    def perplexity(self, lines: Sequence[str], *, carried: bool = True) -> TextScore:
-        """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`."""
+    def perplexity(
+        self,
+        lines: Sequence[str],
+        *,
+        carried: bool = True,
+        adaptation: Adaptation | None = None,
+        rms: Sequence[Any] | None = None,
+    ) -> TextScore:
+        """Perplexity of a text: :func:`seqsru.evaluation.perplexity.perplexity`.
+
+        Parameters
+        ----------
+        lines : sequence of str
+            The text.
+        carried : bool
+            One stream, the state carried from line to line; False: each line alone.
+        adaptation : Adaptation, optional
+            A temperature, a cache and dynamic evaluation, which torch computes; the model stays as it is.
+        rms : sequence of Tensor, optional
+            From `seqsru.evaluation.learning.gradient_rms`, for dynamic evaluation by the rule rms.
+
+        Raises
+        ------
+        Refused
+            No lines, or an adaptation of what cannot be adapted.
+        """
         if self.engine is None:
             from seqsru.pipelines.eager import perplexity_of
 
-            return perplexity_of(self._torch(), lines, self.tokenizer, carried)
+            return perplexity_of(self._torch(), lines, self.tokenizer, carried, adaptation, rms)
+        if adaptation is not None:
+            raise no_adaptation()
         text = EncodedText(text_lines(lines), self.tokenizer)
         if carried:
             nll = self.engine.stream_nll(text.tokens, self.tokenizer.eos)

@@ -7,10 +7,13 @@ from typing import Literal
 
 from seqsru.data import read_lines
 from seqsru.data.files import text_digest
+from seqsru.data.inputs import opened, readable_once
 from seqsru.data.lines import OnBadLine
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.wanted import Wanted
 from seqsru.pipelines.language import LanguagePipeline
-from seqsru.settings import from_signature
+from seqsru.settings import from_signature, joined
+from seqsru.tasks.adapting import UNADAPTED, adapt
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Scorer, Split, Tell, Trained, chosen_files
 
 TextState = Literal["carried", "separate"]
@@ -24,8 +27,11 @@ def evaluate(
     *,
     state: TextState | None = None,
     on_bad_line: OnBadLine | None = None,
+    **adapting: object,
 ) -> Evaluation:
     """Perplexity and its relatives.
+
+    What is to be chosen is chosen on the validation text before the text to measure is read, once.
 
     Parameters
     ----------
@@ -38,14 +44,24 @@ def evaluate(
         Carried from line to line, or each line alone; the run's training.validation_state where not given.
     on_bad_line : {"error", "skip", "replace"} or None
         What to do with a line that cannot be used; the run's data.on_bad_line where not given.
+    **adapting : object
+        The arguments of `seqsru.evaluation.wanted.Wanted`.
     """
     (file,) = chosen_files(trained.task, files, split)
     settings = trained.task.settings
-    text = read_lines(file, on_bad_line=on_bad_line or settings["data"]["on_bad_line"])
+    bad: OnBadLine = on_bad_line or settings["data"]["on_bad_line"]
+    state = state or settings["training"]["validation_state"]
+    adapted = UNADAPTED
+    if adapting:
+        if not readable_once(file):
+            with opened(file):  # one that is not there is refused before the work
+                pass
+        wanted = Wanted(**adapting)  # type: ignore[arg-type]  # flags, checked against its annotations
+        adapted = adapt(trained, wanted, state == "carried", bad, tell)
+    text = read_lines(file, on_bad_line=bad)
     if text.report:
         tell(str(text.report))
-    state = state or settings["training"]["validation_state"]
-    found = trained.pipeline.perplexity(text.lines, carried=state == "carried")
+    found = trained.pipeline.perplexity(text.lines, carried=state == "carried", **adapted.given)
     signature = trained.signed(
         {
             "data": file.name,
@@ -53,10 +69,11 @@ def evaluate(
             "unknown": found.unknown,
             "state": found.state,
             "text": text_digest(text.lines),
+            **adapted.fields,
         }
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
-    values = {**found.as_dict(), "data": str(file), "signature": signature}
+    values = {**found.as_dict(), **adapted.values, "data": str(file), "signature": signature}
     return Evaluation([*lines, signature], values)
 
 
@@ -77,11 +94,14 @@ def latency(trained: Trained, name: str) -> TimedDecoder:
     return pipeline.timed(name)
 
 
+EVALUATING = joined(
+    from_signature(evaluate, skip=["trained", "files", "split", "tell", "adapting"]), from_signature(Wanted)
+)
 LANGUAGE = Kind(
     noun="a language model",
     reads=("TEXT",),
     answers={
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=["trained", "files", "split", "tell"])),
+        "evaluate": Answer(evaluate, EVALUATING),
         "score": Answer(score),
         "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
         "latency": Answer(latency),

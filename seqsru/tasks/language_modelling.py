@@ -19,6 +19,7 @@ from seqsru.data.shares import Share, check_weight
 from seqsru.data.stream import MOST_ROWS, WeightedStream, encoded_stream
 from seqsru.data.text_cache import TextCache
 from seqsru.data.texts import Again, TextFiles
+from seqsru.data.tokenizers import Tokenizer
 from seqsru.errors import Refused, check_known, check_probability
 from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.signature import parameters
@@ -252,6 +253,12 @@ class LanguageModelling(Task):
 
     def read(self, tell: Tell) -> Texts:
         data: LanguageData = self.settings["data"].make()
+        train = self._training_texts(data, tell)
+        lines = read_lines(data.validation, on_bad_line=data.on_bad_line)
+        tell(str(lines.report))
+        return Texts(train, lines.lines)
+
+    def _training_texts(self, data: LanguageData, tell: Tell) -> list[Share[TextFiles | list[str]]]:
         files = data.train if isinstance(data.train, list) else [TrainingFile(data.train)]
         cache = TextCache(self.settings["cache"], tell)
         train: list[Share[TextFiles | list[str]]] = []
@@ -260,9 +267,13 @@ class LanguageModelling(Task):
             if text.sound:  # else its report is told when it was gone through
                 tell(str(LineReport(text.name, text.lines)))
             train.append(Share(text, one.weight))
-        lines = read_lines(data.validation, on_bad_line=data.on_bad_line)
-        tell(str(lines.report))
-        return Texts(train, lines.lines)
+        return train
+
+    def training_windows(self, tokenizers: Tokenizers, rows: int, window: int, tell: Tell) -> StreamBatches:
+        """The training text of the first epoch in windows, in fewer rows where it has fewer tokens."""
+        texts = self._training_texts(self.settings["data"].make(), tell)
+        stream = WeightedStream(_streams(texts, tokenizers["tokenizer"])[0]).simplest()
+        return StreamBatches(stream, max(1, min(rows, len(stream))), window, tokenizers["tokenizer"].eos)
 
     def stand_in(self) -> Texts:
         self.settings["data"].make()
@@ -291,15 +302,7 @@ class LanguageModelling(Task):
                 Refused("lines of text", "none", "check the file", "validation")
             )
         tokenizer = tokenizers["tokenizer"]
-        streams: list[Share[Numbers]] = []
-        reports = []
-        for share in texts.train:
-            if isinstance(share.of, TextFiles):
-                tokens, report = encoded_stream(share.of, tokenizer)
-                reports.append(report)
-            else:
-                tokens = TokenStream.from_lines(share.of, tokenizer).tokens.numpy()
-            streams.append(Share(tokens, share.weight))
+        streams, reports = _streams(texts.train, tokenizer)
         stream = WeightedStream(streams)
         windows = self.settings["batches"].make(stream.simplest(), eos=tokenizer.eos)
         validation = TokenStream.from_lines(texts.validation, tokenizer)
@@ -325,6 +328,22 @@ class LanguageModelling(Task):
         stack, output = self.settings["model"]["stack"], self.settings["model"]["output"]
         named = {} if output.chosen == "softmax" else {"output": f"{output.chosen}-{output['components']}"}
         return {"cell": cell_name(stack), "layers": stack["num_layers"], **named, "params": parameters(model)}
+
+
+def _streams(
+    texts: Sequence[Share[TextFiles | list[str]]], tokenizer: Tokenizer
+) -> tuple[list[Share[Numbers]], list[LineReport]]:
+    """The tokens of each training text, and what was left out of those that are files."""
+    streams: list[Share[Numbers]] = []
+    reports = []
+    for share in texts:
+        if isinstance(share.of, TextFiles):
+            tokens, report = encoded_stream(share.of, tokenizer)
+            reports.append(report)
+        else:
+            tokens = TokenStream.from_lines(share.of, tokenizer).tokens.numpy()
+        streams.append(Share(tokens, share.weight))
+    return streams, reports
 
 
 def _numbered(text: TextFiles | list[str]) -> tuple[str, Iterable[int]]:
