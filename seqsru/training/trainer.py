@@ -157,7 +157,7 @@ class Trainer:
 
     def _note_changes(self, found: Checkpoint) -> None:
         now = machine(self.device)
-        before = found.record.get("machine", now)
+        before = now | found.record.get("machine", {})  # what was not written down is not known to differ
         changed = [
             f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]
         ]

@@ -126,6 +126,16 @@ def test_a_record_that_says_too_little(path, name):
         go_on(path)
 
 
+@pytest.mark.parametrize("name", ["device", "threads", "torch"])
+def test_a_machine_of_which_too_little_is_known_is_not_said_to_differ(path, name):
+    file = path / "state.json"
+    record = json.loads(file.read_text())
+    del record["machine"][name]
+    file.write_text(json.dumps(record))
+    go_on(path)
+    assert "instead of" not in (path.parent.parent / "log").read_text()
+
+
 def test_a_type_of_weights_is_checked(path):
     file = path / "model.safetensors"
     tensors = {name: t.long() for name, t in load_file(file).items()}
