@@ -4,9 +4,9 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy
 from torch import nn
@@ -15,7 +15,7 @@ from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.features import FEATURES, FeatureFiles, Filterbank
 from seqsru.data.files import CHUNK, text_digest
 from seqsru.data.frontend import FeatureSpace, Frontend
-from seqsru.data.padding import pad
+from seqsru.data.padding import between_ends, pad
 from seqsru.data.speech_batches import (
     Augmentation,
     SpeechBatch,
@@ -35,15 +35,16 @@ from seqsru.data.utterances import (
     read_recordings,
 )
 from seqsru.decoding.ctc import best_path
-from seqsru.errors import Refused, check_known
+from seqsru.errors import Refused, check_at_least, check_known, check_probability
 from seqsru.evaluation.error_rate import error_rates
 from seqsru.evaluation.signature import parameters
 from seqsru.models.recognizer import Recognizer
-from seqsru.pipelines.recognition import RecognitionPipeline, log_probs_of
+from seqsru.pipelines.recognition import RecognitionPipeline, heard
+from seqsru.pipelines.recognition_attention import spelled
 from seqsru.settings import Schema, Section, from_signature, registry
 from seqsru.tasks.answers import chosen_files
 from seqsru.tasks.recognition_answers import RECOGNITION
-from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.sections import cell_name, decoder_section, stack_section, tokenizer_section
 from seqsru.tasks.task import Split, Task, Tell, Tokenizers
 from seqsru.training import BatchLoss, Objective
 from seqsru.training.objective import Carried
@@ -74,13 +75,24 @@ class RecognitionData:
     on_bad_line: OnBadUtterance = "error"
 
 
-class RecognitionObjective(Objective):
-    """Write down utterances, by connectionist temporal classification.
+class _Measured(NamedTuple):
+    """An utterance of validation: its text, the nll of its units by CTC, how many, and the decoder's nll."""
 
-    An epoch is every utterance once, in batches drawn from the batches' seed and the epoch's number.
+    text: str
+    nll: float
+    units: int
+    attention_nll: float
+
+
+class RecognitionObjective(Objective):
+    """Write down utterances, by connectionist temporal classification, and with a decoder where there is one.
+
+    An epoch is every utterance once, in batches drawn from the batches' seed and the epoch's number. What is
+    minimised with a decoder is λ·CTC + (1 − λ)·its cross entropy, of sums over the units.
+
     Validation gives ``wer`` and ``cer``, the word and character error rate of the likeliest paths in percent,
-    and ``loss``, the negative log probability of a unit of the transcripts; of equal rates the one of lower
-    loss is the best.
+    and ``loss``, the negative log probability of a unit of the transcripts by CTC; of equal rates the one of
+    lower loss is the best. With a decoder ``attention_loss`` is its own, of a unit or an end.
 
     Parameters
     ----------
@@ -97,6 +109,11 @@ class RecognitionObjective(Objective):
         Digest of the inputs.
     validation_metric : {"wer", "cer", "loss"}
         What the best checkpoint is the best in.
+    ctc_weight : float or None
+        λ, the share of CTC where there is model.decoder, between 0 and 1; null is 0.5.
+    label_smoothing : float
+        Share of a unit's probability that is spread over all, in the loss of model.decoder alone; never part
+        of a reported loss.
 
     Raises
     ------
@@ -116,8 +133,16 @@ class RecognitionObjective(Objective):
         audio: str,
         *,
         validation_metric: ValidationMetric = "wer",
+        ctc_weight: float | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         check_known(get_args(ValidationMetric), validation_metric=validation_metric)
+        check_probability(label_smoothing=label_smoothing)
+        if ctc_weight is not None and not 0.0 < ctc_weight < 1.0:
+            do = "both outputs are to learn; leave out model.decoder for CTC alone"
+            raise Refused("a number above 0 and below 1", str(ctc_weight), do, "ctc_weight")
+        self.ctc_weight = 0.5 if ctc_weight is None else ctc_weight
+        self.label_smoothing = label_smoothing
         if not inputs:
             raise Refused("validation utterances", "none", "check the validation manifest")
         self.utterances, self.inputs, self.transcripts = utterances, inputs, transcripts
@@ -142,35 +167,55 @@ class RecognitionObjective(Objective):
     def loss(self, model: nn.Module, batch: SpeechBatch, carried: Carried | None) -> BatchLoss:
         assert isinstance(model, Recognizer)
         valid = batch.valid.to(model.device)
-        log_probs, _ = model(batch.inputs.to(model.device), valid)
+        encoded, _ = model.encode(batch.inputs.to(model.device), valid)
+        log_probs = model.outputs(encoded)
         loss = model.ctc_loss(log_probs, valid, batch.targets, batch.target_valid).sum()
-        return BatchLoss(loss, loss.detach(), batch.count, batch.targets.shape[1], ())
+        nll = loss.detach()
+        if model.decoder is not None:
+            texts = between_ends(batch.targets, batch.target_valid, self.tokenizer.bos, self.tokenizer.eos)
+            read, predicted, there = (one.to(model.device) for one in texts)
+            attention, own = model.cross_entropy(
+                *model.begin(encoded, valid), read, predicted, there, self.label_smoothing
+            )
+            share = self.ctc_weight
+            loss = share * loss + (1.0 - share) * attention
+            nll = share * nll + (1.0 - share) * own.sum()
+        return BatchLoss(loss, nll, batch.count, batch.targets.shape[1], ())
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, Recognizer)
 
-        def measured(indices: Sequence[int]) -> list[tuple[str, float, int]]:
+        def measured(indices: Sequence[int]) -> list[_Measured]:
             return self._measured(model, indices)
 
         found = self.processes.map(measured, range(len(self.inputs)))
-        wer, cer = error_rates(self.transcripts, [text for text, _, _ in found])
-        units = sum(length for _, _, length in found)
-        loss = math.fsum(nll for _, nll, _ in found) / max(1, units)
-        return {"wer": wer.counts.rate, "cer": cer.counts.rate, "loss": loss}
+        wer, cer = error_rates(self.transcripts, [one.text for one in found])
+        loss = math.fsum(one.nll for one in found) / max(1, sum(one.units for one in found))
+        values = {"wer": wer.counts.rate, "cer": cer.counts.rate, "loss": loss}
+        if model.decoder is not None:
+            predicted = sum(map(len, self._targets)) + len(found)
+            values["attention_loss"] = math.fsum(one.attention_nll for one in found) / predicted
+        return values
 
-    def _measured(self, model: Recognizer, indices: Sequence[int]) -> list[tuple[str, float, int]]:
-        """Of each of some utterances its text, and the nll of its units and their number."""
+    def _measured(self, model: Recognizer, indices: Sequence[int]) -> list["_Measured"]:
+        """Of each of some utterances its text, and the losses of its units."""
         inputs = [self.inputs[index] for index in indices]
         targets = [self._targets[index] for index in indices]
-        results = [("", 0.0, 0)] * len(inputs)
-        for members, log_probs, valid in log_probs_of(model, inputs):
+        results = [_Measured("", 0.0, 0, 0.0)] * len(inputs)
+        for members, encoded, valid, log_probs in heard(model, inputs):
             ids, there = pad([targets[place] for place in members], 0)
             losses = model.ctc_loss(log_probs, valid, ids, there).double().tolist()
             rows = log_probs.transpose(0, 1).cpu().numpy()
-            for place, row, loss in zip(members, rows, losses):
+            own = [0.0] * len(members)
+            if model.decoder is not None:
+                texts = [[targets[place]] for place in members]
+                own = [-score for (score,) in spelled(model, encoded, valid, texts, self.tokenizer)]
+            for place, row, loss, attention in zip(members, rows, losses, own):
                 text = self.tokenizer.decode(best_path(row[: len(inputs[place])], model.blank).tokens)
                 fits = steps_needed(targets[place]) <= len(inputs[place])  # else it has no probability
-                results[place] = (text, loss, len(targets[place])) if fits else (text, 0.0, 0)
+                results[place] = _Measured(
+                    text, loss if fits else 0.0, len(targets[place]) if fits else 0, attention
+                )
         return results
 
     def signature_fields(self) -> dict[str, object]:
@@ -196,7 +241,10 @@ class RecognitionTask(Task):
             "model": from_signature(
                 Recognizer,
                 skip=["input_size", "vocabulary_size"],
-                sections={"encoder": stack_section()},
+                sections={
+                    "encoder": stack_section(),
+                    "decoder": replace(decoder_section(), optional=True),
+                },
             ),
             "batches": from_signature(SpeechBatches, skip=["examples", "frontend", "augmentation", "seed"]),
         }
@@ -244,10 +292,6 @@ class RecognitionTask(Task):
             source = self._source()
             source.check_installed()
         speeds = self._augmentation().speeds
-        if isinstance(source, FeatureFiles) and list(speeds) != [1.0]:
-            expected = "1 alone for files of features, which can be read at no other speed"
-            found, do = str(list(speeds)), "leave it out, or learn from audio"
-            raise self.settings["augmentation"].error(Refused(expected, found, do, "speeds"))
         utterances = Utterances(
             "stand-in", ["a"], [Path("a")], ["tokenizer"], ["a"], [1], LineReport("stand-in")
         )
@@ -326,7 +370,12 @@ class RecognitionTask(Task):
         size = self._frontend().input_size(tokenizers["features"].size)
         model = self.settings["model"]
         encoder = model["encoder"].make(input_size=size)
-        made: Recognizer = model.make(size, tokenizers["tokenizer"].size, encoder=encoder)
+        decoder = model["decoder"]
+        if decoder is not None:
+            with decoder.blamed():
+                check_at_least(1, hidden_size=decoder["hidden_size"])
+            decoder = decoder.make(input_size=decoder["hidden_size"], memory_size=encoder.output_size)
+        made: Recognizer = model.make(size, tokenizers["tokenizer"].size, encoder=encoder, decoder=decoder)
         return made
 
     def objective(self, texts: dict[str, Recordings], tokenizers: Tokenizers) -> RecognitionObjective:
@@ -345,6 +394,11 @@ class RecognitionTask(Task):
         transcripts = texts["validation"].utterances.transcripts
         fingerprints = {role: made.fingerprint for role, made in tokenizers.items()}
         options = self.settings["training"].of(RecognitionObjective)
+        if self.settings["model"]["decoder"] is None:
+            for name, unset in (("ctc_weight", None), ("label_smoothing", 0.0)):
+                if options[name] != unset:
+                    do = "leave it out, or add the decoder"
+                    raise options.error(Refused("model.decoder with it", "none", do, name))
         made: RecognitionObjective = options.make(
             batches, pipeline_inputs, transcripts, tokenizer, fingerprints, self.digest(pipeline_inputs)
         )
@@ -363,11 +417,16 @@ class RecognitionTask(Task):
         )
 
     def fields(self, model: nn.Module) -> dict[str, object]:
-        encoder = self.settings["model"]["encoder"]
+        encoder, decoder = self.settings["model"]["encoder"], self.settings["model"]["decoder"]
+        second: dict[str, object] = {}
+        if decoder is not None:
+            second = {"second": f"{cell_name(decoder)},{decoder['num_layers']}"}
+            second["attention"] = decoder["attention"].chosen
         return {
             "cell": cell_name(encoder),
             "layers": encoder["num_layers"],
             "directions": 2 if encoder["bidirectional"] else 1,
+            **second,
             "units": self.settings["tokenizer"].chosen,
             "params": parameters(model),
         }
