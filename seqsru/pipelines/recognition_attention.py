@@ -122,7 +122,7 @@ def rescored(
                 both.append(one)
                 continue
             log_prob = ctc_weight * one.log_prob + (1.0 - ctc_weight) * own
-            both.append(CtcHypothesis(one.tokens, log_prob, log_prob + one.score - one.log_prob))
+            both.append(CtcHypothesis(one.tokens, log_prob, log_prob + (one.score - one.log_prob)))
         found.append(sorted(both, key=lambda one: -one.score))  # equal ones as CTC has them
     return found
 

@@ -135,7 +135,7 @@ def test_joint_orders_every_text_by_both(short, weight):
     found = listed(pipeline, short, decoder="joint", ctc_weight=weight)
     assert {tuple(one.tokens) for one in found} == set(expected)
     for one in found:
-        assert one.score == pytest.approx(expected[tuple(one.tokens)], abs=1e-4) == one.log_prob
+        assert one.score == one.log_prob == pytest.approx(expected[tuple(one.tokens)], abs=1e-4)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     plain = listed(pipeline, short)
     assert (weight == 1.0) == ([one.tokens for one in found] == [one.tokens for one in plain])
