@@ -30,10 +30,11 @@ echo "== the test, searched with the language model; its weights are those that 
 seqsru evaluate "$run" --average 5 --beam 16 --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
     --json "$run/test-lm.json"
 if [ "$config" = joint.yaml ]; then
-    for decoder in attention joint; do
-        echo "== the test, by the decoder $decoder"
-        seqsru evaluate "$run" --average 5 --beam 16 --decoder "$decoder" --json "$run/test-$decoder.json"
-    done
+    echo "== the test, searched with both outputs, without and with the language model"
+    joint=(--average 5 --beam 16 --decoder joint)
+    seqsru evaluate "$run" "${joint[@]}" --json "$run/test-joint.json"
+    seqsru evaluate "$run" "${joint[@]}" --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
+        --json "$run/test-joint-lm.json"
 fi
 echo "== the real-time factor, on one thread"
 seqsru latency "$run" --first 50 --threads 1 --json "$run/latency.json"
