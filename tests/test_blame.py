@@ -78,8 +78,8 @@ def around(path, value):
     return []
 
 
-def neighbours(path, chosen, folder):
-    """What a chosen section asks for besides."""
+def neighbours(task, path, chosen, folder):
+    """What a chosen section, or one that may be absent, asks for besides."""
     if chosen and "sentencepiece_model" in chosen[-1] and not path.endswith(".model"):
         return [f"tokenizer.model={folder}/source.model"]
     if chosen and "saved" in chosen[-1] and not path.endswith(".run"):
@@ -87,8 +87,10 @@ def neighbours(path, chosen, folder):
     if path.startswith("data.test."):
         last = path.rpartition(".")[2]
         return [f"data.test.{other}={folder}/test.src" for other in ("source", "target") if other != last]
-    if "model.encoder={name: stack}" in chosen:
-        needed = {"model.encoder.hidden_size": "8", "model.encoder.cell": "sru"}
+    optional = task == "speech_recognition" and path.startswith("model.decoder.")
+    if optional or "model.encoder={name: stack}" in chosen:
+        stack = "model.decoder" if optional else "model.encoder"
+        needed = {f"{stack}.hidden_size": "8", f"{stack}.cell": "sru"}
         given = {path, *(text.partition("=")[0] for text in chosen)}
         return [f"{name}={value}" for name, value in needed.items() if name not in given]
     return []
@@ -105,7 +107,7 @@ def test_the_setting_to_blame_is_the_very_one(texts, task):
         if not AUDIO and "features={name: filterbank}" in chosen:
             continue
         for value in extremes(setting.kind):
-            given = [*chosen, *neighbours(path, chosen, texts), f"{path}={value}", *around(path, value)]
+            given = [*chosen, *neighbours(task, path, chosen, texts), f"{path}={value}", *around(path, value)]
             tried += 1
             try:
                 runs.rehearse(strict.load(path_of, SCHEMA, given))

@@ -50,6 +50,32 @@ def pad(
     return ragged.padded(numpy.arange(len(ragged)), fill, multiple=multiple, end=end)
 
 
+def between_ends(ids: Tensor, valid: Tensor, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a decoder reads, and what it is to predict, of texts that lack their ends.
+
+    Parameters
+    ----------
+    ids : Tensor of shape (T, B), int64
+    valid : Tensor of shape (T, B), bool
+        A prefix of True in each column.
+    first, last : int
+        Ids of the start and of the end.
+
+    Returns
+    -------
+    read : Tensor of shape (T + 1, B), int64
+        The start, and the text.
+    predicted : Tensor of shape (T + 1, B), int64
+        The text, and its end.
+    valid : Tensor of shape (T + 1, B), bool
+        True on the text and its end.
+    """
+    edge = ids.new_full((1, ids.shape[1]), first)
+    here = torch.ones_like(edge, dtype=torch.bool)
+    predicted = torch.cat([ids, edge]).masked_fill(~torch.cat([valid, ~here]), last)
+    return torch.cat([edge, ids]), predicted, torch.cat([here, valid])
+
+
 class Ragged:
     """Lists of ids in one array.
 

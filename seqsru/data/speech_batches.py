@@ -38,7 +38,8 @@ class Augmentation:
     time_share : float
         Most of an utterance that a stretch may take.
     speeds : sequence of float
-        Speeds that one is drawn from, of audio alone; 0.9, 1 and 1.1 are common.
+        Speeds that one is drawn from; 0.9, 1 and 1.1 are common. Audio is played so fast, and its pitch
+        changes too; of files of features the frames between the frames are taken.
     """
 
     feature_masks: int = 0

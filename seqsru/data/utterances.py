@@ -43,8 +43,6 @@ class FrameSource(Protocol):
         F, features of a frame.
     seconds : float
         From a frame to the next.
-    speeds : bool
-        Whether it can read faster and slower than recorded.
     """
 
     @property
@@ -58,7 +56,7 @@ class FrameSource(Protocol):
         ...
 
     def read(self, path: Path, speed: float = 1.0) -> Frames:
-        """The frames of a file, of shape (T, F); `BadUtterance` where it has none."""
+        """The frames of a file so many times as fast, of shape (T, F); `BadUtterance` where it has none."""
         ...
 
 

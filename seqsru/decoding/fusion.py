@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy
 from numpy.typing import NDArray
 
-from seqsru.errors import Refused, check_at_least, check_at_most
+from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_share
 
 Floats = NDArray[numpy.float64]
+Writer = Literal["ctc", "attention", "joint"]
 END = None  # the word after the last one
 
 
@@ -31,6 +32,11 @@ class CtcDecoding:
         What the log probability of the language model is multiplied with.
     lm_bonus : float
         What is added for each token of the language model that a text has, its end not counted.
+    decoder : {"ctc", "attention", "joint"}
+        What writes the text: the outputs of the steps (ctc), the decoder with attention, which needs a
+        recogniser with model.decoder, or both: the texts of the beam of ctc, ordered by both.
+    ctc_weight : float
+        Share of ctc in the score of joint, the rest being the decoder's.
 
     Raises
     ------
@@ -43,6 +49,8 @@ class CtcDecoding:
     n_best: int = 1
     lm_weight: float = 0.5
     lm_bonus: float = 0.0
+    decoder: Writer = "ctc"
+    ctc_weight: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse a setting that cannot be meant."""
@@ -56,12 +64,23 @@ class CtcDecoding:
         check_at_most(1000, lm_weight=self.lm_weight)
         check_at_least(-1000, lm_bonus=self.lm_bonus)
         check_at_most(1000, lm_bonus=self.lm_bonus)
+        check_known(get_args(Writer), decoder=self.decoder)
+        check_share(ctc_weight=self.ctc_weight)
+        if self.decoder == "joint" and self.beam == 1:
+            expected = "a beam of at least 2 with the decoder joint"
+            raise Refused(expected, "1, which has one text to order", "widen it", "beam")
 
     def signature_fields(self, fused: bool) -> dict[str, object]:
         """What a signature says of a search: each setting that the best text depends on."""
-        if self.beam == 1:
+        if self.beam == 1 and self.decoder == "ctc":
             return {"search": "best-path"}
-        fields: dict[str, object] = {"beam": self.beam, "candidates": self.candidates}
+        fields: dict[str, object] = {"beam": self.beam}
+        if self.decoder != "attention":
+            fields["candidates"] = self.candidates
+        if self.decoder != "ctc":
+            fields["decoder"] = self.decoder
+        if self.decoder == "joint":
+            fields["ctc-weight"] = self.ctc_weight
         return {**fields, "lm-weight": self.lm_weight, "lm-bonus": self.lm_bonus} if fused else fields
 
 

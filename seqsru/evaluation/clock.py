@@ -42,6 +42,8 @@ class TimedDecoder:
         What a report says of the model where `model` is None.
     seconds : callable or None
         Of a decoder of audio: ``seconds(line)`` is how long the recording of a line lasts.
+    reading : str
+        Method of a model without steps that reads a line.
     """
 
     name: str
@@ -55,6 +57,7 @@ class TimedDecoder:
     weights: str | None = None
     parameters: int | None = None
     seconds: Callable[[str], float] | None = None
+    reading: str = "forward"
 
     @property
     def device(self) -> torch.device | None:
@@ -103,7 +106,7 @@ class Readings:
 def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> Iterator[list[Readings]]:
     """Put a clock around ``begin`` and ``step`` of a decoder's model until the context ends.
 
-    Of a model without steps, ``forward`` takes the place of ``begin``.
+    Of a model without steps, what reads a line takes the place of ``begin``.
 
     Parameters
     ----------
@@ -156,7 +159,7 @@ def watched(decoder: TimedDecoder, length: int | None, timed: bool = True) -> It
         return timed_step
 
     if decoder.eos is None:
-        clocks = {"forward": timed_reading(model.forward)}
+        clocks = {decoder.reading: timed_reading(getattr(model, decoder.reading))}
     else:
         from seqsru.models.replay import stepper
 

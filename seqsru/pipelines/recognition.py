@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from seqsru.models.recognizer import Recognizer
 from seqsru.pipelines.batches import alike
 from seqsru.pipelines.fusion import fused
 from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.recognition_attention import attended, rescored
 from seqsru.pipelines.recognition_stream import RecognitionStream, Transcript
 from seqsru.settings import checked_arguments
 
@@ -32,9 +34,29 @@ FILES_AT_ONCE = 64
 BEST_PATH = CtcDecoding()
 
 
+class Heard(NamedTuple):
+    """What a model makes of some recordings.
+
+    Attributes
+    ----------
+    members : list of int
+        Which ones.
+    encoded : Tensor of shape (T, B, O)
+        The encoder's output.
+    valid : Tensor of shape (T, B), bool
+    log_probs : Tensor of shape (T, B, V + 1)
+        Of the outputs of each step.
+    """
+
+    members: list[int]
+    encoded: Tensor
+    valid: Tensor
+    log_probs: Tensor
+
+
 @torch.no_grad()
-def log_probs_of(model: Recognizer, inputs: Sequence[Frames]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """What the outputs of each step are for recordings, some at a time.
+def heard(model: Recognizer, inputs: Sequence[Frames]) -> Iterator[Heard]:
+    """What a model makes of recordings, some at a time.
 
     On a CPU in float32 the bits of a recording do not depend on the others.
 
@@ -47,16 +69,13 @@ def log_probs_of(model: Recognizer, inputs: Sequence[Frames]) -> Iterator[tuple[
 
     Yields
     ------
-    members : list of int
-        Which of the recordings.
-    log_probs : Tensor of shape (T, B, V + 1)
-    valid : Tensor of shape (T, B), bool
+    Heard
     """
     for members in alike([range(len(one)) for one in inputs], READ_AT_ONCE, "tokens"):
         x, valid = padded_inputs([inputs[index] for index in members])
         valid = valid.to(model.device)
-        log_probs, _ = model(x.to(model.device), valid)
-        yield members, log_probs, valid
+        encoded, _ = model.encode(x.to(model.device), valid)
+        yield Heard(members, encoded, valid, model.outputs(encoded))
 
 
 @checked_arguments
@@ -143,12 +162,10 @@ class RecognitionPipeline:
     ) -> list[Transcript]:
         """Write down what went through the frontend: arrays (T, I)."""
         found: list[Transcript] = [Transcript("", 0.0, 0.0)] * len(inputs)
-        for members, log_probs, _ in log_probs_of(self.model, inputs):
-            steps = log_probs.transpose(0, 1).cpu().numpy()  # (B, T, V + 1)
-            for index, row in zip(members, steps):
-                search = self._search(decoding, fusion)
-                search.advance(row[: len(inputs[index])])
-                found[index] = self.transcript(search.best(decoding.n_best))
+        for some in heard(self.model, inputs):
+            sizes = [len(inputs[index]) for index in some.members]
+            for index, texts in zip(some.members, self._searched(some, sizes, decoding, fusion)):
+                found[index] = self.transcript(texts[: decoding.n_best])
         return found
 
     def inputs(self, recordings: Recordings) -> list[Frames]:
@@ -165,7 +182,10 @@ class RecognitionPipeline:
     def fusion(
         self, decoding: CtcDecoding, language_model: LanguagePipeline | Ngrams | None
     ) -> Fusion | None:
-        """What a language model adds to a search; refuse one where the best path alone is asked for."""
+        """What a language model adds to a search; refuse what the model or the search cannot do."""
+        if decoding.decoder != "ctc" and self.model.decoder is None:
+            do = "train one with it, or search with the decoder ctc"
+            raise Refused("a recogniser with model.decoder", "one of CTC alone", do, "decoder")
         if language_model is None:
             return None
         if decoding.beam == 1:
@@ -189,8 +209,13 @@ class RecognitionPipeline:
         Raises
         ------
         Refused
-            The model or its normalisation waits for the end.
+            The model, its normalisation or the decoder waits for the end.
         """
+        if decoding.decoder != "ctc":
+            do = "leave it out, or give the recording whole"
+            raise Refused(
+                "the decoder ctc for a stream", f"{decoding.decoder}, which hears all first", do, "decoder"
+            )
         if not self.model.streams:
             do = "train one with model.encoder.bidirectional false"
             raise Refused("a recogniser that streams", "one that reads from the end too", do)
@@ -251,7 +276,7 @@ class RecognitionPipeline:
             **decoding.signature_fields(language_model is not None),
             **({} if piece is None else {"piece": piece}),
         }
-        return TimedDecoder(name, self.model, None, what, decode, settings, seconds=seconds)
+        return TimedDecoder(name, self.model, None, what, decode, settings, seconds=seconds, reading="encode")
 
     def transcript(self, hypotheses: Sequence[CtcHypothesis]) -> Transcript:
         """Hypotheses, best first, as text."""
@@ -259,6 +284,20 @@ class RecognitionPipeline:
             Transcript(self.tokenizer.decode(one.tokens), one.score, one.log_prob) for one in hypotheses
         )
         return Transcript(best.text, best.score, best.log_prob, tuple(others))
+
+    def _searched(
+        self, some: Heard, sizes: Sequence[int], decoding: CtcDecoding, fusion: Fusion | None
+    ) -> list[list[CtcHypothesis]]:
+        """The texts of recordings of so many steps, best first."""
+        given = self.model, some.encoded, some.valid, self.tokenizer
+        if decoding.decoder == "attention":
+            return attended(*given, decoding, fusion)
+        found = []
+        for row, size in zip(some.log_probs.transpose(0, 1).cpu().numpy(), sizes):  # (T, V + 1)
+            search = self._search(decoding, fusion)
+            search.advance(row[:size])
+            found.append(search.best(decoding.beam))
+        return found if decoding.decoder == "ctc" else rescored(*given, decoding.ctc_weight, found)
 
     def _search(self, decoding: CtcDecoding, fusion: Fusion | None) -> BestPath | PrefixBeam:
         if decoding.beam == 1:

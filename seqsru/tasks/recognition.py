@@ -2,11 +2,10 @@
 
 # Annotations are read at run time: the fields of `RecognitionData` are the `data` section of a config.
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy
 from torch import nn
@@ -15,16 +14,12 @@ from seqsru.data import LineReport, load_tokenizer
 from seqsru.data.features import FEATURES, FeatureFiles, Filterbank
 from seqsru.data.files import CHUNK, text_digest
 from seqsru.data.frontend import FeatureSpace, Frontend
-from seqsru.data.padding import pad
 from seqsru.data.speech_batches import (
     Augmentation,
-    SpeechBatch,
     SpeechBatches,
     SpeechExamples,
     inputs_of,
-    steps_needed,
 )
-from seqsru.data.tokenizers import Tokenizer
 from seqsru.data.utterances import (
     MANIFEST,
     Frames,
@@ -34,21 +29,16 @@ from seqsru.data.utterances import (
     read_manifest,
     read_recordings,
 )
-from seqsru.decoding.ctc import best_path
-from seqsru.errors import Refused, check_known
-from seqsru.evaluation.error_rate import error_rates
+from seqsru.errors import Refused, check_at_least
 from seqsru.evaluation.signature import parameters
 from seqsru.models.recognizer import Recognizer
-from seqsru.pipelines.recognition import RecognitionPipeline, log_probs_of
+from seqsru.pipelines.recognition import RecognitionPipeline
 from seqsru.settings import Schema, Section, from_signature, registry
 from seqsru.tasks.answers import chosen_files
 from seqsru.tasks.recognition_answers import RECOGNITION
-from seqsru.tasks.sections import cell_name, stack_section, tokenizer_section
+from seqsru.tasks.recognition_objective import RecognitionObjective
+from seqsru.tasks.sections import cell_name, decoder_section, stack_section, tokenizer_section
 from seqsru.tasks.task import Split, Task, Tell, Tokenizers
-from seqsru.training import BatchLoss, Objective
-from seqsru.training.objective import Carried
-
-ValidationMetric = Literal["wer", "cer", "loss"]
 
 
 @dataclass(frozen=True)
@@ -74,109 +64,6 @@ class RecognitionData:
     on_bad_line: OnBadUtterance = "error"
 
 
-class RecognitionObjective(Objective):
-    """Write down utterances, by connectionist temporal classification.
-
-    An epoch is every utterance once, in batches drawn from the batches' seed and the epoch's number.
-    Validation gives ``wer`` and ``cer``, the word and character error rate of the likeliest paths in percent,
-    and ``loss``, the negative log probability of a unit of the transcripts; of equal rates the one of lower
-    loss is the best.
-
-    Parameters
-    ----------
-    utterances : SpeechBatches
-        The training utterances.
-    inputs : sequence of ndarray of shape (T, I)
-        Those of validation, after the frontend.
-    transcripts : sequence of str
-        What was said in them; at least one word.
-    tokenizer : Tokenizer
-    fingerprints : dict of str to str
-        sha256 of the tokenizer and the features.
-    audio : str
-        Digest of the inputs.
-    validation_metric : {"wer", "cer", "loss"}
-        What the best checkpoint is the best in.
-
-    Raises
-    ------
-    Refused
-        No validation utterances, or an option outside its values.
-    """
-
-    higher_is_better = False
-
-    def __init__(
-        self,
-        utterances: SpeechBatches,
-        inputs: Sequence[Frames],
-        transcripts: Sequence[str],
-        tokenizer: Tokenizer,
-        fingerprints: dict[str, str],
-        audio: str,
-        *,
-        validation_metric: ValidationMetric = "wer",
-    ) -> None:
-        check_known(get_args(ValidationMetric), validation_metric=validation_metric)
-        if not inputs:
-            raise Refused("validation utterances", "none", "check the validation manifest")
-        self.utterances, self.inputs, self.transcripts = utterances, inputs, transcripts
-        self.tokenizer, self.fingerprints, self.audio = tokenizer, fingerprints, audio
-        self.metric: str = validation_metric
-        if validation_metric != "loss":
-            self.tie_breaker = "loss"
-        self._targets = [tokenizer.encode(text) for text in transcripts]
-
-    def epoch_length(self) -> int:
-        return len(self.utterances)
-
-    def batches(self, epoch: int, start: int) -> Iterator[SpeechBatch]:
-        order = self.utterances.epoch(epoch)[start:]
-        return (self.utterances.collate(indices, epoch) for indices in order)
-
-    def places(self, epoch: int, number: int) -> dict[str, list[int]]:
-        examples = self.utterances.examples
-        rows = self.utterances.epoch(epoch)[number]
-        return {examples.report.name: [int(examples.numbers[index]) for index in rows]}
-
-    def loss(self, model: nn.Module, batch: SpeechBatch, carried: Carried | None) -> BatchLoss:
-        assert isinstance(model, Recognizer)
-        valid = batch.valid.to(model.device)
-        log_probs, _ = model(batch.inputs.to(model.device), valid)
-        loss = model.ctc_loss(log_probs, valid, batch.targets, batch.target_valid).sum()
-        return BatchLoss(loss, loss.detach(), batch.count, batch.targets.shape[1], ())
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, Recognizer)
-
-        def measured(indices: Sequence[int]) -> list[tuple[str, float, int]]:
-            return self._measured(model, indices)
-
-        found = self.processes.map(measured, range(len(self.inputs)))
-        wer, cer = error_rates(self.transcripts, [text for text, _, _ in found])
-        units = sum(length for _, _, length in found)
-        loss = math.fsum(nll for _, nll, _ in found) / max(1, units)
-        return {"wer": wer.counts.rate, "cer": cer.counts.rate, "loss": loss}
-
-    def _measured(self, model: Recognizer, indices: Sequence[int]) -> list[tuple[str, float, int]]:
-        """Of each of some utterances its text, and the nll of its units and their number."""
-        inputs = [self.inputs[index] for index in indices]
-        targets = [self._targets[index] for index in indices]
-        results = [("", 0.0, 0)] * len(inputs)
-        for members, log_probs, valid in log_probs_of(model, inputs):
-            ids, there = pad([targets[place] for place in members], 0)
-            losses = model.ctc_loss(log_probs, valid, ids, there).double().tolist()
-            rows = log_probs.transpose(0, 1).cpu().numpy()
-            for place, row, loss in zip(members, rows, losses):
-                text = self.tokenizer.decode(best_path(row[: len(inputs[place])], model.blank).tokens)
-                fits = steps_needed(targets[place]) <= len(inputs[place])  # else it has no probability
-                results[place] = (text, loss, len(targets[place])) if fits else (text, 0.0, 0)
-        return results
-
-    def signature_fields(self) -> dict[str, object]:
-        return {"utterances": len(self.inputs), "search": "best-path", "audio": self.audio}
-
-
 class RecognitionTask(Task):
     """Write down what is said, learning from recordings and their transcripts."""
 
@@ -196,7 +83,10 @@ class RecognitionTask(Task):
             "model": from_signature(
                 Recognizer,
                 skip=["input_size", "vocabulary_size"],
-                sections={"encoder": stack_section()},
+                sections={
+                    "encoder": stack_section(),
+                    "decoder": replace(decoder_section(), optional=True),
+                },
             ),
             "batches": from_signature(SpeechBatches, skip=["examples", "frontend", "augmentation", "seed"]),
         }
@@ -244,10 +134,6 @@ class RecognitionTask(Task):
             source = self._source()
             source.check_installed()
         speeds = self._augmentation().speeds
-        if isinstance(source, FeatureFiles) and list(speeds) != [1.0]:
-            expected = "1 alone for files of features, which can be read at no other speed"
-            found, do = str(list(speeds)), "leave it out, or learn from audio"
-            raise self.settings["augmentation"].error(Refused(expected, found, do, "speeds"))
         utterances = Utterances(
             "stand-in", ["a"], [Path("a")], ["tokenizer"], ["a"], [1], LineReport("stand-in")
         )
@@ -326,7 +212,12 @@ class RecognitionTask(Task):
         size = self._frontend().input_size(tokenizers["features"].size)
         model = self.settings["model"]
         encoder = model["encoder"].make(input_size=size)
-        made: Recognizer = model.make(size, tokenizers["tokenizer"].size, encoder=encoder)
+        decoder = model["decoder"]
+        if decoder is not None:
+            with decoder.blamed():
+                check_at_least(1, hidden_size=decoder["hidden_size"])
+            decoder = decoder.make(input_size=decoder["hidden_size"], memory_size=encoder.output_size)
+        made: Recognizer = model.make(size, tokenizers["tokenizer"].size, encoder=encoder, decoder=decoder)
         return made
 
     def objective(self, texts: dict[str, Recordings], tokenizers: Tokenizers) -> RecognitionObjective:
@@ -345,6 +236,11 @@ class RecognitionTask(Task):
         transcripts = texts["validation"].utterances.transcripts
         fingerprints = {role: made.fingerprint for role, made in tokenizers.items()}
         options = self.settings["training"].of(RecognitionObjective)
+        if self.settings["model"]["decoder"] is None:
+            for name, unset in (("ctc_weight", None), ("label_smoothing", 0.0)):
+                if options[name] != unset:
+                    do = "leave it out, or add the decoder"
+                    raise options.error(Refused("model.decoder with it", "none", do, name))
         made: RecognitionObjective = options.make(
             batches, pipeline_inputs, transcripts, tokenizer, fingerprints, self.digest(pipeline_inputs)
         )
@@ -363,11 +259,16 @@ class RecognitionTask(Task):
         )
 
     def fields(self, model: nn.Module) -> dict[str, object]:
-        encoder = self.settings["model"]["encoder"]
+        encoder, decoder = self.settings["model"]["encoder"], self.settings["model"]["decoder"]
+        second: dict[str, object] = {}
+        if decoder is not None:
+            second = {"second": f"{cell_name(decoder)},{decoder['num_layers']}"}
+            second["attention"] = decoder["attention"].chosen
         return {
             "cell": cell_name(encoder),
             "layers": encoder["num_layers"],
             "directions": 2 if encoder["bidirectional"] else 1,
+            **second,
             "units": self.settings["tokenizer"].chosen,
             "params": parameters(model),
         }

@@ -9,7 +9,7 @@ from seqsru.data.arpa import Ngrams, read_arpa
 from seqsru.data.files import text_digest
 from seqsru.data.outputs import write_output
 from seqsru.data.utterances import OnBadUtterance
-from seqsru.decoding.fusion import CtcDecoding
+from seqsru.decoding.fusion import CtcDecoding, Writer
 from seqsru.engine.file import SUFFIX
 from seqsru.errors import NotFound, Refused, check_at_least, check_at_most
 from seqsru.evaluation.clock import TimedDecoder, now
@@ -235,6 +235,7 @@ def latency(
     beam: int = 1,
     language_model: Path | None = None,
     piece: float | None = None,
+    decoder: Writer = "ctc",
 ) -> TimedDecoder:
     """One recording, from its file to its text.
 
@@ -248,19 +249,27 @@ def latency(
         Run directory of a language model, or n-grams in the ARPA format, to search with.
     piece : float or None
         Read each recording in pieces of so many seconds, as a stream.
+    decoder : {"ctc", "attention", "joint"}
+        What writes the text: the outputs of the steps, the decoder with attention, or both.
     """
     _check_piece(piece)
     fused = language_model_at(language_model)
-    decoder: TimedDecoder = trained.pipeline.timed(name, CtcDecoding(beam=beam), fused.model, piece)
-    return decoder
+    decoding = CtcDecoding(beam=beam, decoder=decoder)
+    timed: TimedDecoder = trained.pipeline.timed(name, decoding, fused.model, piece)
+    return timed
 
 
 def _searched(search: dict[str, Any], language_model: Path | None) -> tuple[CtcDecoding, Fused]:
     """The search that flags ask for; refuse one that another makes idle."""
     decoding = CtcDecoding(**search)
-    if decoding.beam == 1 and "candidates" in search:
+    if decoding.beam == 1 and decoding.decoder == "ctc" and "candidates" in search:
         expected = "a beam of at least 2 with candidates"
         raise Refused(expected, "1, which takes the likeliest path", "widen the beam", "candidates")
+    if decoding.decoder == "attention" and "candidates" in search:
+        expected = "the decoder ctc or joint with candidates"
+        raise Refused(expected, "attention", "leave them out", "candidates")
+    if decoding.decoder != "joint" and "ctc_weight" in search:
+        raise Refused("the decoder joint with a ctc_weight", decoding.decoder, "leave it out", "ctc_weight")
     for name in ("lm_weight", "lm_bonus"):
         if language_model is None and name in search:
             raise Refused("a language model with it", "none", "name one with --language-model", name)

@@ -10,6 +10,8 @@ from pathlib import Path
 from seqsru.cells import CELLS, Stack
 from seqsru.data import TOKENIZERS, LineReport, Pieces, Tokenizer, load_tokenizer
 from seqsru.errors import Refused, check_at_least
+from seqsru.models.attention import ATTENTIONS
+from seqsru.models.decoder import Decoder
 from seqsru.settings import Choice, Section, Values, from_signature, registry
 
 
@@ -119,6 +121,15 @@ def cell_section() -> Choice:
 def stack_section() -> Section:
     """Settings of a `Stack`, its cell a section of its own."""
     return from_signature(Stack, skip=["input_size"], sections={"cell": cell_section()})
+
+
+def decoder_section() -> Section:
+    """Settings of a `Decoder`, its cell and its attention sections of their own."""
+    attention = registry(
+        ATTENTIONS, skip=["query_size", "memory_size", "output_size"], options="attention_options"
+    )
+    sections = {"cell": cell_section(), "attention": attention}
+    return from_signature(Decoder, skip=["input_size", "memory_size"], sections=sections)
 
 
 def cell_name(values: Values) -> str:

@@ -31,19 +31,22 @@ from seqsru.evaluation.bleu import make_metrics, metric_fields
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.signature import parameters
 from seqsru.models import Ensemble, Translator
-from seqsru.models.attention import ATTENTIONS
-from seqsru.models.decoder import Decoder
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import (
     Schema,
     Section,
     Setting,
     from_signature,
-    registry,
 )
 from seqsru.tasks.corpora import TrainingTexts, each, shares_told
 from seqsru.tasks.search import decoding_section
-from seqsru.tasks.sections import cell_name, cell_section, embedding_size, stack_section, tokenizer_section
+from seqsru.tasks.sections import (
+    cell_name,
+    decoder_section,
+    embedding_size,
+    stack_section,
+    tokenizer_section,
+)
 from seqsru.tasks.task import (
     Split,
     Task,
@@ -283,18 +286,6 @@ class TranslationTask(Task):
         pair, held_out = from_signature(TrainingFiles), from_signature(PairFiles)
         tokenizer = tokenizer_section(skip=[])
         joint = Setting(bool, True, "Whether both languages share one tokenizer.")
-        decoder = from_signature(
-            Decoder,
-            skip=["input_size", "memory_size"],
-            sections={
-                "cell": cell_section(),
-                "attention": registry(
-                    ATTENTIONS,
-                    skip=["query_size", "memory_size", "output_size"],
-                    options="attention_options",
-                ),
-            },
-        )
         return {
             "data": from_signature(
                 TranslationData,
@@ -314,7 +305,7 @@ class TranslationTask(Task):
             "model": from_signature(
                 Translator,
                 skip=["source_vocabulary", "target_vocabulary"],
-                sections={"encoder": stack_section(), "decoder": decoder},
+                sections={"encoder": stack_section(), "decoder": decoder_section()},
             ),
             "batches": from_signature(PairBatches, skip=["pairs", "seed"]),
             "decoding": decoding_section("How translations are searched for, in validation and later."),

@@ -6,24 +6,21 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from fused_models import CHARACTERS, LINES, arpa, language, log_prob_of
 from tiny_runs import WORDS, spoken, write_frames
 
 from seqsru.cells import CELLS, Stack
 from seqsru.data import Characters, Pieces, Words
-from seqsru.data.arpa import read_arpa
 from seqsru.data.features import FeatureFiles, Filterbank
 from seqsru.data.frontend import FeatureSpace, Frontend
 from seqsru.data.vocabulary import EOS, UNK
 from seqsru.decoding.fusion import CtcDecoding
 from seqsru.errors import Refused
 from seqsru.evaluation.perplexity import sentence_nlls
-from seqsru.models import LanguageModel
 from seqsru.models.recognizer import Recognizer
-from seqsru.pipelines import LanguagePipeline, RecognitionPipeline
+from seqsru.pipelines import RecognitionPipeline
 from seqsru.pipelines.fusion import fused
 
-CHARACTERS = Characters([UNK, EOS, " ", *sorted(set("".join(WORDS)))])
-LINES = ["one two three", "four", "five six seven one", "two two", "three six one seven"]
 AN4 = Path(__file__).parents[1] / "fixtures" / "an4" / "an251-fash-b.flac"
 ONE_WAY = {"bidirectional": False}
 
@@ -146,21 +143,6 @@ def test_mistakes(files, tmp_path):
 # ---- language models -------------------------------------------------------------------------------
 
 
-def language(tokenizer, seed=6):
-    torch.manual_seed(seed)
-    model = LanguageModel(tokenizer.size, Stack("gru", 5, 7), 5)
-    with torch.no_grad():
-        model.output.weight *= 20
-    return LanguagePipeline(model, tokenizer)
-
-
-def arpa(folder, words):
-    lines = [f"{-0.1 * number - 0.5}\t{word}\t-0.2" for number, word in enumerate(["</s>", "<s>", *words])]
-    text = "\n".join(["\\data\\", f"ngram 1={len(lines)}", "ngram 2=1", "\\1-grams:", *lines])
-    (folder / "lm.arpa").write_text(text + f"\n\\2-grams:\n-0.01\t<s> {words[0]}\n\\end\\\n")
-    return read_arpa(folder / "lm.arpa")
-
-
 PIECES = Pieces.train(LINES * 20, vocabulary_size=24, algorithm="bpe")
 WORD_UNITS = Words.train(LINES)
 MODELS = {
@@ -173,17 +155,6 @@ MODELS = {
     "words over pieces": (PIECES, lambda folder: language(WORD_UNITS)),
     "n-grams over pieces": (PIECES, lambda folder: arpa(folder, WORDS)),
 }
-
-
-def log_prob_of(model, text):
-    """What a language model says of a text, asked in its own way."""
-    if isinstance(model, LanguagePipeline):
-        return model.score([text])[0]
-    state, total = model.begin(), 0.0
-    for word in text.split():
-        total += model.score(state, word)
-        state = model.advance(state, word)
-    return total + model.score(state, "</s>")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -37,6 +37,17 @@ def test_the_cells_have_equal_parameters_and_differ_in_nothing_else():
         assert values["model"]["encoder"]["cell"].chosen == cell
 
 
+def test_two_outputs_stand_over_the_same_encoder():
+    (sru, count), (joint, more) = configured("sru"), configured("joint")
+    differ = {name for name, value in joint.flat().items() if sru.flat().get(name) != value}
+    assert {name for name in differ if not name.startswith("model.decoder.")} == {
+        "output",
+        "training.ctc_weight",
+        "training.label_smoothing",
+    }
+    assert more > count and f"{more:,}" in (RECIPE / "README.md").read_text(encoding="utf-8")
+
+
 def prepare(*arguments):
     command = [sys.executable, str(RECIPE / "prepare.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)

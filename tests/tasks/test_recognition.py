@@ -14,7 +14,7 @@ from seqsru.errors import Refused
 from seqsru.evaluation.error_rate import error_rates
 from seqsru.pipelines import RecognitionPipeline
 from seqsru.settings import SettingsError
-from seqsru.tasks.recognition import RecognitionObjective
+from seqsru.tasks.recognition_objective import RecognitionObjective
 
 AUGMENTED = [
     "augmentation.feature_masks=1",
@@ -136,13 +136,16 @@ def test_features_of_another_size_and_damaged_ones(folder):
         seqsru.load(folder / "run")
 
 
-def test_speeds_are_of_audio_alone(folder):
-    with pytest.raises(
-        SettingsError,
-        match=r"^command line: augmentation.speeds: expected 1 alone for files of features, which can be "
-        r"read at no other speed, found \[0.9, 1.0\]; leave it out, or learn from audio$",
-    ):
-        train(folder, "augmentation.speeds=[0.9, 1.0]")
+def test_files_of_features_are_read_at_every_speed(folder):
+    given = ["augmentation.speeds=[0.5, 1.0, 2.0]", "training.epochs=4"]
+    assert train(folder, *given).best < 60.0
+    objective = runs.prepare(settings(folder, RECOGNITION, *given), quiet).objective
+    for by_speed in objective.utterances.examples.frames:
+        assert {speed: len(frames) for speed, frames in by_speed.items()} == {
+            speed: round(len(by_speed[1.0]) / speed) for speed in by_speed
+        }
+    first, second = (next(objective.batches(epoch, 0)).inputs.shape for epoch in (1, 2))
+    assert first != second
 
 
 def test_bad_utterances_are_left_out_where_that_is_asked_for(folder):
