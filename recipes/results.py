@@ -7,13 +7,13 @@ python recipes/results.py --take ptb       # first take the numbers from the run
 recipes/NAME/results.json has
 
     numbers   by name: what it is, value, digits, spread (null, one number for ±, or the two ends of an
-              interval), command, signature (or unsigned: why there is none), and where a run's file has it, file
-              and key below recipes/NAME/runs, as expected.json has them
+              interval), command, signature (or unsigned: why there is none), and where a run's file has it,
+              file and key below recipes/NAME/runs, as expected.json has them
     readme    the rows of the README's table: what was measured, and its result
     tables    by name: lines of recipes/NAME/README.md, between <!-- results NAME --> and <!-- end -->
 
-In rows and lines {test} is the number of that name; {test:3} with three digits, {test:spread} with its spread,
-{test:@params} the field params of its signature. Text of readme and tables has no number of its own.
+In rows and lines {test} is the number of that name; {test:3} with three digits, {test:spread} with its
+spread, {test:@params} the field params of its signature. Text of readme and tables has no number of its own.
 """
 
 from __future__ import annotations
