@@ -8,7 +8,8 @@ recipes/NAME/results.json has
 
     numbers   by name: what it is, value, digits, spread (null, one number for ±, or the two ends of an
               interval), command, signature (or unsigned: why there is none), and where a run's file has it,
-              file and key below recipes/NAME/runs, as expected.json has them
+              file and key below recipes/NAME/runs, as expected.json has them, and ends: the keys of the
+              interval's
     readme    the rows of the README's table: what was measured, and its result
     tables    by name: lines of recipes/NAME/README.md, between <!-- results NAME --> and <!-- end -->
 
@@ -44,7 +45,7 @@ RECIPES = (
 HEAD = "| recipe | result |\n|---|---|\n"
 BLOCK = re.compile(r"(<!-- results ([\w-]+) -->\n).*?(<!-- end -->\n)", re.S)
 FIELDS = {"what", "value", "digits", "spread", "command", "signature"}
-FURTHER = {"unsigned", "file", "key"}
+FURTHER = {"unsigned", "file", "key", "ends"}
 
 
 class Disagreement(ValueError):
@@ -165,7 +166,7 @@ def _with(path: Path, blocks: dict[str, str]) -> tuple[Path, str, str]:
 
 
 def take(recipe: Path) -> list[str]:
-    """Take value and signature of each number from the recipe's runs, where these are there.
+    """Take value, spread and signature of each number from the recipe's runs, where these are there.
 
     Returns
     -------
@@ -182,27 +183,39 @@ def take(recipe: Path) -> list[str]:
     for name, entry in results["numbers"].items():
         if "file" not in entry or not (source := recipe / "runs" / entry["file"]).is_file():
             continue
-        content = json.loads(source.read_text(encoding="utf-8"))
-        value: Any = content
-        for key in entry["key"].split("."):
-            if not isinstance(value, dict) or key not in value:
-                raise Disagreement(
-                    f"expected {entry['key']} in {source}, found no {key}; run the recipe again"
-                )
-            value = value[key]
-        signature = content.get("signature")
-        if value == entry["value"] and signature in (None, entry["signature"]):
+        value, signature = _found(source, entry["key"], entry["digits"])
+        ends = [_found(source, key, entry["digits"])[0] for key in entry.get("ends", [])]
+        spread = ends or entry["spread"]
+        if (value, spread) == (entry["value"], entry["spread"]) and signature in (None, entry["signature"]):
             continue
         told.append(f"{name}: {entry['value']} becomes {value}")
-        entry["value"], entry["signature"] = value, signature
+        entry["value"], entry["spread"], entry["signature"] = value, spread, signature
         entry.pop("unsigned", None)
         if signature is None:
             entry["unsigned"] = f"runs/{entry['file']} has none"
     others = [name for name, entry in results["numbers"].items() if "file" not in entry]
+    if told:
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told.append("to be seen to by hand: commands, and a spread without ends")
     if told and others:
-        told.append(f"from no file, so to be seen to by hand: {', '.join(others)}")
-    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told.append(f"from no file: {', '.join(others)}")
     return told
+
+
+def _found(source: Path, place: str, digits: int) -> tuple[float, str | None]:
+    """The number at a place in a run's file, and the signature that stands nearest above it."""
+    value: Any = json.loads(source.read_text(encoding="utf-8"))
+    signature = None
+    for key in place.split("."):
+        if isinstance(value, dict):
+            signature = value.get("signature", signature)
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise Disagreement(
+                f"expected {place} in {source}, found no {key}; run the recipe again"
+            ) from None
+    return round(value, digits), signature
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

@@ -28,8 +28,11 @@ for name in "$@"; do
     seqsru compare "$here/$name.yaml"
     if [ "$name" = copy ]; then
         python recipes/copying/recall.py "$out"/runs/*/ --json "$out/recall.json" --plot "$out/recall.png"
-    fi
-    if [ "$name" = copy ] || [ "$name" = ptb ]; then
-        python "$here/state.py" "$out"/runs/*-1/ --json "$out/state.json" --plot "$out/state.png"
+        python "$here/state.py" "$out"/runs/*-1/ --checkpoint last --json "$out/state.json" --plot "$out/state.png"
+    elif [ "$name" = ptb ]; then # a convolution has no state
+        for run in "$out"/runs/*-1/; do
+            case $run in */conv-1/) continue ;; esac
+            python "$here/state.py" "$run" --json "${run}state.json" --plot "${run}state.png"
+        done
     fi
 done

@@ -132,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{run.name}\n{table([StateUse(**layer) for layer in found[-1]['layers']])}")
             print(found[-1]["signature"])
         if given.json is not None:
-            given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            by_run = {one["run"]: one for one in found}
+            given.json.write_text(json.dumps(by_run, indent=1) + "\n", encoding="utf-8")
         if given.plot is not None:
             draw(found, given.plot)
     except Refused as error:

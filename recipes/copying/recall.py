@@ -79,7 +79,7 @@ def by_system(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         columns = {gap: [100 * row["accuracy"][gap] for row in group] for gap in group[0]["accuracy"]}
         found[system] = {
             "runs": len(group),
-            **{key: group[0][key] for key in ("cell", "layers", "parameters")},
+            **{key: group[0][key] for key in ("cell", "layers", "parameters", "signature")},
             "percent": {gap: mean(column) for gap, column in columns.items()},
             "low": {gap: min(column) for gap, column in columns.items()},
             "high": {gap: max(column) for gap, column in columns.items()},

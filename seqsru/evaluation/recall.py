@@ -91,6 +91,6 @@ def recall(
         tokens = torch.tensor(rows, device=device).T  # (1 + 2·symbols + gap + 1, B)
         features, _ = model(tokens[:-1], tuple(one.repeat_interleave(len(rows), 0) for one in state))
         right = model.logits(features[-symbols:]).argmax(-1) == tokens[-symbols:]
-        before = found.get(gap, Recall(gap, 0, 0))
-        found[gap] = Recall(gap, before.symbols + right.numel(), before.right + int(right.sum()))
+        others = found.get(gap, Recall(gap, 0, 0))
+        found[gap] = Recall(gap, others.symbols + right.numel(), others.right + int(right.sum()))
     return [found[gap] for gap in sorted(found)]

@@ -70,7 +70,7 @@ def _srupp(cell: Any, x: Tensor, state: State) -> Tensor:
 
 
 def _forget(cell: Any, read: Tensor, c: Tensor) -> Tensor:
-    forget = linear(read, cell.weight)[0].unflatten(-1, (cell.k, -1))[:, 1] + cell.bias[0]  # (B, D)
+    forget = linear(read, cell.weight)[0].view(len(c), cell.k, -1)[:, 1] + cell.bias[0]  # (B, D)
     return torch.sigmoid(forget if cell.v is None else forget + cell.v[0] * c)
 
 
@@ -78,7 +78,8 @@ def _qrnn(cell: Any, x: Tensor, state: State) -> Tensor:
     if cell.window > 1:
         x = windows(extend(state[1], x), cell.window)
     f = torch.sigmoid(linear(x, cell.weight, cell.bias)[0].chunk(1 + len(cell.pooling), dim=-1)[1])
-    return 1.0 - (1.0 - f) * (1.0 - cell.zoneout)  # the mean of (5), as in evaluation
+    moves: float = 1.0 - cell.zoneout  # the mean of (5), as in evaluation
+    return 1.0 - (1.0 - f) * moves
 
 
 def _torch(cell: Any, x: Tensor, h: Tensor, number: int) -> Tensor:

@@ -49,7 +49,7 @@ def size(spec, given):
     """Parameters of the model that the base with these overrides makes."""
     base = ROOT / spec["base"]
     values = strict.load(base, SCHEMA, given)
-    task, tokenizer = runs.task_of(values), SimpleNamespace(size=TYPES[base.parent.name])
+    task, tokenizer = runs.task_of(values), SimpleNamespace(size=TYPES[base.parent.name], fingerprint="")
     with torch.device("meta"):
         model = task.model(dict.fromkeys(task.tokenizer_files(), tokenizer))
     return sum(parameter.numel() for parameter in model.parameters())
@@ -161,7 +161,8 @@ def test_state_of_runs(trained, tmp_path, capsys):
     few = ["--rows", "3", "--steps", "9", "--farthest", "8", "--draws", "2"]
     last = max((trained / "SRU-1" / "checkpoints").iterdir()).name.removeprefix("step-").lstrip("0")
     assert state.main([*paths, *few, "--checkpoint", "last", "--json", str(tmp_path / "s.json")]) == 0
-    sru, lstm = json.loads((tmp_path / "s.json").read_text())
+    found = json.loads((tmp_path / "s.json").read_text())
+    sru, lstm = found["SRU-1"], found["LSTM-1"]
     assert (sru["run"], sru["layers"][0]["cell"], lstm["layers"][0]["cell"]) == ("SRU-1", "sru", "lstm")
     assert len(sru["layers"][0]["reach"]) == 9 and 0 < sru["layers"][0]["kept"] < 1
     assert f"|rows:3|steps:9|draws:2|weights:step-{last}|" in sru["signature"]

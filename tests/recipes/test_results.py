@@ -20,12 +20,7 @@ results = importlib.util.module_from_spec(SPEC)
 sys.modules[SPEC.name] = results  # where dataclasses look
 SPEC.loader.exec_module(results)
 FILES = sorted(ROOT.glob("recipes/*/results.json"))
-NUMBERS = [
-    pytest.param(file.parent, entry, id=f"{file.parent.name}-{name}")
-    for file in FILES
-    for name, entry in results.load(file)["numbers"].items()
-]
-over_numbers = pytest.mark.parametrize("recipe, entry", NUMBERS)
+over_files = pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
 
 
 def test_the_readmes_say_what_the_results_files_do(capsys):
@@ -46,40 +41,43 @@ def test_the_section_of_results_has_a_number_from_nowhere_else():
     assert not re.search(r"\d+[.,]\d|\d %", outside)
 
 
-@over_numbers
-def test_a_number_is_in_its_recipe_s_readme(recipe, entry):
-    shown = f"{entry['value']:,.{entry['digits']}f}"
-    assert re.search(
-        rf"(?<![\d.,]){re.escape(shown)}(?!\d)", (recipe / "README.md").read_text(encoding="utf-8")
-    )
-    assert round(entry["value"], entry["digits"]) == pytest.approx(entry["value"])
+@over_files
+def test_every_number_is_in_its_recipe_s_readme(file):
+    text = (file.parent / "README.md").read_text(encoding="utf-8")
+    for name, entry in results.load(file)["numbers"].items():
+        shown = f"{entry['value']:,.{entry['digits']}f}"
+        assert re.search(rf"(?<![\d.,]){re.escape(shown)}(?!\d)", text), name
+        assert round(entry["value"], entry["digits"]) == pytest.approx(entry["value"]), name
 
 
-@over_numbers
-def test_a_number_s_command_is_one_and_its_signature_too(recipe, entry, monkeypatch):
+@over_files
+def test_every_number_has_a_command_that_is_one_and_a_signature(file, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for command in entry["command"].split(" && "):
+    numbers = results.load(file)["numbers"].values()
+    schema = runs.schema()
+    for command in {command for entry in numbers for command in entry["command"].split(" && ")}:
         program, first, *rest = shlex.split(command)
         if program == "seqsru":
             assert first in COMMANDS
             if first == "train":
-                strict.load(Path(rest[0]), runs.schema(), rest[1:])
+                strict.load(Path(rest[0]), schema, rest[1:])
         else:
-            assert program in ("bash", "python") and Path(first).is_file()
-    if entry["signature"] is not None:
-        assert re.fullmatch(r"seqsru \d+\.\d+\.\d+(\|[a-z_0-9]+:[^|]+)+", entry["signature"])
-        assert "|torch:" in entry["signature"] or "|engine:" in entry["signature"]
+            assert program in ("bash", "python") and Path(first).is_file(), command
+    for signature in {entry["signature"] for entry in numbers} - {None}:
+        assert re.fullmatch(r"seqsru \d+\.\d+\.\d+(\|[a-z_0-9]+:[^|]+)+", signature)
+        assert "|torch:" in signature or "|engine:" in signature
 
 
-@over_numbers
-def test_what_a_run_is_held_against_is_that_number(recipe, entry):
-    if "file" not in entry:
-        return
-    run, _, file = entry["file"].partition("/")
-    expected = json.loads((recipe / "expected.json").read_text(encoding="utf-8"))
-    for other in expected[run]:
-        if (other["file"], other["key"]) == (file, entry["key"]):
-            assert abs(other["expected"] - entry["value"]) <= other["tolerance"]
+@over_files
+def test_what_a_run_is_held_against_are_these_numbers(file):
+    numbers = [entry for entry in results.load(file)["numbers"].values() if "file" in entry]
+    path = file.parent / "expected.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = {(*entry["file"].split("/", 1), entry["key"]): entry["value"] for entry in numbers}
+    for run, entries in held.items():
+        for entry in entries:
+            value = found.get((run, entry["file"], entry["key"]))
+            assert value is None or abs(entry["expected"] - value) <= entry["tolerance"], entry["what"]
 
 
 # ---- the program -----------------------------------------------------------------------------------
@@ -177,7 +175,8 @@ def test_numbers_are_taken_from_the_runs(tree, capsys):
     capsys.readouterr()
     assert results.main(["--take", "multi30k"], tree) == 0
     told = capsys.readouterr().out
-    assert told.startswith("bleu: 36.654 becomes 41.5\nfrom no file, so to be seen to by hand: minutes\n")
+    assert told.startswith("bleu: 36.654 becomes 41.5\nto be seen to by hand: commands, and a spread ")
+    assert "\nfrom no file: minutes\n" in told
     assert "41.50 in 48" in (tree / "README.md").read_text()
     found = json.loads((tree / "recipes" / "multi30k" / "results.json").read_text())["numbers"]["bleu"]
     assert found["signature"] == SIGNED + "|threads:2"
@@ -189,6 +188,23 @@ def test_numbers_are_taken_from_the_runs(tree, capsys):
     file.write_text("{}")
     assert results.main(["--take", "multi30k"], tree) == 2
     assert "expected scores.bleu in" in capsys.readouterr().err
+
+
+def test_numbers_are_taken_from_lists_with_their_ends_and_the_nearest_signature(tree):
+    change(tree, key="rows.1.a.b", ends=["rows.1.low", "rows.1.high"])
+    file = tree / "recipes" / "multi30k" / "runs" / "sru" / "test.json"
+    rows = [{}, {"signature": SIGNED + "|seed:2", "a": {"b": 1.239}, "low": 1.1, "high": 1.357}]
+    file.write_text(json.dumps({"signature": SIGNED, "rows": rows}))
+    results.take(file.parents[2])
+    found = results.load(file.parents[2] / "results.json")["numbers"]["bleu"]
+    assert (found["value"], found["spread"]) == (1.24, [1.1, 1.36])
+    assert found["signature"] == SIGNED + "|seed:2"
+    assert results.take(file.parents[2]) == []  # nothing is another now
+    change(tree, key="rows.2.a")
+    with pytest.raises(
+        results.Disagreement, match="^expected rows.2.a in .*, found no 2; run the recipe again$"
+    ):
+        results.take(file.parents[2])
 
 
 @pytest.mark.parametrize(
