@@ -8,7 +8,7 @@ import torch
 from seqsru.cells import CELLS, Stack
 from seqsru.errors import Refused
 from seqsru.evaluation.state_use import GATES, state_use, table
-from seqsru.models import LanguageModel
+from seqsru.models import Decoder, LanguageModel, Translator
 
 I, D, T, B = 5, 4, 12, 3
 
@@ -71,14 +71,24 @@ def test_a_constant_gate_keeps_that_share_and_reaches_by_its_powers(name, p):
         assert use.half == {0.25: 1, 0.6: 2}[p]
 
 
-@pytest.mark.parametrize("name, options", [*((name, {}) for name in GATES), ("qrnn", {"window": 3})])
+VARIANTS = [
+    *((name, {}) for name in GATES),
+    ("qrnn", {"window": 3, "pooling": "ifo"}),
+    ("qrnn", {"window": 1, "zoneout": 0.4}),
+    ("sru", {"version": 1, "highway": "none"}),
+    ("sru", {"projection_size": 3, "layer_norm": True, "input_dropout": 0.5}),
+    ("srupp", {"layer_norm": True, "attention_every": 2}),
+]
+
+
+@pytest.mark.parametrize("name, options", VARIANTS)
 def test_the_share_is_what_the_cell_multiplies_its_state_by(name, options):
     """From two runs of one step: c = kept c' + rest, and the rest is the same for cells whose gate is not.
 
     Where gate and candidate read the state, what they read is held: the derivative by c alone of an LSTM, and
     by the factor of an interpolation otherwise.
     """
-    made = stack(name, **options)
+    made = stack(name, **options).eval()
     (cell,) = made.layers[0]
     x = torch.randn(1, B, I, dtype=torch.float64)
     state = tuple(torch.rand_like(t) if t.is_floating_point() else t for t in cell.initial_state(B))
@@ -93,7 +103,11 @@ def test_the_share_is_what_the_cell_multiplies_its_state_by(name, options):
         return
     candidate = (after - gate * c) / (1 - gate)  # c = kept c' + (1 - kept) n
     if name in ("sru", "srupp"):
-        read = x if name == "sru" else cell.attention(x, state[1:], None)[0]
+        read = x if cell.layer_norm is None else cell.layer_norm(x)
+        if name == "srupp":
+            read, _ = cell.attention(read, state[1:], None)
+        elif cell.projection is not None:
+            read = read @ cell.projection.T
         expected = (read @ cell.weight.T)[0].unflatten(-1, (cell.k, D))[:, 0]
     elif name == "gru":
         rnn = cell.rnn
@@ -147,6 +161,17 @@ def test_of_a_model_every_layer_with_what_it_read():
     lines = table([first, second]).splitlines()
     assert lines[0].split() == ["layer", "cell", "kept", "P5", "P50", "P95", "slow", "1", "back", "4", "back"]
     assert float(lines[2].split()[2]) == pytest.approx(second.kept, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_every_cell_can_be_looked_at_in_every_role(name):
+    """In both directions of an encoder, and in a decoder whose layers attend."""
+    both = Stack(name, 8, 4, 2, bidirectional=True)
+    model = Translator(12, 12, both, Decoder(name, 8, 8, 8, 2, attend="all"), 8)
+    tokens, valid = torch.randint(12, (T, B)), torch.ones(T, B, dtype=torch.bool)
+    found = state_use(model, lambda: model(tokens, valid, tokens), farthest=5)
+    assert len(found) == 2 * 2 + 2 and len({use.name for use in found}) == 6
+    assert all(0 < use.kept < 1 and 0 < use.reach[5] < math.inf for use in found)
 
 
 def test_refusals():
