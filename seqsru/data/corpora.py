@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from seqsru.data import synthetic
+from seqsru.data import copying, synthetic
 from seqsru.data.archives import opener_of
 from seqsru.data.download import copy_checked, download
 from seqsru.data.files import file_digest
@@ -166,7 +166,7 @@ CORPORA: dict[str, tuple[Remote, ...]] = {
         ),
     ),
 }
-GENERATED: dict[str, Callable[[Path], object]] = {"synthetic": synthetic.write}
+GENERATED: dict[str, Callable[[Path], object]] = {"copying": copying.write, "synthetic": synthetic.write}
 
 
 def fetch(name: str, folder: str | PathLike[str]) -> Path:
@@ -178,7 +178,7 @@ def fetch(name: str, folder: str | PathLike[str]) -> Path:
     Parameters
     ----------
     name : str
-        A key of `CORPORA`, or ``synthetic``, which is generated.
+        A key of `CORPORA` or of `GENERATED`, whose text is made here.
     folder : path
         Made if needed.
 

@@ -16,7 +16,8 @@ from seqsru.data.corpora import fetch
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
-CONFIGS = sorted(RECIPES.glob("*/*.yaml"))
+COMPARISONS = RECIPES / "compare"  # its files are no settings of a training
+CONFIGS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent != COMPARISONS)
 SCRIPTS = sorted([*RECIPES.glob("**/*.sh"), ROOT / "tests" / "run.sh", ROOT / ".ci" / "run"])
 
 
@@ -39,8 +40,9 @@ def test_there_are_recipes():
         "an4",
         "squad",
         "jaquad",
+        "copying",
     }
-    speeds = {RECIPES / "layers", RECIPES / "latency"}  # tables and their commands: nothing is trained
+    speeds = {RECIPES / "layers", RECIPES / "latency", COMPARISONS}  # tables and their commands
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
 
 
