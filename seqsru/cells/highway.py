@@ -1,7 +1,7 @@
 """What the SRU and the SRU++ share: all but their product, the recurrence and its highway above all."""
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -237,4 +237,5 @@ def _hooked(module: nn.Module) -> bool:
         module._backward_hooks,
         module._backward_pre_hooks,
     )
-    return any(hooks)
+    modules: Any = nn.modules.module  # torch has no types here
+    return any(hooks) or bool(modules._has_any_global_hook())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from seqsru.cells import SRU, Stack, highway
 from seqsru.cells.sru import SRUCell
@@ -107,20 +108,28 @@ def test_under_autocast(at_once):
         assert (one.double() - other.double()).norm() <= 3e-2 * other.double().norm().clamp(min=1)
 
 
-@pytest.mark.parametrize("dropped", ["input_dropout", "hooks", "scale", "mode"])
-def test_what_differs_between_the_directions_keeps_them_apart(dropped, at_once):
+@pytest.mark.parametrize("dropped", ["input_dropout", "hooks", "everybody's hooks", "scale", "mode", "class"])
+def test_what_differs_between_the_directions_keeps_them_apart(dropped, at_once, request):
     options = {"input_dropout": 0.5} if dropped == "input_dropout" else {"rescale": True}
     stack, x, state = made(options, torch.float64)
     scans, seen = at_once(True), []
     if dropped == "hooks":
         stack.layers[0][1].register_forward_hook(lambda *given: seen.append(1))
+    elif dropped == "everybody's hooks":
+        hook = torch.nn.modules.module.register_module_forward_hook(lambda *given: seen.append(given[0]))
+        request.addfinalizer(hook.remove)
+    elif dropped == "class":
+        parametrize.register_parametrization(stack.layers[0][0], "weight", torch.nn.Identity())
     elif dropped == "scale":
         stack.layers[0][0].scale = 1.5
     elif dropped == "mode":
         stack.layers[0][0].eval()
     run(stack, x, state, None)
-    assert scans.count(5) == (0 if dropped == "input_dropout" else 1)  # the other layer's alone
-    assert len(seen) == (dropped == "hooks")
+    assert scans.count(5) == (
+        0 if dropped in ("input_dropout", "everybody's hooks") else 1
+    )  # the other layer's
+    cells = sum(isinstance(module, SRUCell) for module in seen)
+    assert len(seen) == 1 if dropped == "hooks" else cells == (4 if dropped == "everybody's hooks" else 0)
     if dropped == "input_dropout":
         stack.eval()
         run(stack, x, state, None)
