@@ -53,6 +53,12 @@ Each number with its signature, on stdout.
     )
     parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")
+    parser.add_argument(
+        "--items",
+        metavar="FILE",
+        type=Path,
+        help="write what each line adds to the headline number, as JSON, to compare systems by",
+    )
     add_answers(parser, "evaluate")
     add_threads(parser)
 
@@ -81,9 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
         split,
         tell,
         reads=files,
-        writes={"--json": arguments.json},
+        writes={"--json": arguments.json, "--items": arguments.items},
     )
     for line in found.lines if leads() else ():
         print(line)
     write_json(arguments.json, found.values)
+    if arguments.items is not None:
+        if found.items is None:
+            raise Refused("a task that tells the shares of lines with --items", task.noun, "leave it out")
+        write_json(arguments.items, found.items().as_dict())
     return 0

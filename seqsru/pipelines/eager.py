@@ -14,14 +14,14 @@ from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.beam import beam_search
 from seqsru.decoding.sampling import sample
-from seqsru.evaluation.perplexity import perplexity, sentence_nlls
+from seqsru.evaluation.perplexity import line_nlls, perplexity, sentence_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
 from seqsru.models.replay import stepper
 from seqsru.models.translator import Translator
 from seqsru.pipelines.batches import padded
 
-__all__ = ["continuations", "draw", "perplexity_of", "score_pairs", "search", "sentence_nlls"]
+__all__ = ["continuations", "draw", "line_nlls_of", "perplexity_of", "score_pairs", "search", "sentence_nlls"]
 
 Ids = Sequence[int]
 
@@ -116,6 +116,13 @@ def perplexity_of(
 ) -> TextScore:
     """Return what a language model makes of lines of text."""
     return perplexity(model, TokenStream.from_lines(lines, tokenizer), carried=carried)
+
+
+def line_nlls_of(
+    model: LanguageModel, lines: Sequence[str], tokenizer: Tokenizer, carried: bool
+) -> list[float]:
+    """Return what each line adds to the negative log probability of the text."""
+    return line_nlls(model, TokenStream.from_lines(lines, tokenizer), carried=carried)
 
 
 def draw(

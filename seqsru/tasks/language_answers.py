@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
+from seqsru.data.vocabulary import split_words
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.items import Items
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Scorer, Split, Tell, Trained, chosen_files
@@ -57,7 +61,20 @@ def evaluate(
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), "data": str(file), "signature": signature}
-    return Evaluation([*lines, signature], values)
+    return Evaluation([*lines, signature], values, lambda: _items(trained, text.lines, state == "carried"))
+
+
+def _items(trained: Trained, lines: list[str], carried: bool) -> Items:
+    """What each line adds to the headline of the run's validation."""
+    name = trained.task.settings["training"]["validation_metric"]
+    tokenizer = trained.pipeline.tokenizer
+    size: dict[str, Callable[[str], int]] = {
+        "perplexity": lambda line: len(split_words(line)) + 1,
+        "bits_per_byte": lambda line: len(line.encode()) + 1,
+    }
+    units = map(size.get(name, lambda line: len(tokenizer.encode(line)) + 1), lines)
+    rows = np.array(list(zip(trained.pipeline.line_nlls(lines, carried=carried), units)), dtype=np.float64)
+    return Items(name, "bits" if name.startswith("bits") else "exp", False, rows, text_digest(lines))
 
 
 def score(trained: Trained) -> Scorer:

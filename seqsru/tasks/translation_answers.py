@@ -14,6 +14,7 @@ from seqsru.errors import Refused
 from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_scores
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.items import translation_items
 from seqsru.pipelines.translation import TranslationPipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import (
@@ -123,7 +124,8 @@ def evaluate(
         compared = paired_bootstrap(other, texts, pair.target, names, further=read.further, tokenize=tokenize)
         lines += [comparison.line for comparison in compared]
         values["comparison"] = {name: one.as_dict() for name, one in zip(names, compared)}
-    return Evaluation(lines, values)
+    digest, whole = text_digest(pair.source, *read.references), [pair.target, *read.further]
+    return Evaluation(lines, values, lambda: translation_items(names[0], texts, whole, tokenize, digest))
 
 
 def score(trained: Trained) -> Scorer:
