@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from seqsru.tasks.making import RunOptions as RunOptions
     from seqsru.tasks.making import check_output as check_output
     from seqsru.tasks.making import choose_device as choose_device
+    from seqsru.tasks.making import count_parameters as count_parameters
+    from seqsru.tasks.making import kept_tokenizers as kept_tokenizers
     from seqsru.tasks.making import load_settings as load_settings
     from seqsru.tasks.making import prepare as prepare
     from seqsru.tasks.making import probe_layers as probe_layers
@@ -49,6 +51,8 @@ _PLACES = {
     "RunOptions": "making",
     "check_output": "making",
     "choose_device": "making",
+    "count_parameters": "making",
+    "kept_tokenizers": "making",
     "load_settings": "making",
     "prepare": "making",
     "probe_layers": "making",

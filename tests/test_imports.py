@@ -26,7 +26,8 @@ ARROWS = {
     "training": {"data", "ops", "settings"},
     "tasks": {"pipelines", "training", "settings"},
     "runs": {"tasks"},
-    "commands": {"runs"},
+    "comparing": {"runs"},
+    "commands": {"comparing"},
     "__main__": {"commands"},
     "__init__": {"cells", "runs"},
 }

@@ -18,6 +18,7 @@ COMMANDS = {
     "transcribe": "write down recordings of speech",
     "quantize": "make one file of a run, for fast decoding on a CPU",
     "latency": "how long one token takes",
+    "compare": "train systems with equal budgets and sizes, and put them side by side in a table",
     "doctor": "what is installed, which backends work, and why one does not",
     "fetch": "put a named public corpus into a folder",
 }

@@ -57,6 +57,12 @@ their substitutions, deletions and insertions. Each number with its signature, o
     )
     parser.add_argument("--split", choices=SPLITS, help="which texts of the configuration (default test)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to this file too")
+    parser.add_argument(
+        "--items",
+        metavar="FILE",
+        type=Path,
+        help="write what each line adds to the headline number, as JSON, to compare systems by",
+    )
     add_answers(parser, "evaluate")
     add_threads(parser)
 
@@ -85,9 +91,17 @@ def run(arguments: argparse.Namespace) -> int:
         split,
         tell,
         reads=files,
-        writes={"--json": arguments.json},
+        writes={"--json": arguments.json, "--items": arguments.items},
     )
     for line in found.lines if leads() else ():
         print(line)
     write_json(arguments.json, found.values)
+    if arguments.items is not None:
+        if found.items is None:
+            raise Refused(
+                "a model that is the same for every line with --items",
+                "one that adapts to the text",
+                "leave one of them out",
+            )
+        write_json(arguments.items, found.items().as_dict())
     return 0

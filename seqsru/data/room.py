@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,3 +96,20 @@ def memory() -> float:
         with suppress(OSError, ValueError):  # no such group, or "max"
             most = min(most, float(int(Path(limit).read_text(encoding="ascii"))))
     return most
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has had in memory at once; 0 where the system does not say.
+
+    Linux's own count of a process begins anew where a program does; what `getrusage` gives has in it what the
+    process had before, which is a copy of the one that started it.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    if sys.platform in ("win32", "linux"):
+        return 0
+    from resource import RUSAGE_SELF, getrusage  # Windows has none
+
+    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

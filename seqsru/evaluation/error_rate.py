@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seqsru.data.vocabulary import split_words
 from seqsru.errors import Refused
+from seqsru.evaluation.items import Items
 
 RESAMPLES = 1000
 SEED = 12345
@@ -138,6 +139,27 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[E
         _rate("WER", [error_counts(*pair) for pair in zip(*words)]),
         _rate("CER", [error_counts(*pair) for pair in zip(*characters)]),
     )
+
+
+def error_items(name: str, references: Sequence[str], hypotheses: Sequence[str], text: str) -> Items:
+    """What each utterance adds to a rate: its errors and its length.
+
+    Parameters
+    ----------
+    name : {"wer", "cer"}
+    references, hypotheses : sequence of str
+        As for `error_rates`.
+    text : str
+        Digest of the utterances.
+    """
+
+    def units(line: str) -> Sequence[str]:
+        words = split_words(line)
+        return words if name == "wer" else " ".join(words)
+
+    counts = [error_counts(units(one), units(other)) for one, other in zip(references, hypotheses)]
+    rows = numpy.array([[one.errors, one.length] for one in counts], dtype=numpy.float64)
+    return Items(name, "percent", False, rows, text)
 
 
 def _rate(name: str, counts: Sequence[ErrorCounts]) -> ErrorRate:

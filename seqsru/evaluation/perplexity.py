@@ -151,3 +151,30 @@ def _by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
+
+
+@torch.no_grad()
+def line_nlls(model: LanguageModel, text: TokenStream, *, carried: bool = True) -> list[float]:
+    """Negative log probability of each line and its end, which add up to that of the text.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        In evaluation mode.
+    text : TokenStream
+        At least one line.
+    carried : bool
+        As for `perplexity`.
+    """
+    ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
+    if not carried:
+        return sentence_nlls(model, [part.tolist() for part in text.tokens.tensor_split(ends[:-1])], text.eos)
+    device = model.embedding.weight.device
+    tokens = text.tokens.to(device, torch.int64)
+    inputs = torch.cat([tokens.new_tensor([text.eos]), tokens[:-1]])
+    state, found = model.initial_state(1), []
+    for start in range(0, len(tokens), WINDOW):
+        here = slice(start, start + WINDOW)
+        features, state = model(inputs[here, None], state)
+        found.append(model.cross_entropy(features, tokens[here, None])[1].double().flatten().cpu())
+    return [float(part.sum()) for part in torch.cat(found).tensor_split(ends[:-1])]

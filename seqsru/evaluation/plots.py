@@ -65,7 +65,7 @@ def plot_latency(report: LatencyReport, path: str | Path) -> None:
         f"{protocol['lines']} lines x {protocol['repeats']}",
         fontsize=9,
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_attention(
@@ -106,7 +106,7 @@ def plot_attention(
     axes.set_yticks(range(rows), target_labels, parse_math=False)
     axes.xaxis.tick_top()
     figure.colorbar(image, ax=axes, label="attention")
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
@@ -153,7 +153,7 @@ def plot_confusion(score: ClassificationScore, path: str | Path) -> None:
     )
     # a bar as long as the matrix and always as thin
     figure.colorbar(image, ax=axes, label="share of the gold label", fraction=0.3 / width, aspect=side / 0.15)
-    _save(figure, path)
+    save(figure, path)
 
 
 def new_figure(path: str | Path, width: float, height: float, setting: str = "plot") -> Figure:
@@ -180,7 +180,8 @@ def new_figure(path: str | Path, width: float, height: float, setting: str = "pl
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure of `new_figure`."""
     drawn = BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
     write_output(path, drawn.getvalue())

@@ -121,6 +121,18 @@ class LanguagePipeline:
         return text.scored(nll, carried)
 
     @checked_arguments
+    def line_nlls(self, lines: Sequence[str], *, carried: bool = True) -> list[float]:
+        """What each line and its end add to the negative log probability of a text, in input order."""
+        if self.engine is None:
+            from seqsru.pipelines.eager import line_nlls_of
+
+            return line_nlls_of(self._torch(), text_lines(lines), self.tokenizer, carried)
+        if carried:
+            do = "take engine torch, or state separate"
+            raise Refused("engine torch for the share of each line", "compiled", do, "engine")
+        return [-score for score in self.score(lines)]
+
+    @checked_arguments
     def generate(
         self,
         prompt: str = "",

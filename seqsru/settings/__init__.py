@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.settings.kinds import kind_text, shown
     from seqsru.settings.places import MOST_BYTES, dump, parse
     from seqsru.settings.problems import Problem, SettingsError, refuse
-    from seqsru.settings.reading import File, check, given, load, resolve
+    from seqsru.settings.reading import File, Override, check, filled, given, load, read_tree, resolve
     from seqsru.settings.schema import (
         REQUIRED,
         Choice,
@@ -31,6 +31,7 @@ _PLACES = {
     "File": "reading",
     "MOST_BYTES": "places",
     "Maker": "schema",
+    "Override": "reading",
     "Problem": "problems",
     "REQUIRED": "schema",
     "Schema": "schema",
@@ -41,6 +42,7 @@ _PLACES = {
     "check": "reading",
     "describe": "help",
     "dump": "places",
+    "filled": "reading",
     "from_signature": "schema",
     "given": "reading",
     "joined": "schema",
@@ -48,6 +50,7 @@ _PLACES = {
     "load": "reading",
     "parse": "places",
     "paths": "schema",
+    "read_tree": "reading",
     "refuse": "problems",
     "registry": "schema",
     "resolve": "reading",
@@ -60,6 +63,7 @@ __all__ = [
     "Choice",
     "File",
     "Maker",
+    "Override",
     "Problem",
     "Schema",
     "Section",
@@ -70,6 +74,7 @@ __all__ = [
     "checked_arguments",
     "describe",
     "dump",
+    "filled",
     "from_signature",
     "given",
     "joined",
@@ -77,6 +82,7 @@ __all__ = [
     "load",
     "parse",
     "paths",
+    "read_tree",
     "refuse",
     "registry",
     "resolve",

@@ -42,8 +42,10 @@ class Node:
         return shown(self.plain())
 
 
-def parse(text: str, place: Place, path: str = "") -> Node:
+def parse(text: str, place: Place, path: str = "", *, dotted: bool = False) -> Node:
     """Read YAML, the value of ``path`` if it is not a whole file; no text at all is null.
+
+    Names in it may be ``dotted`` ones, of settings further down, where that is said.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def parse(text: str, place: Place, path: str = "") -> Node:
     except (ValueError, OverflowError):  # of an escape for a character beyond the last one
         line = place(1 if loader is None else loader.line + 1)
         raise refuse(line, "YAML", "an escape of no character", "remove it", path or None) from None
-    return Node(None, place(1)) if root is None else _Tree(place).node(root, [], path)
+    return Node(None, place(1)) if root is None else _Tree(place, dotted).node(root, [], path)
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -140,8 +142,9 @@ for _kind, (_pattern, _first, _) in _SCALARS.items():
 class _Tree:
     """Nodes of the package from those of YAML; what aliases repeat is counted each time."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, dotted: bool) -> None:
         self.place, self.count = place, 0
+        self.key = re.compile(rf"{KEY}(\.{KEY})*" if dotted else KEY)
 
     def node(self, node: yaml.Node, outer: list[yaml.Node], path: str) -> Node:
         here, name = self.place(node.start_mark.line + 1), path or None
@@ -172,7 +175,7 @@ class _Tree:
         values: dict[str, Node] = {}
         for key, value in node.value:
             at = self.place(key.start_mark.line + 1)
-            if not isinstance(key, yaml.ScalarNode) or not re.fullmatch(KEY, key.value):
+            if not isinstance(key, yaml.ScalarNode) or not self.key.fullmatch(key.value):
                 found = short(repr(key.value)) if isinstance(key, yaml.ScalarNode) else "a list or a section"
                 raise refuse(at, "the name of a setting", found, "write name: value")
             below = f"{path}.{key.value}".lstrip(".")

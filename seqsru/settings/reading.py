@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,26 @@ from seqsru.settings.schema import REQUIRED, Choice, Schema, Section, Setting, p
 from seqsru.settings.values import Values
 
 
+@dataclass(frozen=True)
+class Override:
+    """A setting that wins over a file, given elsewhere than on the command line.
+
+    Attributes
+    ----------
+    path : str
+        Its dotted name.
+    node : Node
+        Its value, and the place where that was given.
+    """
+
+    path: str
+    node: Node
+
+
 def load(
     path: Path | str | File,
     schema: Schema,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str | Override] = (),
     *,
     base: Path | str | None = None,
     inherited: Iterable[str] = (),
@@ -38,7 +55,7 @@ def load(
         YAML file, UTF-8.
     schema : Section or Choice
         What may be set.
-    overrides : iterable of str
+    overrides : iterable of str or Override
         ``key.path=value``, the value in YAML; each wins over the file and may be given once.
     base : path, optional
         Another file, for sections that this one does not give, or not all of.
@@ -52,18 +69,20 @@ def load(
     OSError
         If the file cannot be read.
     """
-    root = _tree(_read(path), schema, overrides)
+    root = _tree(read_tree(path), schema, overrides)
     if base is not None:
-        _inherit(root, _tree(_read(base), schema, ()), inherited)
-    return _filled(schema, root)
+        _inherit(root, _tree(read_tree(base), schema, ()), inherited)
+    return filled(schema, root)
 
 
-def given(path: Path | str | File, schema: Schema, overrides: Iterable[str], name: str) -> Node | None:
+def given(
+    path: Path | str | File, schema: Schema, overrides: Iterable[str | Override], name: str
+) -> Node | None:
     """What a file or an override says for a dotted name, not checked yet; None where neither says anything.
 
     Parameters, errors : those of `load`.
     """
-    node: Node | None = _tree(_read(path), schema, overrides)
+    node: Node | None = _tree(read_tree(path), schema, overrides)
     for part in name.split("."):
         node = node.value.get(part) if node is not None and isinstance(node.value, dict) else None
     return node
@@ -86,8 +105,11 @@ class File:
         self.path, self.data = path, data
 
 
-def _read(file: Path | str | File) -> Node:
-    """The tree of a file."""
+def read_tree(file: Path | str | File, *, dotted: bool = False) -> Node:
+    """The tree of a file, not checked yet: a section, in which names may be ``dotted`` ones.
+
+    Parameters, errors : those of `load`.
+    """
     file = file if isinstance(file, File) else File(file)
     path, data = file.path, file.data
     if len(data) > MOST_BYTES:
@@ -102,7 +124,7 @@ def _read(file: Path | str | File) -> Node:
             f"the byte 0x{data[error.start]:02x} at offset {error.start}",
             "save the file as UTF-8",
         ) from None
-    root = parse(text, lambda line: f"{path}:{line}")
+    root = parse(text, lambda line: f"{path}:{line}", dotted=dotted)
     root.value = {} if root.value is None else root.value
     if not isinstance(root.value, dict):
         raise refuse(root.place, "settings", str(root), "write name: value")
@@ -136,16 +158,16 @@ def check(section: Section, values: Mapping[str, str | list[str]]) -> Values:
 
 
 def _resolved(schema: Schema, root: Node, overrides: Iterable[str]) -> Values:
-    return _filled(schema, _tree(root, schema, overrides))
+    return filled(schema, _tree(root, schema, overrides))
 
 
-def _tree(root: Node, schema: Schema, overrides: Iterable[str]) -> Node:
+def _tree(root: Node, schema: Schema, overrides: Iterable[str | Override]) -> Node:
     """The tree with every setting under its present name, and with the overrides in it."""
-    overrides = list(overrides)
-    formerly = renamed(_chosen_first(schema, root, overrides))
+    given = [_parsed(one) if isinstance(one, str) else one for one in overrides]
+    formerly = renamed(_chosen_first(schema, root, given))
     for old, new in formerly.items():
         _rename(root, old, new)
-    _override(root, overrides, formerly)
+    _override(root, given, formerly)
     return root
 
 
@@ -171,7 +193,14 @@ def _inherit(node: Node, base: Node, names: Iterable[str]) -> None:
                 _inherit(own, other, other.value)
 
 
-def _filled(schema: Schema, root: Node) -> Values:
+def filled(schema: Schema, root: Node) -> Values:
+    """The settings of a tree, checked against a schema and completed.
+
+    Raises
+    ------
+    SettingsError
+        As `load`.
+    """
     reader = _Reader()
     values = reader.fill(schema, root, "", root.place, list(paths(schema)))
     if reader.problems:
@@ -180,11 +209,11 @@ def _filled(schema: Schema, root: Node) -> Values:
     return values
 
 
-def _chosen_first(schema: Schema, root: Node, overrides: Iterable[str]) -> Schema:
+def _chosen_first(schema: Schema, root: Node, overrides: Iterable[Override]) -> Schema:
     """The section that all settings are in, where a setting of their own picks it: names are that one's."""
     if not isinstance(schema, Choice):
         return schema
-    picked = [text.partition("=")[2] for text in overrides if text.startswith(f"{schema.key}=")]
+    picked = [one.node.value for one in overrides if one.path == schema.key]
     given = root.value.get(schema.key)
     chosen = picked[-1] if picked else schema.default if given is None else given.value
     return schema.entries.get(chosen, schema) if isinstance(chosen, str) else schema
@@ -206,23 +235,29 @@ def _rename(root: Node, old: str, new: str) -> None:
     node.value = {now if key == name else key: value for key, value in node.value.items()}
 
 
-def _override(root: Node, overrides: Iterable[str], formerly: Mapping[str, str]) -> None:
-    """Put each ``key.path=value`` into the tree."""
+def _parsed(text: str) -> Override:
+    """The override of a text, ``key.path=value``."""
+    path, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
+        raise refuse(COMMAND_LINE, "key.path=value", repr(text), "write for example optimizer.lr=1e-3")
+    return Override(path, parse(value, lambda line: COMMAND_LINE, path))
+
+
+def _override(root: Node, overrides: Iterable[Override], formerly: Mapping[str, str]) -> None:
+    """Put each override into the tree."""
     seen: set[str] = set()
-    for text in overrides:
-        path, equals, value = text.partition("=")
-        if not equals or not re.fullmatch(rf"{KEY}(\.{KEY})*", path):
-            raise refuse(COMMAND_LINE, "key.path=value", repr(text), "write for example optimizer.lr=1e-3")
+    for one in overrides:
+        path, place = one.path, one.node.place
         for old, new in formerly.items():
             if path == old or path.startswith(old + "."):
                 path = new + path[len(old) :]
         if path in seen:
-            raise refuse(COMMAND_LINE, "it once", "it twice", "remove one", path)
+            raise refuse(place, "it once", "it twice", "remove one", path)
         seen.add(path)
-        _put(root, path, value)
+        _put(root, path, deepcopy(one.node))  # what it is put into may be changed later
 
 
-def _put(node: Node, path: str, value: str) -> None:
+def _put(node: Node, path: str, value: Node) -> None:
     parts = path.split(".")
     for depth, part in enumerate(parts):
         inside: Any = node.value
@@ -236,11 +271,11 @@ def _put(node: Node, path: str, value: str) -> None:
         elif not isinstance(inside, dict):
             outer = ".".join(parts[:depth])
             found = f"{outer} = {node}, which has no settings of its own"
-            raise refuse(COMMAND_LINE, "a section around it", found, "set it whole", path)
+            raise refuse(value.place, "a section around it", found, "set it whole", path)
         if depth == len(parts) - 1:
-            inside[at] = parse(value, lambda line: COMMAND_LINE, path)
+            inside[at] = value
         else:
-            node = inside[at] if isinstance(at, int) else inside.setdefault(at, Node(None, COMMAND_LINE))
+            node = inside[at] if isinstance(at, int) else inside.setdefault(at, Node(None, value.place))
 
 
 class _Reader:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from seqsru.errors import Refused
+from seqsru.evaluation.items import Items
 from seqsru.evaluation.signature import DIGITS, machine, signature
 from seqsru.pipelines import LanguagePipeline, TranslationPipeline
 from seqsru.pipelines.compiled import CompiledModel
@@ -223,10 +224,13 @@ class Evaluation:
         What is printed: numbers and their signatures.
     values : dict
         The same as JSON.
+    items : callable or None
+        Gives what each line of the text adds to the headline.
     """
 
     lines: list[str]
     values: dict[str, Any]
+    items: Callable[[], Items] | None = None
 
 
 class Scorer(NamedTuple):

@@ -143,6 +143,9 @@ class ClassificationTask(Task):
         path = self.settings["data"][split]
         return [] if path is None else [path]
 
+    def has_test(self) -> bool:
+        return super().has_test() or self.settings["data"]["folds"] > 0
+
     def data_name(self, split: Split) -> str:
         data = self.settings["data"]
         if data[split] is not None:

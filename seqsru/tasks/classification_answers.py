@@ -10,6 +10,7 @@ from seqsru.data.labelled import OnBadLabelledLine
 from seqsru.data.outputs import write_output
 from seqsru.evaluation.classification import ClassificationScore, classification_score
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.items import label_items
 from seqsru.evaluation.plots import new_figure, plot_confusion
 from seqsru.settings import from_signature
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
@@ -65,7 +66,13 @@ def evaluate(
         plot_confusion(score, confusion)
     told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
     values = {**score.as_dict(), **percent(score), "data": data, "signature": signature}
-    return Evaluation([*told, *matrix(score), signature], values)
+    metric = task.settings["training"]["validation_metric"]
+    headline = "macro_f1" if metric == "macro_f1" else "accuracy"
+    return Evaluation(
+        [*told, *matrix(score), signature],
+        values,
+        lambda: label_items(headline, gold, predicted, names, text),
+    )
 
 
 def matrix(score: ClassificationScore) -> list[str]:

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.inputs import opened, readable_once
 from seqsru.data.lines import OnBadLine
+from seqsru.data.vocabulary import split_words
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.items import Items
 from seqsru.evaluation.wanted import Wanted
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
@@ -74,7 +78,23 @@ def evaluate(
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), **adapted.values, "data": str(file), "signature": signature}
-    return Evaluation([*lines, signature], values)
+    # What a line adds to the text's value is its own only where the model is the same for all lines.
+    alike = adapted is UNADAPTED
+    items = (lambda: _items(trained, text.lines, state == "carried")) if alike else None
+    return Evaluation([*lines, signature], values, items)
+
+
+def _items(trained: Trained, lines: list[str], carried: bool) -> Items:
+    """What each line adds to the headline of the run's validation."""
+    name = trained.task.settings["training"]["validation_metric"]
+    tokenizer = trained.pipeline.tokenizer
+    size: dict[str, Callable[[str], int]] = {
+        "perplexity": lambda line: len(split_words(line)) + 1,
+        "bits_per_byte": lambda line: len(line.encode()) + 1,
+    }
+    units = map(size.get(name, lambda line: len(tokenizer.encode(line)) + 1), lines)
+    rows = np.array(list(zip(trained.pipeline.line_nlls(lines, carried=carried), units)), dtype=np.float64)
+    return Items(name, "bits" if name.startswith("bits") else "exp", False, rows, text_digest(lines))
 
 
 def score(trained: Trained) -> Scorer:

@@ -144,7 +144,11 @@ def schema() -> Choice:
     )
 
 
-def load_settings(path: Path | strict.File, overrides: Iterable[str] = ()) -> Values:
+def load_settings(
+    path: Path | strict.File,
+    overrides: Iterable[str | strict.Override] = (),
+    known: Choice | None = None,
+) -> Values:
     """Read the settings of a run from its YAML file.
 
     Where it starts from another run, what it leaves out of model and tokenizer is the other's; once it has
@@ -153,15 +157,17 @@ def load_settings(path: Path | strict.File, overrides: Iterable[str] = ()) -> Va
     Parameters
     ----------
     path : Path or File
-    overrides : iterable of str
+    overrides : iterable of str or Override
         ``key.path=value``.
+    known : Choice, optional
+        What `schema` gives, for who reads many.
 
     Raises
     ------
     SettingsError
         As `seqsru.settings.load`; also if the other run is needed and not there.
     """
-    overrides, known = list(overrides), schema()
+    overrides, known = list(overrides), known or schema()
     file = path if isinstance(path, strict.File) else strict.File(path)
     base = base_of(file, known, overrides)
     return strict.load(file, known, overrides, base=base, inherited=INHERITED)
@@ -330,6 +336,21 @@ def _tokenizers(
 
     processes.first(make)
     return task.load_tokenizers(folder)
+
+
+def kept_tokenizers(settings: Values, folder: Path, tell: Callable[[str], None]) -> Tokenizers:
+    """The tokenizers that a new training would make, by role, kept in a folder from one call to the next."""
+    task, run = task_of(settings), RunDirectory(folder)
+    if all(run.tokenizer(file).is_file() for file in task.tokenizer_files().values()):
+        return task.load_tokenizers(folder)
+    return _tokenizers(task, task.read(tell), folder, _started_from(task), tell, ALONE)
+
+
+def count_parameters(settings: Values, tokenizers: Tokenizers) -> int:
+    """How many numbers the model of the settings trains, each shared one once; none of them is made."""
+    with torch.device("meta"):
+        model = task_of(settings).model(tokenizers)
+    return sum(p.numel() for p in model.parameters())
 
 
 def earlier_settings(run: RunDirectory) -> Values | None:

@@ -6,13 +6,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
+
 from seqsru.data.asked import AskedLine
 from seqsru.data.files import text_digest
 from seqsru.data.outputs import write_output
 from seqsru.data.squad import Offsets, OnBadQuestion, Question, QuestionSet
 from seqsru.errors import Refused, check_at_least
-from seqsru.evaluation.answer_score import AnswerTokens, Asked, answer_score, paired_answers, read_answers
+from seqsru.evaluation.answer_score import (
+    NAMES,
+    AnswerTokens,
+    Asked,
+    answer_score,
+    paired_answers,
+    read_answers,
+)
 from seqsru.evaluation.clock import TimedDecoder
+from seqsru.evaluation.items import Items
 from seqsru.evaluation.signature import signature as signed
 from seqsru.settings import from_signature
 from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
@@ -107,7 +117,10 @@ def evaluate(
         comparisons = paired_answers(compared, score)
         lines += [comparison.line for comparison in comparisons]
         values["comparison"] = {one.name: one.as_dict() for one in comparisons}
-    return Evaluation(lines, values)
+    name = task.settings["training"]["validation_metric"]
+    shares = numpy.stack([score.by_question[:, NAMES.index(name)], numpy.ones(score.total)], 1)
+    digest = str(fields["text"])
+    return Evaluation(lines, values, lambda: Items(name, "percent", True, shares, digest))
 
 
 def answered(

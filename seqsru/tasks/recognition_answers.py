@@ -13,7 +13,7 @@ from seqsru.decoding.fusion import CtcDecoding, Writer
 from seqsru.engine.file import SUFFIX
 from seqsru.errors import NotFound, Refused, check_at_least, check_at_most
 from seqsru.evaluation.clock import TimedDecoder, now
-from seqsru.evaluation.error_rate import error_rates
+from seqsru.evaluation.error_rate import error_items, error_rates
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
@@ -110,7 +110,13 @@ def evaluate(
     values: dict[str, Any] = {rate.name.lower(): rate.counts.rate for rate in rates}
     values |= {"rates": {rate.name.lower(): rate.as_dict() for rate in rates}}
     values |= {"utterances": len(texts), "data": data, "signature": signature}
-    return Evaluation([*(rate.line for rate in rates), signature], values)
+    headline = "cer" if task.settings["training"]["validation_metric"] == "cer" else "wer"
+    digest = f"{text_digest(utterances.transcripts)},{task.digest(inputs)}"
+    return Evaluation(
+        [*(rate.line for rate in rates), signature],
+        values,
+        lambda: error_items(headline, utterances.transcripts, texts, digest),
+    )
 
 
 class Transcriber(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqsru.data import TOKENIZERS, LineReport
 from seqsru.errors import NotFound, Refused
-from seqsru.settings import Choice, File, Problem, SettingsError, Values, given, refuse, shown
+from seqsru.settings import Choice, File, Override, Problem, SettingsError, Values, given, refuse, shown
 from seqsru.settings.kinds import checked
 from seqsru.settings.places import Node
 from seqsru.tasks.sections import new_tokenizer
@@ -45,7 +45,7 @@ class Start:
     average: int = 1
 
 
-def base_of(path: Path | File, schema: Choice, overrides: Sequence[str]) -> Path | None:
+def base_of(path: Path | File, schema: Choice, overrides: Sequence[str | Override]) -> Path | None:
     """The file that has the `INHERITED` sections for a config that starts from another run.
 
     It is that run's config; once the run of this config has begun, its own, so that it needs no other.
@@ -56,7 +56,7 @@ def base_of(path: Path | File, schema: Choice, overrides: Sequence[str]) -> Path
         The config.
     schema : Choice
         Every setting of every task.
-    overrides : sequence of str
+    overrides : sequence of str or Override
         ``key.path=value``.
 
     Returns

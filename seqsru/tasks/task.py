@@ -115,6 +115,10 @@ class Task(ABC):
     def files(self, split: Split) -> list[Path]:
         """The files of a split, in the order of `reads`; none where the settings name none."""
 
+    def has_test(self) -> bool:
+        """Whether the settings name something to test on."""
+        return bool(self.files("test"))
+
     def data_name(self, split: Split) -> str:
         """What a signature calls a split that there is: the name of its first file."""
         return self.files(split)[0].name

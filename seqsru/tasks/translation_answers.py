@@ -16,6 +16,7 @@ from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_s
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.closest import Closeness, Closest
+from seqsru.evaluation.items import translation_items
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import (
@@ -138,7 +139,10 @@ def evaluate(
     values = figures[0] | {"lines": len(texts), "data": str(source), "signature": signature}
     if lowercase:
         values["lowercase"] = figures[1]
-    return Evaluation(lines, values)
+    digest, whole = text_digest(pair.source, *read.references), [pair.target, *read.further]
+    return Evaluation(
+        lines, values, lambda: translation_items(names[0], texts, whole, tokenize, digest, cases[0])
+    )
 
 
 def score(trained: Trained) -> Scorer:

@@ -34,6 +34,10 @@ class Progress:
         Lines of metrics written.
     skipped : int
         Updates that were not made, because they were not finite.
+    processor_seconds : float
+        Time that processors spent in training, earlier processes included: of two at work twice as much.
+    peak_bytes : int
+        Most memory that training took: on a GPU of its own, else of the whole process.
     """
 
     step: int = 0
@@ -48,6 +52,8 @@ class Progress:
     records: int = 0
     best_tie: float | None = None
     skipped: int = 0
+    processor_seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seqsru.data.room import peak_memory
 from seqsru.errors import Refused
 from seqsru.training.averaging import Average, Averaging, NoAveraging
 from seqsru.training.checkpoints import Checkpoint, rank
@@ -94,7 +95,7 @@ class Trainer:
         self.updates = Updates(model, objective, optimizer, options, processes, self.average)
         self.standing = Standing(Progress())
         self._resumed = False
-        self._started = self._logged = 0.0
+        self._started = self._logged = self._worked = 0.0
 
     def resume(self, found: Checkpoint | None, began: TrainingOptions | None = None) -> None:
         """Stand where a checkpoint was written, without a change to any file; `fit` then goes on from there.
@@ -187,6 +188,7 @@ class Trainer:
             at, progress = self.standing, self.standing.progress
             self._logged = time.monotonic()
             self._started = self._logged - progress.seconds
+            self._worked = time.process_time() - progress.processor_seconds
             total = self._total_steps(self.options)
             flags = self.processes.every(self._flags(interrupt))
             self.updates.flags = any(late for late, _ in flags), any(asked for _, asked in flags)
@@ -256,8 +258,10 @@ class Trainer:
 
     def _flags(self, interrupt: Interrupt) -> tuple[bool, bool]:
         """Whether time is over, and whether somebody asked to stop, as far as this process knows."""
-        limit = self.options.max_minutes
-        return bool(limit) and self._seconds() >= 60.0 * limit, interrupt.requested
+        wall, processor = self.options.max_minutes, self.options.max_processor_minutes
+        late = bool(wall) and self._seconds() >= 60.0 * wall
+        late |= bool(processor) and self._processor_seconds() >= 60.0 * processor
+        return late, interrupt.requested
 
     def _groups(self) -> Iterator[list[Any]]:
         """What is left of the epoch, as the batches of each update."""
@@ -387,7 +391,8 @@ class Trainer:
     def _save(self, log: RunLog | NoLog) -> Path:
         self._look(log)
         at = self.standing
-        at.progress.seconds = self._seconds()
+        at.progress.seconds, at.progress.processor_seconds = self._seconds(), self._processor_seconds()
+        at.progress.peak_bytes = max(at.progress.peak_bytes, self._peak())
         whole = replace(at, carried=self._gathered(at.carried))
         check_saved(at.progress.step, self.model, self.optimizer, at.carried, self.average.weights)
         record = {
@@ -425,3 +430,13 @@ class Trainer:
     def _seconds(self) -> float:
         """Time spent in training, earlier processes included."""
         return time.monotonic() - self._started
+
+    def _processor_seconds(self) -> float:
+        """Time that processors spent in it, earlier processes included."""
+        return time.process_time() - self._worked
+
+    def _peak(self) -> int:
+        """Most memory that this process took so far, in bytes: of the GPU where it trains on one."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return peak_memory()

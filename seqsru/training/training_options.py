@@ -32,6 +32,9 @@ class TrainingOptions:
     max_minutes : float
         End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
         not know of it: it goes by steps and epochs.
+    max_processor_minutes : float
+        The same of the time that processors spend, which other work on the machine does not use up; of
+        several processes that of each. 0 is no limit.
     accumulate : int
         Batches an update; an epoch's last update may have fewer. Several processes share them, or, of a
         language model, the rows of each: the training is the same with any number of processes.
@@ -78,6 +81,7 @@ class TrainingOptions:
     epochs: int = field(default=0, metadata=MAY_CHANGE)
     steps: int = field(default=0, metadata=MAY_CHANGE)
     max_minutes: float = field(default=0.0, metadata=MAY_CHANGE)
+    max_processor_minutes: float = field(default=0.0, metadata=MAY_CHANGE)
     accumulate: int = 1
     normalize: Normalize = "tokens"
     clip: float = 0.0
@@ -101,6 +105,7 @@ class TrainingOptions:
             epochs=self.epochs,
             steps=self.steps,
             max_minutes=self.max_minutes,
+            max_processor_minutes=self.max_processor_minutes,
             clip=self.clip,
             validate_every=self.validate_every,
             save_every=self.save_every,
@@ -110,7 +115,11 @@ class TrainingOptions:
         )
         check_at_most(1_000_000_000, accumulate=self.accumulate)
         check_at_most(1_000_000, clip=self.clip)
-        check_at_most(1_000_000_000, max_minutes=self.max_minutes)
+        check_at_most(
+            1_000_000_000,
+            max_minutes=self.max_minutes,
+            max_processor_minutes=self.max_processor_minutes,
+        )
         check_threads(0, threads=self.threads)
         if (self.epochs > 0) == (self.steps > 0):
             raise Refused(

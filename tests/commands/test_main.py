@@ -50,7 +50,7 @@ def test_no_command_and_unknown_commands(run, refused):
     assert status == 2 and out == "" and "required: COMMAND" in err
     assert refused("trian") == (
         "seqsru: expected a command (train, evaluate, translate, distill, score, generate, classify, "
-        "answer, transcribe, quantize, latency, doctor, fetch), found 'trian'; did you mean 'train'?"
+        "answer, transcribe, quantize, latency, compare, doctor, fetch), found 'trian'; did you mean 'train'?"
     )
     assert refused("xyzzy").endswith("found 'xyzzy'; see `seqsru --help`")
 

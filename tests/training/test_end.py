@@ -43,7 +43,8 @@ def metrics(folder):
 def state(folder):
     """Everything that the newest checkpoint says of where the run is."""
     found = newest(RunDirectory(folder))
-    progress = {name: value for name, value in found.record["progress"].items() if name != "seconds"}
+    measured = ("seconds", "processor_seconds", "peak_bytes")  # of the machine, not of the training
+    progress = {name: value for name, value in found.record["progress"].items() if name not in measured}
     return found.step, progress, found.record["schedule"], found.record["validation"]
 
 

@@ -256,6 +256,7 @@ def test_what_may_change_when_a_run_goes_on_is_when_it_ends_what_it_keeps_and_wh
         "epochs",
         "steps",
         "max_minutes",
+        "max_processor_minutes",
         "on_nan",
         "cuda_graphs",
         "save_every",

@@ -1,0 +1,1 @@
+"""Systems of one task side by side: equal budgets and sizes, several seeds, one table."""

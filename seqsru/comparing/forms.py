@@ -1,0 +1,150 @@
+"""The table of a comparison in Markdown and as CSV, and the log of its search."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seqsru.settings import shown
+
+Row = Mapping[str, Any]
+
+
+def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
+    """The heads of the table, and what stands below each."""
+    measure, split = table["measure"] or "test", table["split"]
+    found: list[tuple[str, Callable[[Row], str]]] = [
+        ("system", lambda row: row["system"]),
+        (f"{split} {measure}", lambda row: _number(row["test"], 2)),
+    ]
+    if table["baseline"] is not None:
+        found.append((f"to {table['baseline']}", _against))
+    found += [
+        (f"validation {table['validation_metric'] or ''}".strip(), lambda row: _number(row["validation"], 2)),
+        ("parameters", lambda row: "" if row["parameters"] is None else f"{row['parameters']:,}"),
+    ]
+    if any(row["depth"] is not None for row in table["systems"]):
+        found.append(("depth", lambda row: f"{row['depth']:g}"))
+    found.append(("tokens/s", lambda row: _number(row["tokens_per_second"], 0)))
+    if table["goal"] is not None:
+        found.append((f"minutes to {table['goal']:g}", lambda row: _minutes(row["goal_seconds"])))
+    found += [
+        ("minutes", lambda row: _minutes(row["seconds"])),
+        ("processor minutes", lambda row: _minutes(row["processor_seconds"])),
+        ("peak MB", lambda row: f"{row['peak_bytes'] / 1e6:.0f}" if row["peak_bytes"] else ""),
+    ]
+    timed = [row["latency"] for row in table["systems"] if row["latency"] is not None]
+    if timed:
+        unit, engine = timed[0]["unit"], timed[0]["engine"]
+        name = "later_tokens" if unit == "token" else "sentences"
+        found += [
+            (f"ms a {unit}, {engine}, P50", lambda row: _time(row, name, "p50")),
+            ("P90", lambda row: _time(row, name, "p90")),
+            ("encoder ms, P50", lambda row: _time(row, "encoding", "p50")),
+        ]
+    return found
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """The table in Markdown, with what must be known of it."""
+    heads = columns(table)
+    lines = [[name for name, _ in heads], ["---"] * len(heads)]
+    lines += [[text(row) for _, text in heads] for row in table["systems"]]
+    told = [f"{table['budget']} each, seeds {', '.join(map(str, table['seeds']))}."]
+    if table["made"] is not None:
+        made = table["made"]
+        told.append(
+            f"{made['cpu']}, {made['cores']} cores, {made['threads']} thread(s), {made['device']}, "
+            f"torch {made['torch']}, seqsru {made['sources']}."
+        )
+    if any(row["to_baseline"] for row in table["systems"]):
+        told.append(
+            "The p is that of a paired bootstrap over the lines of the test: 1,000 resamples, seed 12345."
+        )
+    signatures = [run["signature"] for row in table["systems"] for run in row["runs"] if run["signature"]]
+    parts = ["".join("| " + " | ".join(line) + " |\n" for line in lines), " ".join(told) + "\n"]
+    for system, found in table["search"].items():
+        chosen = ", ".join(f"{name} {shown(value)}" for name, value in found["settings"].items())
+        which = f"{system}: trial {found['trial']} of {len(found['trials'])}, {chosen}"
+        parts.append(f"{which}; validation {found['value']:.2f} at the end of the search.\n")
+    if table["warnings"]:
+        parts.append("".join(f"* {line}\n" for line in table["warnings"]))
+    if signatures:
+        parts.append("".join(f"    {line}\n" for line in signatures))
+    return "\n".join(parts)
+
+
+def as_csv(table: Mapping[str, Any]) -> str:
+    """The table as CSV, a row a system, numbers as they are."""
+    heads = ["system", "depth", "parameters", "width"]
+    spreads = [
+        "test",
+        "validation",
+        "tokens_per_second",
+        "goal_seconds",
+        "seconds",
+        "processor_seconds",
+        "busy",
+        "steps",
+    ]
+    heads += [f"{name}_{of}" for name in spreads for of in ("mean", "deviation", "n")]
+    heads += ["peak_bytes", "difference", "p_value"]
+    kinds = ["first_token", "later_tokens", "encoding", "sentences"]
+    heads += [f"{kind}_{of}" for kind in kinds for of in ("p50", "p90")]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, heads, lineterminator="\n")
+    writer.writeheader()
+    for row in table["systems"]:
+        flat = {name: row[name] for name in ("system", "depth", "parameters", "width", "peak_bytes")}
+        for name in spreads:
+            flat |= {f"{name}_{of}": value for of, value in (row[name] or {}).items()}
+        flat |= {name: (row["to_baseline"] or {}).get(name) for name in ("difference", "p_value")}
+        for kind in kinds:
+            found = (row["latency"] or {}).get(kind, {})
+            flat |= {f"{kind}_{of}": found.get(of) for of in ("p50", "p90")}
+        writer.writerow({name: "" if value is None else value for name, value in flat.items()})
+    return stream.getvalue()
+
+
+def search_csv(search: Mapping[str, Any]) -> str:
+    """The log of a search as CSV: a row a trial, with the best validation by the end of each round."""
+    names = list(
+        dict.fromkeys(n for one in search.values() for trial in one["trials"].values() for n in trial)
+    )
+    rounds = max(len(one["rounds"]) for one in search.values())
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["system", "trial", *names, *(f"round {n + 1}" for n in range(rounds)), "chosen"])
+    for system, one in search.items():
+        for number, values in one["trials"].items():
+            scores = [found["scores"].get(number) for found in one["rounds"]]
+            scores += [None] * (rounds - len(scores))
+            given = [shown(values.get(name)) for name in names]
+            told = ["" if score is None else score for score in scores]
+            writer.writerow([system, number, *given, *told, "yes" if int(number) == one["trial"] else ""])
+    return stream.getvalue()
+
+
+def _number(spread: Mapping[str, float] | None, digits: int) -> str:
+    if spread is None:
+        return ""
+    text = f"{spread['mean']:,.{digits}f}"
+    return text if spread["n"] < 2 else f"{text} ± {spread['deviation']:,.{digits}f} ({spread['n']})"
+
+
+def _minutes(spread: Mapping[str, float] | None) -> str:
+    if spread is None:
+        return ""
+    return _number({**spread, "mean": spread["mean"] / 60, "deviation": spread["deviation"] / 60}, 1)
+
+
+def _against(row: Row) -> str:
+    found = row["to_baseline"]
+    return "" if found is None else f"{found['difference']:+.2f} (p = {found['p_value']:.3f})"
+
+
+def _time(row: Row, name: str, of: str) -> str:
+    found = (row["latency"] or {}).get(name)
+    return "" if found is None else f"{found[of]:.3f}"

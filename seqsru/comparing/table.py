@@ -1,0 +1,279 @@
+"""The table of a comparison, as numbers, in Markdown and as CSV, made of what was recorded alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqsru.comparing.forms import as_csv, markdown, search_csv
+from seqsru.comparing.outcomes import busy, reached
+from seqsru.comparing.plan import Job
+from seqsru.comparing.plots import plot_all
+from seqsru.comparing.records import Line, Records
+from seqsru.comparing.spec import Spec
+from seqsru.data.files import write_whole
+from seqsru.errors import NotInstalled, Refused
+from seqsru.evaluation.items import Items, compare
+from seqsru.regular import read
+
+MOST = 2**28  # bytes of the shares of lines
+LEAST_BUSY = 0.9
+TABLES = ("table.json", "table.csv", "table.md")
+
+Row = dict[str, Any]
+
+
+def write_tables(
+    spec: Spec,
+    jobs: Mapping[str, list[Job]],
+    depths: Mapping[str, float],
+    records: Records,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write the table in its three forms, and the plots, of what there is.
+
+    Parameters
+    ----------
+    spec : Spec
+    jobs : mapping of str to list of Job
+        The trainings of each system, in the order of the seeds.
+    depths : mapping of str to float
+        What the plots have on their x axis; empty for nothing.
+    records : Records
+    tell : callable
+        Is given what a person should know, a line at a time.
+
+    Returns
+    -------
+    dict
+        What table.json has.
+
+    Raises
+    ------
+    Refused
+        The lines are of several machines or sources.
+    """
+    folder = spec.options.output
+    table = summary(spec, jobs, depths, records)
+    whole = json.dumps(_finite(table), indent=1, ensure_ascii=False) + "\n"
+    for name, text in zip(TABLES, (whole, as_csv(table), markdown(table))):
+        write_whole(folder / name, text.encode())
+    if table["search"]:
+        write_whole(folder / "search.csv", search_csv(table["search"]).encode())
+    try:
+        plot_all(table, folder)
+    except NotInstalled as missing:
+        tell(f"no plots: {missing}")
+    return table
+
+
+def summary(
+    spec: Spec, jobs: Mapping[str, list[Job]], depths: Mapping[str, float], records: Records
+) -> dict[str, Any]:
+    """Everything that the table says, as plain JSON values; parameters and errors of `write_tables`."""
+    used = {system: [_lines(job, records) for job in own] for system, own in jobs.items()}
+    made = [line.made for own in used.values() for lines in own for line in lines.values()]
+    others = [one for one in made if one != made[0]]
+    if others:
+        found = f"{others[0]} beside {made[0]}"
+        raise Refused(
+            f"results of one machine and one state of the sources in {records.path}",
+            found,
+            "do one of them anew",
+        )
+    goal, baseline = spec.options.goal, spec.options.baseline
+    rows = [_row(system, own, depths.get(system), goal) for system, own in used.items()]
+    tests = {system: _items(spec, jobs[system], own) for system, own in used.items()}
+    for row in rows:
+        row["to_baseline"] = None
+        if baseline is not None and row["system"] != baseline and baseline in tests:
+            row["to_baseline"] = _compared(tests[baseline], tests[row["system"]])
+    measured = [one for row in rows for one in row["runs"] if one["test"] is not None]
+    validated = [one for row in rows for one in row["runs"] if one["validation"] is not None]
+    return {
+        "base": str(spec.options.base),
+        "budget": str(spec.budget),
+        "seeds": spec.options.seeds,
+        "split": spec.options.split,
+        "baseline": baseline,
+        "goal": goal,
+        "depth": spec.options.depth,
+        "measure": measured[0]["measure"] if measured else None,
+        "higher_is_better": measured[0]["higher_is_better"] if measured else None,
+        "validation_metric": validated[0]["metric"] if validated else None,
+        "validation_higher_is_better": validated[0]["validation_higher_is_better"] if validated else None,
+        "made": made[0] if made else None,
+        "systems": rows,
+        "search": _search(records, jobs),
+        "warnings": _warnings(spec, rows, records),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON does not have: they are null there."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(job: Job, records: Records) -> dict[str, Line]:
+    """The lines of what was done with a training, by step."""
+    found = {step: line for (step, name), line in records.lines.items() if name == job.name}
+    return {step: line for step, line in found.items() if line.state == "done"}
+
+
+def _row(system: str, lines: Sequence[Mapping[str, Line]], depth: float | None, goal: float | None) -> Row:
+    runs = [_run(one, goal) for one in lines if "train" in one]
+    times = [line.result for one in lines for step, line in one.items() if step.startswith("time")]
+    tested = [one["test"] for one in runs if one["test"] is not None]
+    return {
+        "system": system,
+        "depth": depth,
+        "label": lines[0]["train"].result["label"] if lines and "train" in lines[0] else system,
+        "parameters": runs[0]["parameters"] if runs else None,
+        "width": runs[0]["width"] if runs else None,
+        "test": _spread(tested),
+        "validation": _spread([one["validation"] for one in runs if one["validation"] is not None]),
+        "tokens_per_second": _spread([one["tokens_per_second"] for one in runs if one["tokens_per_second"]]),
+        "goal_seconds": _spread([one["goal_seconds"] for one in runs if one["goal_seconds"] is not None]),
+        "seconds": _spread([one["seconds"] for one in runs]),
+        "processor_seconds": _spread([one["processor_seconds"] for one in runs]),
+        "busy": _spread([one["busy"] for one in runs if math.isfinite(one["busy"])]),
+        "peak_bytes": max((one["peak_bytes"] for one in runs), default=None),
+        "steps": _spread([float(one["steps"]) for one in runs]),
+        "latency": _latency(times),
+        "runs": runs,
+    }
+
+
+def _run(lines: Mapping[str, Line], goal: float | None) -> Row:
+    trained, tested = lines["train"], lines.get("test")
+    result = trained.result
+    kept = (
+        "parameters",
+        "width",
+        "curve",
+        "seconds",
+        "processor_seconds",
+        "peak_bytes",
+        "steps",
+    )
+    return {
+        **{name: result[name] for name in (*kept, "epochs", "tokens_per_second", "metric", "threads")},
+        "job": trained.job,
+        "seed": trained.what["seed"],
+        "device": trained.made["device"],
+        "goal_seconds": None if goal is None else reached(result["curve"], goal, result["higher_is_better"]),
+        "validation": result["best"],
+        "validation_higher_is_better": result["higher_is_better"],
+        "busy": busy(result),
+        "test": None if tested is None else tested.result["value"],
+        "measure": None if tested is None else tested.result["measure"],
+        "higher_is_better": None if tested is None else tested.result["higher_is_better"],
+        "numbers": None if tested is None else tested.result["numbers"],
+        "signature": None if tested is None else tested.result["signature"],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Mean, sample standard deviation and number; None of nothing."""
+    if not values:
+        return None
+    if not all(map(math.isfinite, values)):  # a perplexity beyond all numbers
+        return {"mean": math.inf, "deviation": math.nan, "n": len(values)}
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "deviation": deviation, "n": len(values)}
+
+
+def _latency(rounds: Sequence[Mapping[str, Any]]) -> Row | None:
+    """The median over the rounds of each time's percentiles, with the least and the greatest P50."""
+    if not rounds:
+        return None
+    found: Row = {"engine": rounds[0]["engine"], "rounds": len(rounds)}
+    for name in rounds[0]["times"]:
+        times = [one["times"][name] for one in rounds]
+        p50s = [one["p50"] for one in times]
+        found[name] = {
+            "p50": statistics.median(p50s),
+            "p90": statistics.median(one["p90"] for one in times),
+            "p50_least": min(p50s),
+            "p50_greatest": max(p50s),
+            "n": sum(one["n"] for one in times),
+        }
+    found["unit"] = "token" if "later_tokens" in found else "line"
+    return found
+
+
+def _items(spec: Spec, jobs: Sequence[Job], lines: Sequence[Mapping[str, Line]]) -> dict[int, Items]:
+    """The lines' shares in the test number of each seed that was tested."""
+    found = {}
+    for job, one in zip(jobs, lines):
+        if "test" in one:
+            path = spec.options.output / f"{job.name}.items.json"
+            found[job.seed] = Items.from_dict(json.loads(read(path, MOST, "evaluate again")))
+    return found
+
+
+def _compared(baseline: Mapping[int, Items], system: Mapping[int, Items]) -> Row | None:
+    """A system beside the baseline, by the seeds that both have."""
+    seeds = [seed for seed in baseline if seed in system]
+    if not seeds:
+        return None
+    found = compare([baseline[seed] for seed in seeds], [system[seed] for seed in seeds])
+    return {**found._asdict(), "difference": found.system - found.baseline, "seeds": seeds}
+
+
+def _search(records: Records, jobs: Mapping[str, Any]) -> Row:
+    """What the search of each system found, and how."""
+    lines = {system: records.done("search", system) for system in jobs}
+    return {system: line.result for system, line in lines.items() if line is not None}
+
+
+def _warnings(spec: Spec, rows: Sequence[Row], records: Records) -> list[str]:
+    """What a reader of the table must know."""
+    found = []
+    shared = [
+        one for row in rows for one in row["runs"] if one["busy"] < LEAST_BUSY and one["device"] == "cpu"
+    ]
+    if shared:
+        shares = [100 * one["busy"] for one in shared]
+        which = ", ".join(one["job"] for one in shared)
+        found.append(
+            f"{which}: processors for {min(shares):.0f} to {max(shares):.0f} % of the threads' time, below "
+            f"{100 * LEAST_BUSY:.0f} %: other work took the rest, so equal time was no equal work"
+        )
+    for row in rows:
+        for run in row["runs"]:
+            amount = spec.budget.amount
+            used = {
+                "minutes": run["seconds"] / 60,
+                "processor_minutes": run["processor_seconds"] / 60,
+                "updates": run["steps"],
+                "epochs": run["epochs"],
+            }[spec.budget.unit]
+            if used < 0.99 * amount:
+                unit = spec.budget.unit.replace("_", " ")
+                found.append(f"{run['job']} ended after {used:.4g} of {amount:g} {unit}")
+        missing = len(spec.options.seeds) - len([run for run in row["runs"] if run["test"] is not None])
+        if missing:
+            found.append(f"{row['system']}: {missing} of {len(spec.options.seeds)} seeds are not there")
+        goal = [run for run in row["runs"] if run["goal_seconds"] is None]
+        if spec.options.goal is not None and goal:
+            found.append(
+                f"{row['system']}: {len(goal)} of {len(row['runs'])} trainings did not reach the goal"
+            )
+    for line in records.lines.values():
+        if line.state == "failed":
+            found.append(f"failed: {line.step} {line.job}: {line.result.get('told', '')}")
+    return found
+
+
+def table_in(folder: Path) -> str:
+    """The Markdown that was written last."""
+    return read(folder / TABLES[2], MOST, "make it with --table").decode()

@@ -1,0 +1,61 @@
+"""`seqsru evaluate --items`: what each line adds to the headline of every task."""
+
+import json
+
+import pytest
+
+from seqsru.evaluation.items import Items
+
+RUNS = {
+    "language_run": ("perplexity", "perplexity"),
+    "classification_run": ("accuracy", "accuracy"),
+    "question_run": ("f1", "f1"),
+    "recognition_run": ("wer", "wer"),
+    "translation_run": ("bleu", "bleu"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_shares_give_the_number_that_is_printed(name, run, request, tmp_path):
+    folder = request.getfixturevalue(name)
+    measure, key = RUNS[name]
+    split = ["--split", "validation"] if name == "translation_run" else []
+    files = [tmp_path / "values.json", tmp_path / "items.json"]
+    status, _, err = run("evaluate", folder, *split, "--json", files[0], "--items", files[1])
+    assert status == 0, err
+    values = json.loads(files[0].read_text())
+    items = Items.from_dict(json.loads(files[1].read_text()))
+    assert items.name == measure and items.higher_is_better == (measure not in ("perplexity", "wer"))
+    lines = values.get("lines", values.get("questions", values.get("utterances")))
+    assert len(items.sums) == lines
+    assert items.value() == pytest.approx(values[key], abs=1e-9)
+
+
+def test_lines_alone_have_shares_of_their_own(language_run, run, tmp_path):
+    path = tmp_path / "items.json"
+    status, out, _ = run("evaluate", language_run, "--state", "separate", "--items", path)
+    found = Items.from_dict(json.loads(path.read_text())).value()
+    assert status == 0 and float(out.split()[1]) == pytest.approx(found, abs=1e-4)
+    status, _, err = run("evaluate", language_run, "--engine", "compiled", "--items", path)
+    assert status == 2 and err.splitlines()[-1] == (
+        "seqsru: engine: expected engine torch for the share of each line, found compiled; "
+        "take engine torch, or state separate"
+    )
+
+
+def test_a_model_that_adapts_has_no_shares_of_lines(language_run, run, tmp_path):
+    status, _, err = run("evaluate", language_run, "--cache", "20", "--items", tmp_path / "items.json")
+    assert status == 2 and not (tmp_path / "items.json").exists()
+    assert err.splitlines()[-1] == (
+        "seqsru: expected a model that is the same for every line with --items, found one that adapts to the "
+        "text; leave one of them out"
+    )
+
+
+def test_a_line_has_its_share_of_the_first_figure(translation_run, run, tmp_path):
+    files = [tmp_path / "values.json", tmp_path / "items.json"]
+    flags = ["--split", "validation", "--metrics", "ter", "--lowercase"]
+    status, _, err = run("evaluate", translation_run, *flags, "--json", files[0], "--items", files[1])
+    assert status == 0, err
+    items = Items.from_dict(json.loads(files[1].read_text()))
+    assert items.value() == pytest.approx(json.loads(files[0].read_text())["ter"], abs=1e-9)

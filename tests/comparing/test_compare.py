@@ -1,0 +1,334 @@
+"""Whole comparisons of tiny systems: what the table says, what is done again, and what is refused."""
+
+import csv
+import json
+import math
+import statistics
+from dataclasses import replace
+
+import numpy
+import pytest
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION
+
+import seqsru
+from seqsru.comparing import steps, work
+from seqsru.comparing.children import Ended
+from seqsru.comparing.spec import read
+from seqsru.errors import Refused
+from seqsru.evaluation.bleu import paired_bootstrap
+
+SMALL = "latency: false\nbudget: {epochs: 2}\n"
+MODELS = """\
+set: {training.log_every: 2, training.validate_every: 4}
+systems:
+  SRU: {}
+  LSTM: {model.stack.cell: lstm, model.stack.num_layers: 1}
+parameters: {as: SRU, by: [model.stack.hidden_size], within: 0.1, multiple: 1}
+budget: {updates: 10}
+seeds: [3, 1]
+baseline: LSTM
+goal: 8.9
+depth: model.stack.num_layers
+latency: {count: 2, rounds: 2, length: 4, engine: torch}
+"""
+COUNT = 2 * (2 + 2) + 2 * 2  # a training and a test of each system and seed, and two rounds of each system
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def progress(run):
+    newest = max((run / "checkpoints").iterdir())
+    return json.loads((newest / "state.json").read_text())["progress"]
+
+
+@pytest.mark.slow
+def test_the_table_of_language_models_has_what_the_runs_have(compared, calls, texts):
+    folder, told, good = compared(LANGUAGE_MODEL, MODELS)
+    assert good and len(calls) == COUNT
+    # Seed by seed and round by round, another system first each time.
+    assert [call[-1].rpartition("/")[2] for call in calls if call[0] == "train"] == [
+        "SRU-3.yaml",
+        "LSTM-3.yaml",
+        "LSTM-1.yaml",
+        "SRU-1.yaml",
+    ]
+    assert [call[1].rpartition("/")[2] for call in calls if call[0] == "latency"] == [
+        "SRU-3",
+        "LSTM-3",
+        "LSTM-3",
+        "SRU-3",
+    ]
+    table = json.loads((folder / "table.json").read_text())
+    assert table["measure"] == table["validation_metric"] == "perplexity" and not table["higher_is_better"]
+    lines = (texts / "test.txt").read_text().splitlines()
+    units = [len(line.split()) + 1 for line in lines]
+    values, shares = {}, {}
+    for row in table["systems"]:
+        runs = [folder / "runs" / f"{row['system']}-{seed}" for seed in (3, 1)]
+        models = [seqsru.load(run) for run in runs]
+        values[row["system"]] = [model.perplexity(lines).perplexity for model in models]
+        shares[row["system"]] = [model.line_nlls(lines) for model in models]
+        assert row["test"]["mean"] == pytest.approx(statistics.mean(values[row["system"]]))
+        assert row["test"]["deviation"] == pytest.approx(statistics.stdev(values[row["system"]]))
+        assert {sum(p.numel() for p in model.model.parameters()) for model in models} == {row["parameters"]}
+        for run, one in zip(runs, row["runs"]):
+            metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            valid = [(line["seconds"], line["perplexity"]) for line in metrics if line["kind"] == "valid"]
+            assert one["validation"] == min(value for _, value in valid)
+            assert one["goal_seconds"] == next((when for when, value in valid if value <= 8.9), None)
+            speeds = [line["tokens_per_second"] for line in metrics if line["kind"] == "train"]
+            assert one["tokens_per_second"] == statistics.median(speeds[1:])
+            ended = progress(run)
+            assert (one["seconds"], one["processor_seconds"]) == (
+                ended["seconds"],
+                ended["processor_seconds"],
+            )
+            assert one["busy"] == pytest.approx(ended["processor_seconds"] / ended["seconds"])
+            assert one["steps"] == ended["step"] == 10
+            assert 5e7 < one["peak_bytes"] == ended["peak_bytes"] < 1e10
+        reports = [
+            one["result"]["times"]
+            for one in records(folder)
+            if one["job"] == f"runs/{row['system']}-3"
+            and one["step"].startswith("time")
+            and one["state"] == "done"
+        ]
+        found = row["latency"]
+        assert found["later_tokens"]["p50"] == statistics.median(
+            one["later_tokens"]["p50"] for one in reports
+        )
+        assert found["later_tokens"]["p90"] == statistics.median(
+            one["later_tokens"]["p90"] for one in reports
+        )
+        assert found["encoding"]["p50"] == statistics.median(one["encoding"]["p50"] for one in reports)
+        assert (found["rounds"], found["engine"], found["unit"]) == (2, "torch", "token")
+    # The bootstrap, once more by hand.
+    sru = next(row for row in table["systems"] if row["system"] == "SRU")
+    difference = statistics.mean(values["SRU"]) - statistics.mean(values["LSTM"])
+    assert sru["to_baseline"]["difference"] == pytest.approx(difference)
+    chosen = numpy.random.default_rng(12345).choice(len(lines), size=(1000, len(lines)), replace=True)
+    means = [
+        numpy.mean(
+            [
+                [math.exp(sum(nll[i] for i in rows) / sum(units[i] for i in rows)) for rows in chosen]
+                for nll in own
+            ],
+            0,
+        )
+        for own in (shares["LSTM"], shares["SRU"])
+    ]
+    between = numpy.abs(means[1] - means[0])
+    more = int((between - between.mean() >= abs(difference) - 1e-9).sum())
+    assert sru["to_baseline"]["p_value"] == (more + 1) / 1001
+    with open(folder / "table.csv") as stream:
+        for row, one in zip(csv.DictReader(stream), table["systems"]):
+            assert float(row["test_mean"]) == one["test"]["mean"] and row["system"] == one["system"]
+            assert float(row["later_tokens_p90"]) == one["latency"]["later_tokens"]["p90"]
+    shown = (folder / "table.md").read_text()
+    assert f"| SRU | {sru['test']['mean']:.2f} ± {sru['test']['deviation']:.2f} (2) | " in shown
+    assert f"{difference:+.2f} (p = {sru['to_baseline']['p_value']:.3f})" in shown
+    for name in ("quality.png", "curves.png", "depth.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert (
+        told[0].startswith("train runs/SRU-3; to train, this one included: 4 trainings") or "lines" in told[0]
+    )
+    check_nothing_is_done_again(compared, calls, folder)
+    check_changes_are_refused(compared, calls, folder)
+
+
+def check_nothing_is_done_again(compared, calls, folder):
+    before, done = (folder / "results.jsonl").read_bytes(), len(calls)
+    assert compared(LANGUAGE_MODEL, MODELS)[2]
+    assert len(calls) == done and (folder / "results.jsonl").read_bytes() == before
+    # Another goal is asked of what there is, and further seeds and rounds are added.
+    compared(LANGUAGE_MODEL, MODELS.replace("goal: 8.9", "goal: 0.5"))
+    table = json.loads((folder / "table.json").read_text())
+    assert len(calls) == done and table["systems"][0]["goal_seconds"] is None
+    assert "SRU: 2 of 2 trainings did not reach the goal" in table["warnings"]
+
+
+def check_changes_are_refused(compared, calls, folder):
+    done = len(calls)
+    changed = MODELS.replace("LSTM: {model", "LSTM: {optimizer.lr: 2e-2, model")
+    with pytest.raises(Refused) as refused:
+        compared(LANGUAGE_MODEL, changed)
+    why = "optimizer.lr 0.02 instead of 0.01"
+    assert str(refused.value) == (
+        f"expected results of what the file asks for now in {folder}/results.jsonl, found "
+        f"train runs/LSTM-3 ({why}); train runs/LSTM-1 ({why}); "
+        "put it back, choose another output, or do these anew with --anew"
+    )
+    assert len(calls) == done
+    _, told, _ = compared(LANGUAGE_MODEL, changed, anew=True)
+    # Timed side by side, so all of that is timed anew.
+    again = [call[0] for call in calls[done:]]
+    assert again.count("train") == again.count("evaluate") == 2 and again.count("latency") == 4
+    assert any(line.startswith(f"put aside in {folder}/earlier/1: ") for line in told)
+    assert (folder / "earlier" / "1" / "runs" / "LSTM-3" / "config.yaml").is_file()
+    kept = [json.loads(line)["job"] for line in (folder / "earlier/1/results.jsonl").read_text().splitlines()]
+    assert "runs/LSTM-1" in kept and "runs/SRU-1" not in kept
+
+
+@pytest.mark.slow
+def test_folds_are_a_setting_that_goes_with_the_seed(compared, calls, texts):
+    """A cross-validation: each seed has a fold of its own, whose lines are compared in pairs."""
+    base = CLASSIFICATION.replace(", validation: {folder}/valid.labelled, test: {folder}/test.labelled", "")
+    spec = SMALL + (
+        "systems:\n  SRU: {}\n  GRU: {model.encoder.cell: gru}\n"
+        "seeds: [1, 2, 3]\nby_seed: {data.fold: [0, 1, 2]}\nset: {data.folds: 3}\nbaseline: GRU\n"
+    )
+    folder, _, good = compared(base, spec)
+    table = json.loads((folder / "table.json").read_text())
+    assert good and table["measure"] == "accuracy" and table["higher_is_better"]
+    sru = table["systems"][0]
+    assert [run["numbers"]["lines"] for run in sru["runs"]] == [20, 20, 20]
+    numbers = [
+        json.loads((folder / "runs" / f"SRU-{seed}.test.json").read_text())["accuracy"] for seed in (1, 2, 3)
+    ]
+    assert [run["test"] for run in sru["runs"]] == pytest.approx(numbers)
+    texts_of = {one["result"]["text"] for one in records(folder) if one["step"] == "test" and one["result"]}
+    assert len(texts_of) == 3 and sru["to_baseline"]["seeds"] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_translations_are_compared_as_evaluate_compares_them(compared, texts):
+    base = TRANSLATION.replace(
+        "tokenizer:", "  test: {{source: {folder}/test.src, target: {folder}/test.tgt}}\ntokenizer:"
+    )
+    spec = "latency: false\nbudget: {updates: 30}\nseeds: [1]\nbaseline: GRU\nevaluate: {beam: 3}\nsystems:\n"
+    spec += "  SRU: {model.decoder.cell: sru}\n  GRU: {}\n"
+    folder, _, good = compared(base, spec)
+    table = json.loads((folder / "table.json").read_text())
+    assert good and table["measure"] == "bleu"
+    source, target = ((texts / f"test.{side}").read_text().splitlines() for side in ("src", "tgt"))
+    outputs = {}
+    for row in table["systems"]:
+        pipeline = seqsru.load(folder / "runs" / f"{row['system']}-1")
+        found = pipeline.translate(source, replace(pipeline.decoding, beam=3, n_best=1))
+        outputs[row["system"]] = [one.text for one in found]
+    (expected,) = paired_bootstrap(outputs["GRU"], outputs["SRU"], target)
+    found = table["systems"][0]["to_baseline"]
+    assert (found["baseline"], found["system"]) == pytest.approx(
+        (expected.baseline, expected.system), abs=1e-9
+    )
+    assert found["p_value"] == expected.p_value
+
+
+SEARCH = SMALL + (
+    "seeds: [5]\nsystems:\n  SRU: {}\n  GRU: {model.encoder.cell: gru}\n"
+    "search:\n  trials: 4\n  keep: 0.5\n  budget: {epochs: 1}\n"
+    "  settings: {optimizer.lr: {from: 1e-4, to: 1e-1, scale: log}, model.pooling: [max, mean]}\n"
+)
+
+
+@pytest.mark.slow
+def test_halving_keeps_the_right_ones(compared, calls):
+    folder, _, good = compared(CLASSIFICATION, SEARCH)
+    assert good
+    # 4 trials to 1 epoch, 2 of them on to 2, for both systems; then one training each.
+    trained = [call[1].partition("/out/")[2] for call in calls if call[0] == "train"]
+    assert len(trained) == 2 * (4 + 2) + 2
+    assert trained[:4] == ["search/SRU-1.yaml", "search/GRU-1.yaml", "search/GRU-2.yaml", "search/SRU-2.yaml"]
+    assert not any(call[0] == "evaluate" and "search" in call[1] for call in calls)  # on validation alone
+    lines = records(folder)
+    table = json.loads((folder / "table.json").read_text())
+    drawn = {}
+    for system in ("SRU", "GRU"):
+        score = {}
+        for rung in (1, 2):
+            for one in lines:
+                number = one["job"].rpartition("-")[2]
+                if one["step"] == f"train to round {rung}" and f"/{system}-" in one["job"] and one["result"]:
+                    score[rung, int(number)] = one["result"]["best"]
+        first = sorted(range(1, 5), key=lambda n: (-score[1, n], n))[:2]
+        assert sorted(n for rung, n in score if rung == 2) == sorted(first)
+        chosen = min(first, key=lambda n: (-score[2, n], n))
+        found = table["search"][system]
+        assert found["trial"] == chosen and found["value"] == score[2, chosen]
+        assert found["rounds"][0]["scores"] == {str(n): score[1, n] for n in range(1, 5)}
+        config = (folder / "runs" / f"{system}-5.yaml").read_text()
+        assert f"lr: {found['settings']['optimizer.lr']!r}" in config
+        assert progress(folder / "search" / f"{system}-{chosen}")["epoch"] == 3  # it went on to its second
+        drawn[system] = found["trials"]
+    assert drawn["SRU"] == drawn["GRU"]  # equal trials
+    log = (folder / "search.csv").read_text().splitlines()
+    assert log[0] == "system,trial,optimizer.lr,model.pooling,round 1,round 2,chosen" and len(log) == 9
+    done = len(calls)
+    assert compared(CLASSIFICATION, SEARCH)[2] and len(calls) == done
+    with pytest.raises(Refused, match=r"found train to round 1 search/SRU-1 \(optimizer\.lr "):
+        compared(CLASSIFICATION, SEARCH.replace("to: 1e-1", "to: 2e-1"))
+
+
+def test_results_of_other_sources_or_another_machine_are_refused(compared, calls, monkeypatch):
+    spec = SMALL + "seeds: [1]\nsystems: {SRU: {}}\n"
+    folder, _, _ = compared(CLASSIFICATION, spec)
+    spec_file, before = folder.parent / "spec.yaml", (folder / "table.json").read_bytes()
+    work.Work(read(spec_file), print).make_table()
+    assert (folder / "table.json").read_bytes() == before
+    real = work.machine
+    for name, value, change in (
+        ("sources", "0.1.0,abc", {"sources": lambda: "0.1.0,abc"}),
+        ("cpu", "another", {"machine": lambda settings: {**real(settings), "cpu": "another"}}),
+    ):
+        with monkeypatch.context() as patched:
+            for function, other in change.items():
+                patched.setattr(work, function, other)
+            with pytest.raises(Refused) as refused:
+                compared(CLASSIFICATION, spec + "  # another text, the same settings\n")
+            made = records(folder)[0]["made"]
+            assert str(refused.value) == (
+                f"expected results of this machine and these sources of the package in {folder}/results.jsonl"
+                f", found train runs/SRU-1 ({name} {value} instead of {made[name]}); "
+                f"test runs/SRU-1 ({name} {value} instead of {made[name]}); "
+                "put it back, choose another output, or do these anew with --anew"
+            )
+    assert len(calls) == 2
+    # One line of another machine, and no table is made of it, wherever it is read.
+    lines = records(folder)
+    lines[-1]["made"]["cores"] = 1234
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(
+        Refused, match=r"^expected results of one machine and one state of the sources in .*1234"
+    ):
+        work.Work(read(spec_file), print).make_table()
+
+
+def test_other_data_under_the_same_name_is_another_training(compared, texts, tmp_path):
+    spec = SMALL + "seeds: [1]\nsystems: {SRU: {}}\n"
+    base = CLASSIFICATION.replace("train: {folder}/train.labelled", f"train: {tmp_path}/train.labelled")
+    content = (texts / "train.labelled").read_text()
+    (tmp_path / "train.labelled").write_text(content)
+    compared(base, spec)
+    (tmp_path / "train.labelled").write_text(content + "plain one two\n")
+    with pytest.raises(
+        Refused, match=r"found train runs/SRU-1 \(sha256 of data\.train [0-9a-f]{12} instead of "
+    ):
+        compared(base, spec)
+
+
+def test_a_training_that_breaks_is_told_and_the_others_go_on(compared, calls, monkeypatch):
+    spec = SMALL + "seeds: [1]\nsystems:\n  BAD: {optimizer.lr: 1}\n  SRU: {}\nbaseline: SRU\n"
+    good_call = steps.call
+
+    def call(arguments, log):
+        ended = good_call(arguments, log)
+        return Ended(-9, 0.0, "nothing said") if "BAD" in str(arguments[1]) else ended
+
+    monkeypatch.setattr(steps, "call", call)
+    folder, told, good = compared(CLASSIFICATION, spec)
+    assert not good
+    (failed,) = [line for line in told if line.startswith("failed")]
+    assert failed == (
+        "failed: train runs/BAD-1: expected `seqsru train` to end well, found signal 9: nothing said; "
+        f"see {folder}/runs/BAD-1.log"
+    )
+    table = json.loads((folder / "table.json").read_text())
+    assert table["systems"][1]["test"]["n"] == 1 and table["systems"][0]["test"] is None
+    assert any(line.startswith("failed: train runs/BAD-1: ") for line in table["warnings"])
+    assert "BAD: 1 of 1 seeds are not there" in table["warnings"]
+    done = len(calls)
+    monkeypatch.setattr(steps, "call", good_call)
+    assert compared(CLASSIFICATION, spec)[2]  # once more: what failed is tried, the rest is not
+    assert [call[0] for call in calls[done:]] == ["train", "evaluate"]
