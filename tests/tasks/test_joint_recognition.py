@@ -1,10 +1,8 @@
 """A recogniser of two outputs: what is minimised and measured, the same bits, and what goes together."""
 
 import json
-import os
 import random
 import re
-import signal
 
 import pytest
 import torch
@@ -17,13 +15,11 @@ from seqsru.decoding.fusion import CtcDecoding
 from seqsru.evaluation.error_rate import error_rates
 from seqsru.pipelines import RecognitionPipeline
 from seqsru.settings import SettingsError
-from seqsru.tasks.recognition_objective import RecognitionObjective
 
 JOINT = [
     "model.decoder={cell: {name: sru, backend: reference}, hidden_size: 16}",
     "model.encoder.bidirectional=true",
 ]
-MASKED = ["augmentation.time_masks=1", "augmentation.time_width=3", "model.output_dropout=0.2"]
 
 
 def quiet(line):
@@ -120,26 +116,6 @@ def test_validation_gives_the_decoders_loss_a_unit_or_end(joint_run):
             count += len(target) + 1
     assert list(values) == ["wer", "cer", "loss", "attention_loss"]
     assert values["attention_loss"] == pytest.approx(total / count, rel=1e-4)
-
-
-def test_an_interrupted_run_ends_with_the_same_bits(folder, monkeypatch):
-    given = [*MASKED, "training.epochs=2", "batches.frames=200", "training.label_smoothing=0.1"]
-    whole = train(folder, *given, f"output={folder}/whole")
-    loss, seen = RecognitionObjective.loss, []
-
-    def interrupted(self, *arguments):
-        seen.append(1)
-        if len(seen) in (4, 9):  # within the first epoch, and in the second process
-            os.kill(os.getpid(), signal.SIGINT)
-        return loss(self, *arguments)
-
-    monkeypatch.setattr(RecognitionObjective, "loss", interrupted)
-    assert train(folder, *given).reason == "interrupted"
-    assert train(folder, *given).reason == "interrupted"
-    again = train(folder, *given)
-    assert (again.best, again.step) == (whole.best, whole.step) and again.step > 9
-    for name in ("model.safetensors", "training.safetensors"):
-        assert (again.checkpoint / name).read_bytes() == (whole.checkpoint / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,12 @@ def test_loss_is_summed_and_validation_gives_it_a_unit(folder):
     )
 
 
-@pytest.mark.parametrize("normalize", ["training", "speaker"])
-def test_an_interrupted_run_ends_with_the_same_bits(folder, monkeypatch, normalize):
-    given = [*AUGMENTED, f"frontend.normalize={normalize}", "training.epochs=2", "batches.frames=200"]
+WRITING = ["model.decoder={cell: {name: sru, backend: reference}, hidden_size: 16, dropout: 0.1}"]
+
+
+@pytest.mark.parametrize("more", [["frontend.normalize=speaker"], [*WRITING, "training.label_smoothing=0.1"]])
+def test_an_interrupted_run_ends_with_the_same_bits(folder, monkeypatch, more):
+    given = [*AUGMENTED, *more, "training.epochs=2", "batches.frames=200"]
     whole = train(folder, *given, f"output={folder}/whole")
     loss, seen = RecognitionObjective.loss, []
 
