@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqsru.commands.flags import (
@@ -16,7 +17,8 @@ from seqsru.commands.flags import (
     use_threads,
     write_json,
 )
-from seqsru.errors import Refused
+from seqsru.errors import Refused, unknown
+from seqsru.evaluation.items import shares_of
 from seqsru.tasks.answers import Evaluation
 from seqsru.tasks.sharing import leads
 
@@ -63,6 +65,11 @@ their substitutions, deletions and insertions. Each number with its signature, o
         type=Path,
         help="write what each line adds to the headline number, as JSON, to compare systems by",
     )
+    parser.add_argument(
+        "--measures",
+        metavar="NAMES",
+        help="further numbers for --items, with commas between them, which the file has in a list `further`",
+    )
     add_answers(parser, "evaluate")
     add_threads(parser)
 
@@ -82,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refused(
                 f"at least {len(task.reads)} files", str(len(files)), f"{takes}, and {task.further}"
             )
+    measures = _measures(arguments, task.answers["evaluate"].measures)
     split = SPLITS[arguments.split or "test"]
     found: Evaluation = ask(
         trained,
@@ -97,11 +105,26 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     write_json(arguments.json, found.values)
     if arguments.items is not None:
-        if found.items is None:
+        if not found.items:
             raise Refused(
                 "a model that is the same for every line with --items",
                 "one that adapts to the text",
                 "leave one of them out",
             )
-        write_json(arguments.items, found.items().as_dict())
+        headline, *_ = found.items
+        shares = [found.items[name]() for name in dict.fromkeys([headline, *measures])]
+        write_json(arguments.items, shares_of(shares))
     return 0
+
+
+def _measures(arguments: argparse.Namespace, known: Sequence[str]) -> list[str]:
+    """The measures that are asked for besides the headline."""
+    if arguments.measures is None:
+        return []
+    if arguments.items is None:
+        raise Refused("--items with --measures", "none", "name a file for the shares of the lines")
+    names: list[str] = arguments.measures.split(",")
+    for name in names:
+        if name not in known:
+            raise unknown(name, known, "measures")
+    return names
