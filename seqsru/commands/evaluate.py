@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from seqsru.commands.flags import (
@@ -19,7 +18,7 @@ from seqsru.commands.flags import (
 )
 from seqsru.errors import Refused, unknown
 from seqsru.evaluation.items import shares_of
-from seqsru.tasks.answers import Evaluation
+from seqsru.tasks.answers import Answering, Evaluation
 from seqsru.tasks.sharing import leads
 
 SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refused(
                 f"at least {len(task.reads)} files", str(len(files)), f"{takes}, and {task.further}"
             )
-    measures = _measures(arguments, task.answers["evaluate"].measures)
+    measures = _measures(arguments, task)
     split = SPLITS[arguments.split or "test"]
     found: Evaluation = ask(
         trained,
@@ -117,13 +116,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measures(arguments: argparse.Namespace, known: Sequence[str]) -> list[str]:
+def _measures(arguments: argparse.Namespace, task: Answering) -> list[str]:
     """The measures that are asked for besides the headline."""
     if arguments.measures is None:
         return []
     if arguments.items is None:
         raise Refused("--items with --measures", "none", "name a file for the shares of the lines")
     names: list[str] = arguments.measures.split(",")
+    known = task.answers["evaluate"].measures
     for name in names:
         if name not in known:
             raise unknown(name, known, "measures")
