@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # AN4 from the corpus's features to word error rates, without and with a language model:
-#   bash recipes/an4/run.sh [sru.yaml | lstm.yaml | gru.yaml | qrnn.yaml | joint.yaml] [key=value …]
+#   bash recipes/an4/run.sh [sru.yaml | lstm.yaml | gru.yaml | qrnn.yaml | ctc.yaml] [key=value …]
 # The corpus lies in the folder AN4 names, or in $SEQSRU_MIRROR/an4, or in recipes/an4/data/an4. Can be run again: what
 # is done is kept, and an interrupted training goes on.
 set -euo pipefail
@@ -10,7 +10,7 @@ config=${1:-sru.yaml}
 run=$here/runs/${config%.yaml}
 corpus=${AN4:-${SEQSRU_MIRROR:+$SEQSRU_MIRROR/an4}}
 if [ ! -e "$here/$config" ] || [ "$config" = lm.yaml ]; then
-    echo "expected a config in $here (sru.yaml, lstm.yaml, gru.yaml, qrnn.yaml, joint.yaml), found '$config'; name one of these" >&2
+    echo "expected a config in $here (sru.yaml, lstm.yaml, gru.yaml, qrnn.yaml, ctc.yaml), found '$config'; name one of these" >&2
     exit 2
 fi
 . recipes/install.sh plot "$here/$config" "${@:2}"
@@ -24,18 +24,15 @@ seqsru train "$here/lm.yaml"
 echo "== training by $here/$config; Ctrl-C saves, and running this again goes on"
 seqsru train "$here/$config" "${@:2}"
 
-echo "== the test, by the likeliest path"
-seqsru evaluate "$run" --average 5 --json "$run/test.json"
-echo "== the test, searched with the language model; its weights are those that were best in validation"
-seqsru evaluate "$run" --average 5 --beam 16 --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
+echo "== the test, by the likeliest path of CTC"
+seqsru evaluate "$run" --average 5 --json "$run/test-ctc.json"
+search=(--average 5 --beam 16)
+if [ "$config" != ctc.yaml ]; then search+=(--decoder joint); fi
+echo "== the test, searched with all that the model has"
+seqsru evaluate "$run" "${search[@]}" --json "$run/test.json"
+echo "== and with the language model besides; its weights are those that were best in validation"
+seqsru evaluate "$run" "${search[@]}" --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
     --json "$run/test-lm.json"
-if [ "$config" = joint.yaml ]; then
-    echo "== the test, searched with both outputs, without and with the language model"
-    joint=(--average 5 --beam 16 --decoder joint)
-    seqsru evaluate "$run" "${joint[@]}" --json "$run/test-joint.json"
-    seqsru evaluate "$run" "${joint[@]}" --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
-        --json "$run/test-joint-lm.json"
-fi
 echo "== the real-time factor, on one thread"
 seqsru latency "$run" --first 50 --threads 1 --json "$run/latency.json"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw as adamw_step
 
-from seqsru.errors import check_between, check_probability, check_share
+from seqsru.errors import Refused, check_between, check_probability, check_share
 
 MOST_LR = 1000.0  # wide: recipes have up to 30, and a factor of `noam` is no rate
 MOST_DECAY = 100.0
@@ -307,13 +307,21 @@ def muon(
     Raises
     ------
     Refused
-        An option outside its range.
+        An option outside its range, or a parameter without a name.
     """
     check_between(0.0, MOST_LR, lr=lr)
     check_between(LEAST_EPS, 1.0, eps=eps)
     check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(momentum=momentum, beta1=beta1, beta2=beta2)
-    named = dict(one for one in parameters if isinstance(one, tuple))
+    given = list(parameters)
+    named = dict(one for one in given if isinstance(one, tuple))
+    if len(named) < len(given):
+        raise Refused(
+            "each parameter with its name, which says what it is of",
+            f"{len(given) - len(named)} without",
+            "pass model.named_parameters()",
+            "parameters",
+        )
     between = [p for name, p in named.items() if _is_between(name, p)]
     others = [(name, p) for name, p in named.items() if not _is_between(name, p)]
     groups = _groups(

@@ -35,7 +35,9 @@ VALUES = {
     "--beam": "3",
     "--checkpoint": "999",
     "--count": "2",
+    "--ctc-weight": "0.9",
     "--coverage": "0.5",
+    "--decoder": "joint",
     "--device": "cuda",
     "--dynamic": "rms",
     "--dynamic-clip": "0.5",
@@ -98,6 +100,7 @@ TOLD = {
 BAD = {("evaluate", "question_answering"): "--on-bad-question"}  # what skips what is bad, if not of lines
 FILES = (
     "--answers",
+    "--items",
     "--json",
     "--output",
     "--translations",

@@ -29,23 +29,21 @@ def test_the_cells_have_equal_parameters_and_differ_in_nothing_else():
         values, its = configured(cell)
         assert abs(its / count - 1) < 0.01 and f"{its:,}" in readme
         differ = {name for name, value in values.flat().items() if sru.flat().get(name) != value}
-        encoder = "model.encoder."
-        assert {name for name in differ if not name.startswith(f"{encoder}cell")} <= {
-            "output",
-            f"{encoder}hidden_size",
-        }
-        assert values["model"]["encoder"]["cell"].chosen == cell
+        sizes = {f"model.{part}.hidden_size" for part in ("encoder", "decoder")}
+        cells = ("model.encoder.cell", "model.decoder.cell")
+        assert {name for name in differ if not name.startswith(cells)} <= {"output", *sizes}
+        assert [values["model"][part]["cell"].chosen for part in ("encoder", "decoder")] == [cell, cell]
 
 
-def test_two_outputs_stand_over_the_same_encoder():
-    (sru, count), (joint, more) = configured("sru"), configured("joint")
-    differ = {name for name, value in joint.flat().items() if sru.flat().get(name) != value}
-    assert {name for name in differ if not name.startswith("model.decoder.")} == {
-        "output",
-        "training.ctc_weight",
-        "training.label_smoothing",
-    }
-    assert more > count and f"{more:,}" in (RECIPE / "README.md").read_text(encoding="utf-8")
+def test_ctc_alone_has_the_same_encoder():
+    (sru, more), (ctc, count) = configured("sru"), configured("ctc")
+    assert ctc["model"]["decoder"] is None and sru["model"]["decoder"] is not None
+    encoders = [
+        {k: v for k, v in one.flat().items() if k.startswith(("model.encoder.", "frontend."))}
+        for one in (sru, ctc)
+    ]
+    assert encoders[0] == encoders[1]
+    assert more > count and f"{count:,}" in (RECIPE / "README.md").read_text(encoding="utf-8")
 
 
 def prepare(*arguments):

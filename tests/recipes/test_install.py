@@ -145,7 +145,10 @@ def test_a_device_that_cannot_work_ends_before_the_data(tmp_path, answers, calls
 def test_every_recipe_that_trains_checks_its_device_first(script):
     text = script.read_text(encoding="utf-8")
     (line,) = (line for line in text.splitlines() if line.startswith(". recipes/install.sh "))
-    if list(script.parent.glob("*.yaml")):
+    configs = [
+        one for one in script.parent.glob("*.yaml") if "\nsystems:" not in one.read_text(encoding="utf-8")
+    ]
+    if configs:  # those of a comparison name a config of another recipe
         assert '"$config"' in line or ".yaml" in line or "/$config" in line
         # Arguments that are settings may name another device.
         trains = [one for one in text.splitlines() if one.startswith("seqsru train ")]

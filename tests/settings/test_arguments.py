@@ -71,7 +71,8 @@ def test_loading(folder, monkeypatch):
             load(checkpoint=checkpoint)
     says(f"average: expected a whole number, found '2'; {CHANGE}", load, average="2")
     says("average: expected at least 1, found 0; raise it", load, average=0)
-    says(f"run: expected text or a PathLike, found 5; {CHANGE}", seqsru.load, 5)
+    do = "name what `seqsru train` wrote"
+    says(f"run: expected a path, or a list of paths, found 5; {do}", seqsru.load, 5)
     do = "name one, or leave it out"
     says(f"kind: expected a class of seqsru.pipelines, found 'lm'; {do}", load, kind="lm")
 

@@ -1,5 +1,7 @@
 """Muon and the decay of vectors: torch's own steps, whose parameters, and the same bits when resumed."""
 
+import re
+
 import pytest
 import tiny
 import torch
@@ -157,3 +159,13 @@ def test_vectors_do_not_shrink_where_they_are_not_to():
 def test_impossible_options_are_refused(option, value, message):
     with pytest.raises(Refused, match=f"^{option}: {message}"):
         OPTIMIZERS["muon"](model().named_parameters(), **{option: value})
+
+
+def test_a_parameter_without_a_name_is_refused():
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    told = (
+        "parameters: expected each parameter with its name, which says what it is of, found 1 without; "
+        "pass model.named_parameters()"
+    )
+    with pytest.raises(Refused, match=f"^{re.escape(told)}$"):
+        OPTIMIZERS["muon"]([weight, ("layers.weight", torch.nn.Parameter(torch.ones(2, 3)))])

@@ -71,7 +71,7 @@ def test_the_count_of_looks_sees_one():
 def test_a_step_that_is_none_changes_neither_weights_nor_optimizer(name, dtype):
     options = {"momentum": 0.9, "shrink": 0.1} if name == "sgd" else {}
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=dtype))
-    optimizer = OPTIMIZERS[name]([weight], 0.1, weight_decay=0.1, **options)
+    optimizer = OPTIMIZERS[name]([("w", weight)], 0.1, weight_decay=0.1, **options)
     for _ in range(2):
         weight.grad = torch.tensor([0.5, 0.1], dtype=dtype)
         step(optimizer, torch.tensor(False))
@@ -93,7 +93,7 @@ def test_with_and_without_the_number_that_says_so_a_step_gives_the_same_bits():
         for told in (True, False):
             weight = torch.nn.Parameter(torch.linspace(-1, 1, 37))
             options = {"momentum": 0.9, "shrink": 1e-5} if name == "sgd" else {}
-            optimizer = OPTIMIZERS[name]([weight], 0.01, weight_decay=0.1, **options)
+            optimizer = OPTIMIZERS[name]([("w", weight)], 0.01, weight_decay=0.1, **options)
             for k in range(5):
                 weight.grad = torch.linspace(-2, 1, 37) * (k - 2.1)
                 step(optimizer, torch.tensor(False)) if told else optimizer.step()

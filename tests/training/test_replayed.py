@@ -339,10 +339,11 @@ def test_an_objective_that_says_nothing_has_no_graphs(graphs, tmp_path):
 def test_several_processes_have_no_graphs(graphs, tmp_path):
     trainer = pieces(tmp_path, [3], accumulate=2)
     given = trainer.model, trainer.objective, trainer.optimizer, trainer.options
-    assert Updates(*given, Processes(0, 2)).replay.notes == [
+    average = trainer.average
+    assert Updates(*given, Processes(0, 2), average).replay.notes == [
         "no CUDA graphs: several processes share every update"
     ]
-    assert Updates(*given, Processes()).replay.notes == []
+    assert Updates(*given, Processes(), average).replay.notes == []
 
 
 def test_without_room_there_are_no_more_graphs(graphs, monkeypatch, tmp_path):
