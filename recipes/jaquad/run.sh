@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Readers of four cells on JaQuAD, Japanese by characters, from raw data to one table:
-#   bash recipes/jaquad/run.sh [--cells sru lstm …] [--depths 2 4 …] [--set key=value …]   (none named: depth 4)
-# Can be run again: what is done is kept, and an interrupted training goes on. Each of them trains 25 minutes.
+#   bash recipes/jaquad/run.sh
+# Can be run again: what is done is kept, and an interrupted training goes on. Each of the four trains for 25
+# minutes of one processor. Other cells, depths and settings: compare.yaml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=recipes/jaquad
-compare=recipes/squad/compare.py
 commit=23f5d72cc273c49b35e2d9efe0f51757aa1770bd
-if [ $# -eq 0 ]; then
-    set -- --depths 4
+if [ $# != 0 ]; then
+    echo "expected no arguments, found '$*'; cells, depths and settings are in $here/compare.yaml" >&2
+    exit 2
 fi
 . recipes/install.sh plot "$here/sru.yaml"
 
@@ -23,16 +24,8 @@ else
     python "$here/prepare.py" "$here/data" "$here/data/source"
 fi
 
-echo "== training by $here/sru.yaml, and answering the test questions; Ctrl-C stops, running this again goes on"
-python "$compare" train "$here/sru.yaml" "$@"
+echo "== training, the test questions, the table; Ctrl-C stops, running this again goes on"
+seqsru compare "$here/compare.yaml"
 
-echo "== milliseconds a batch, the systems by turns on one thread"
-python "$compare" time "$here/sru.yaml" "$@"
-
-echo "== the table: exact match and F1 of characters, with their bootstrap intervals"
-python "$compare" table "$here/sru.yaml" "$@"
-
-if [ -e "$here/runs/sru-4/test.json" ]; then
-    echo "== comparing with what is expected"
-    python recipes/check.py "$here/expected.json" "$here/runs/sru-4"
-fi
+echo "== comparing with what is expected"
+python recipes/check.py "$here/expected.json" "$here/runs/compare"

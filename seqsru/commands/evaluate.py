@@ -16,8 +16,9 @@ from seqsru.commands.flags import (
     use_threads,
     write_json,
 )
-from seqsru.errors import Refused
-from seqsru.tasks.answers import Evaluation
+from seqsru.errors import Refused, unknown
+from seqsru.evaluation.items import shares_of
+from seqsru.tasks.answers import Answering, Evaluation
 from seqsru.tasks.sharing import leads
 
 SPLITS = {"valid": "validation", "validation": "validation", "test": "test"}  # valid: as it was called once
@@ -63,6 +64,11 @@ their substitutions, deletions and insertions. Each number with its signature, o
         type=Path,
         help="write what each line adds to the headline number, as JSON, to compare systems by",
     )
+    parser.add_argument(
+        "--measures",
+        metavar="NAMES",
+        help="further numbers for --items, with commas between them, which the file has in a list `further`",
+    )
     add_answers(parser, "evaluate")
     add_threads(parser)
 
@@ -82,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refused(
                 f"at least {len(task.reads)} files", str(len(files)), f"{takes}, and {task.further}"
             )
+    measures = _measures(arguments, task)
     split = SPLITS[arguments.split or "test"]
     found: Evaluation = ask(
         trained,
@@ -97,11 +104,27 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     write_json(arguments.json, found.values)
     if arguments.items is not None:
-        if found.items is None:
+        if not found.items:
             raise Refused(
                 "a model that is the same for every line with --items",
                 "one that adapts to the text",
                 "leave one of them out",
             )
-        write_json(arguments.items, found.items().as_dict())
+        headline, *_ = found.items
+        shares = [found.items[name]() for name in dict.fromkeys([headline, *measures])]
+        write_json(arguments.items, shares_of(shares))
     return 0
+
+
+def _measures(arguments: argparse.Namespace, task: Answering) -> list[str]:
+    """The measures that are asked for besides the headline."""
+    if arguments.measures is None:
+        return []
+    if arguments.items is None:
+        raise Refused("--items with --measures", "none", "name a file for the shares of the lines")
+    names: list[str] = arguments.measures.split(",")
+    known = task.answers["evaluate"].measures
+    for name in names:
+        if name not in known:
+            raise unknown(name, known, "measures")
+    return names

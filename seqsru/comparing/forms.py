@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from seqsru.settings import shown
 
 Row = Mapping[str, Any]
+
+SPREAD = ("mean", "deviation", "n")
+INTERVAL = ("middle", "half")
+COMPARED = ("difference", "p_value")
 
 
 def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
@@ -17,21 +22,26 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
     measure, split = table["measure"] or "test", table["split"]
     found: list[tuple[str, Callable[[Row], str]]] = [
         ("system", lambda row: row["system"]),
-        (f"{split} {measure}", lambda row: _number(row["test"], 2)),
     ]
-    if table["baseline"] is not None:
-        found.append((f"to {table['baseline']}", _against))
+    for name in (None, *table["further"]):  # the headline first
+        found.append((f"{split} {name or measure}", partial(_tested, name=name)))
+        if table["baseline"] is not None:
+            found.append((f"to {table['baseline']}", partial(_against, name=name)))
     found += [
         (f"validation {table['validation_metric'] or ''}".strip(), lambda row: _number(row["validation"], 2)),
         ("parameters", lambda row: "" if row["parameters"] is None else f"{row['parameters']:,}"),
     ]
     if any(row["depth"] is not None for row in table["systems"]):
         found.append(("depth", lambda row: f"{row['depth']:g}"))
-    found.append(("tokens/s", lambda row: _number(row["tokens_per_second"], 0)))
+    found += [
+        ("tokens/s", lambda row: _number(row["tokens_per_second"], 0)),
+        ("ms an update", lambda row: _number(row["update_milliseconds"], 1)),
+    ]
     if table["goal"] is not None:
         found.append((f"minutes to {table['goal']:g}", lambda row: _minutes(row["goal_seconds"])))
     found += [
         ("minutes", lambda row: _minutes(row["seconds"])),
+        ("passes", lambda row: _number(row["passes"], 1)),
         ("processor minutes", lambda row: _minutes(row["processor_seconds"])),
         ("peak MB", lambda row: f"{row['peak_bytes'] / 1e6:.0f}" if row["peak_bytes"] else ""),
     ]
@@ -83,14 +93,17 @@ def as_csv(table: Mapping[str, Any]) -> str:
         "test",
         "validation",
         "tokens_per_second",
+        "update_milliseconds",
         "goal_seconds",
         "seconds",
         "processor_seconds",
         "busy",
         "steps",
+        "passes",
     ]
-    heads += [f"{name}_{of}" for name in spreads for of in ("mean", "deviation", "n")]
-    heads += ["peak_bytes", "difference", "p_value"]
+    heads += [f"{name}_{of}" for name in spreads for of in SPREAD]
+    heads += ["peak_bytes", *(f"interval_{of}" for of in INTERVAL), *COMPARED]
+    heads += [f"{name}_{of}" for name in table["further"] for of in (*SPREAD, *INTERVAL, *COMPARED)]
     kinds = ["first_token", "later_tokens", "encoding", "sentences"]
     heads += [f"{kind}_{of}" for kind in kinds for of in ("p50", "p90")]
     stream = io.StringIO()
@@ -100,12 +113,21 @@ def as_csv(table: Mapping[str, Any]) -> str:
         flat = {name: row[name] for name in ("system", "depth", "parameters", "width", "peak_bytes")}
         for name in spreads:
             flat |= {f"{name}_{of}": value for of, value in (row[name] or {}).items()}
-        flat |= {name: (row["to_baseline"] or {}).get(name) for name in ("difference", "p_value")}
+        flat |= {f"interval_{of}": value for of, value in zip(INTERVAL, row["interval"] or ())}
+        flat |= _to_baseline(row)
+        for name in table["further"]:
+            one = row["further"][name]
+            own = {**(one["test"] or {}), **dict(zip(INTERVAL, one["interval"] or ())), **_to_baseline(one)}
+            flat |= {f"{name}_{of}": value for of, value in own.items()}
         for kind in kinds:
             found = (row["latency"] or {}).get(kind, {})
             flat |= {f"{kind}_{of}": found.get(of) for of in ("p50", "p90")}
         writer.writerow({name: "" if value is None else value for name, value in flat.items()})
     return stream.getvalue()
+
+
+def _to_baseline(row: Row) -> dict[str, Any]:
+    return {name: (row["to_baseline"] or {}).get(name) for name in COMPARED}
 
 
 def search_csv(search: Mapping[str, Any]) -> str:
@@ -140,8 +162,19 @@ def _minutes(spread: Mapping[str, float] | None) -> str:
     return _number({**spread, "mean": spread["mean"] / 60, "deviation": spread["deviation"] / 60}, 1)
 
 
-def _against(row: Row) -> str:
-    found = row["to_baseline"]
+def _measured(row: Row, name: str | None) -> Row:
+    """What a row says of a measure, of the headline where it has no name."""
+    return row if name is None else row["further"][name]
+
+
+def _tested(row: Row, name: str | None) -> str:
+    found = _measured(row, name)
+    interval = found["interval"]
+    return _number(found["test"], 2) + ("" if interval is None else f" (95 % ± {interval[1]:.2f})")
+
+
+def _against(row: Row, name: str | None) -> str:
+    found = _measured(row, name)["to_baseline"]
     return "" if found is None else f"{found['difference']:+.2f} (p = {found['p_value']:.3f})"
 
 

@@ -129,6 +129,8 @@ class Options:
         Setting, such as model.stack.num_layers, that the plots have on their x axis.
     split : {"test", "validation"}
         What the trained systems are measured on.
+    measures : tuple of str
+        Numbers of that which the table has besides the headline, such as chrf or exact_match.
     """
 
     output: Path
@@ -138,6 +140,7 @@ class Options:
     goal: float | None = None
     depth: str | None = None
     split: Split = "test"
+    measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

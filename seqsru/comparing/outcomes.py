@@ -5,33 +5,38 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqsru.errors import Refused
 from seqsru.regular import read
+from seqsru.settings import Values
 from seqsru.training import RunDirectory
 from seqsru.training.resume import newest
 
 MOST = 2**28  # bytes of metrics
 
 
-def trained(run: Path) -> dict[str, Any]:
+def trained(run: Path, settings: Values) -> dict[str, Any]:
     """What the comparison keeps of a training.
 
     Parameters
     ----------
     run : Path
         Its directory; the training has ended.
+    settings : Values
+        Its settings.
 
     Returns
     -------
     dict
         ``metric`` and ``higher_is_better`` of the validation; ``best`` and the ``curve`` of it, as pairs of
         seconds and value (None where it was no finite number); ``steps`` and whole ``epochs`` that were made;
+        ``passes`` over the data, the share of the last one included, None where nothing says how long one is;
         ``seconds``, ``processor_seconds`` and ``threads`` of the training; ``peak_bytes``;
-        ``tokens_per_second``, the median of the lines of metrics, None where there is none.
+        ``tokens_per_second``, the median of the lines of metrics, None where there is none; and
+        ``update_milliseconds``, the median over the pairs of them that no validation came between.
 
     Raises
     ------
@@ -56,13 +61,36 @@ def trained(run: Path) -> dict[str, Any]:
         "curve": curve,
         "steps": progress["step"],
         "epochs": progress["epoch"] - 1,
+        "passes": _passes(found.record, settings["training"]),
         "seconds": progress["seconds"],
         "processor_seconds": progress.get("processor_seconds", 0.0),
         "threads": found.record.get("machine", {}).get("threads", 1),
         "peak_bytes": progress.get("peak_bytes", 0),
         # The first line has the start in it: what is compiled, and read for the first time.
         "tokens_per_second": statistics.median(speeds[1:] or speeds) if speeds else None,
+        "update_milliseconds": _update_milliseconds(lines),
     }
+
+
+def _passes(record: Mapping[str, Any], training: Values) -> float | None:
+    """Passes over the data, counted in updates."""
+    progress, whole = record["progress"], record["progress"]["epoch"] - 1
+    begun = -(-progress["batch"] // training["accumulate"])  # updates of the last pass
+    if whole:
+        return float(whole + begun / ((progress["step"] - begun) / whole))
+    if training["steps"] or not record["total_steps"]:
+        return None
+    return float(begun * training["epochs"] / record["total_steps"])
+
+
+def _update_milliseconds(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """The usual time of an update by the clock, None where no two lines of training follow one another."""
+    times = [
+        1e3 * (one["seconds"] - before["seconds"]) / (one["step"] - before["step"])
+        for before, one in zip(lines, lines[1:])
+        if before["kind"] == one["kind"] == "train"
+    ]
+    return statistics.median(times) if times else None
 
 
 def reached(curve: Sequence[Sequence[float | None]], goal: float, higher_is_better: bool) -> float | None:

@@ -197,7 +197,7 @@ def read(path: Path) -> Spec:
         None if values["latency"] is None else values["latency"].make(),
         systems,
         _by_seed(free["by_seed"], options, root),
-        _flags(free["evaluate"], base, systems),
+        _flags(free["evaluate"], base, systems, values),
         base,
         runs.schema(),
     )
@@ -281,10 +281,12 @@ def _drawn(node: Node | None, values: Values) -> dict[str, Drawn]:
     return {name: drawn_from(name, one) for name, one in found.items()}
 
 
-def _flags(node: Node | None, base: strict.File, systems: Mapping[str, list[Override]]) -> tuple[str, ...]:
+def _flags(
+    node: Node | None, base: strict.File, systems: Mapping[str, list[Override]], values: Values
+) -> tuple[str, ...]:
     """The flags of the test, held against those that the task's evaluation takes."""
-    found = _section(node, "evaluate")
-    if not found:
+    found, measures = _section(node, "evaluate"), values["measures"]
+    if not found and not measures:
         return ()
     first = next(iter(systems.values()))
     task = runs.task_of(runs.load_settings(base, [*first, Override("output", Node("none", ""))]))
@@ -296,7 +298,10 @@ def _flags(node: Node | None, base: strict.File, systems: Mapping[str, list[Over
     }
     loading = from_signature(runs.load, skip=["run", "kind", "threads", "device"])
     checked = strict.filled(Section({**known, **loading.entries}), Node(found, ""))
-    flags = []
+    for name in measures:
+        if name not in answer.measures:
+            raise values.error(unknown(name, answer.measures, "measures"))
+    flags = ["--measures", ",".join(measures)] if measures else []
     for name in found:
         value = checked[name]
         text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

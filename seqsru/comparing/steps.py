@@ -157,6 +157,6 @@ class Steps:
             wait_until_free(run, self.tell)
             self.call(job, "train", write_config(job, self.output))
             kept = {"parameters": job.parameters, "width": job.width, "label": job.label}
-            return {**kept, **trained(run)}
+            return {**kept, **trained(run, job.settings)}
 
         return self.do(step, job, job.what(), work)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqsru.comparing.forms import as_csv, markdown, search_csv
+from seqsru.comparing.measures import beside_headline, compared, interval, items_of, spread
 from seqsru.comparing.outcomes import busy, reached
 from seqsru.comparing.plan import Job
 from seqsru.comparing.plots import plot_all
@@ -17,10 +18,9 @@ from seqsru.comparing.records import Line, Records
 from seqsru.comparing.spec import Spec
 from seqsru.data.files import write_whole
 from seqsru.errors import NotInstalled, Refused
-from seqsru.evaluation.items import Items, compare
 from seqsru.regular import read
 
-MOST = 2**28  # bytes of the shares of lines
+MOST = 2**28  # bytes of a table
 LEAST_BUSY = 0.9
 TABLES = ("table.json", "table.csv", "table.md")
 
@@ -87,12 +87,15 @@ def summary(
         )
     goal, baseline = spec.options.goal, spec.options.baseline
     rows = [_row(system, own, depths.get(system), goal) for system, own in used.items()]
-    tests = {system: _items(spec, jobs[system], own) for system, own in used.items()}
-    for row in rows:
-        row["to_baseline"] = None
-        if baseline is not None and row["system"] != baseline and baseline in tests:
-            row["to_baseline"] = _compared(tests[baseline], tests[row["system"]])
+    tests = {system: items_of(spec, jobs[system], own) for system, own in used.items()}
     measured = [one for row in rows for one in row["runs"] if one["test"] is not None]
+    headline = measured[0]["measure"] if measured else None
+    further = [name for name in spec.options.measures if name != headline]
+    known = {name: one for own in tests.values() for shares in own.values() for name, one in shares.items()}
+    for row in rows:
+        own, beside = tests[row["system"]], {} if row["system"] == baseline else tests.get(baseline or "", {})
+        row["interval"], row["to_baseline"] = interval(row, headline), compared(beside, own, headline)
+        row["further"] = {name: beside_headline(name, row, beside, own) for name in further}
     validated = [one for row in rows for one in row["runs"] if one["validation"] is not None]
     return {
         "base": str(spec.options.base),
@@ -102,8 +105,11 @@ def summary(
         "baseline": baseline,
         "goal": goal,
         "depth": spec.options.depth,
-        "measure": measured[0]["measure"] if measured else None,
+        "measure": headline,
         "higher_is_better": measured[0]["higher_is_better"] if measured else None,
+        "further": {
+            name: {"higher_is_better": known[name].higher_is_better} for name in further if name in known
+        },
         "validation_metric": validated[0]["metric"] if validated else None,
         "validation_higher_is_better": validated[0]["validation_higher_is_better"] if validated else None,
         "made": made[0] if made else None,
@@ -138,15 +144,18 @@ def _row(system: str, lines: Sequence[Mapping[str, Line]], depth: float | None, 
         "label": lines[0]["train"].result["label"] if lines and "train" in lines[0] else system,
         "parameters": runs[0]["parameters"] if runs else None,
         "width": runs[0]["width"] if runs else None,
-        "test": _spread(tested),
-        "validation": _spread([one["validation"] for one in runs if one["validation"] is not None]),
-        "tokens_per_second": _spread([one["tokens_per_second"] for one in runs if one["tokens_per_second"]]),
-        "goal_seconds": _spread([one["goal_seconds"] for one in runs if one["goal_seconds"] is not None]),
-        "seconds": _spread([one["seconds"] for one in runs]),
-        "processor_seconds": _spread([one["processor_seconds"] for one in runs]),
-        "busy": _spread([one["busy"] for one in runs if math.isfinite(one["busy"])]),
+        "test": spread(tested),
+        "validation": spread([one["validation"] for one in runs if one["validation"] is not None]),
+        **{
+            name: spread([one[name] for one in runs if one[name]])
+            for name in ("tokens_per_second", "update_milliseconds", "passes")
+        },
+        "goal_seconds": spread([one["goal_seconds"] for one in runs if one["goal_seconds"] is not None]),
+        "seconds": spread([one["seconds"] for one in runs]),
+        "processor_seconds": spread([one["processor_seconds"] for one in runs]),
+        "busy": spread([one["busy"] for one in runs if math.isfinite(one["busy"])]),
         "peak_bytes": max((one["peak_bytes"] for one in runs), default=None),
-        "steps": _spread([float(one["steps"]) for one in runs]),
+        "steps": spread([float(one["steps"]) for one in runs]),
         "latency": _latency(times),
         "runs": runs,
     }
@@ -166,6 +175,9 @@ def _run(lines: Mapping[str, Line], goal: float | None) -> Row:
     )
     return {
         **{name: result[name] for name in (*kept, "epochs", "tokens_per_second", "metric", "threads")},
+        # Results of earlier versions have none of these.
+        **{name: result.get(name) for name in ("update_milliseconds", "passes")},
+        "intervals": {} if tested is None else tested.result.get("intervals", {}),
         "job": trained.job,
         "seed": trained.what["seed"],
         "device": trained.made["device"],
@@ -179,16 +191,6 @@ def _run(lines: Mapping[str, Line], goal: float | None) -> Row:
         "numbers": None if tested is None else tested.result["numbers"],
         "signature": None if tested is None else tested.result["signature"],
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean, sample standard deviation and number; None of nothing."""
-    if not values:
-        return None
-    if not all(map(math.isfinite, values)):  # a perplexity beyond all numbers
-        return {"mean": math.inf, "deviation": math.nan, "n": len(values)}
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "deviation": deviation, "n": len(values)}
 
 
 def _latency(rounds: Sequence[Mapping[str, Any]]) -> Row | None:
@@ -208,25 +210,6 @@ def _latency(rounds: Sequence[Mapping[str, Any]]) -> Row | None:
         }
     found["unit"] = "token" if "later_tokens" in found else "line"
     return found
-
-
-def _items(spec: Spec, jobs: Sequence[Job], lines: Sequence[Mapping[str, Line]]) -> dict[int, Items]:
-    """The lines' shares in the test number of each seed that was tested."""
-    found = {}
-    for job, one in zip(jobs, lines):
-        if "test" in one:
-            path = spec.options.output / f"{job.name}.items.json"
-            found[job.seed] = Items.from_dict(json.loads(read(path, MOST, "evaluate again")))
-    return found
-
-
-def _compared(baseline: Mapping[int, Items], system: Mapping[int, Items]) -> Row | None:
-    """A system beside the baseline, by the seeds that both have."""
-    seeds = [seed for seed in baseline if seed in system]
-    if not seeds:
-        return None
-    found = compare([baseline[seed] for seed in seeds], [system[seed] for seed in seeds])
-    return {**found._asdict(), "difference": found.system - found.baseline, "seeds": seeds}
 
 
 def _search(records: Records, jobs: Mapping[str, Any]) -> Row:

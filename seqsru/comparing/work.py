@@ -20,7 +20,7 @@ from seqsru.comparing.steps import SEARCH, TEST, TIME, TRAIN, Steps
 from seqsru.comparing.table import write_tables
 from seqsru.data.room import room
 from seqsru.errors import Busy, Refused
-from seqsru.evaluation.items import Items
+from seqsru.evaluation.items import read_shares
 from seqsru.regular import read
 from seqsru.training.lock import held
 
@@ -144,7 +144,7 @@ class Work:
                 flags += ["--threads", str(threads)]
             where = ["--split", split, "--json", str(values), "--items", str(items)]
             self.steps.call(job, "evaluate", run, *where, *flags)
-            made = Items.from_dict(json.loads(read(items, MOST, "evaluate again")))
+            made = next(iter(read_shares(json.loads(read(items, MOST, "evaluate again"))).values()))
             numbers = json.loads(read(values, MOST, "evaluate again"))
             return {
                 "measure": made.name,
@@ -152,6 +152,7 @@ class Work:
                 "value": made.value(),
                 "lines": len(made.sums),
                 "text": made.text,
+                "intervals": numbers.get("intervals", {}),
                 "numbers": {name: one for name, one in numbers.items() if isinstance(one, (int, float))},
                 "signature": numbers["signature"],
             }

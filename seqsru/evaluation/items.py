@@ -106,6 +106,26 @@ class Items:
         return lambda sums: float(metric._compute_score_from_stats(sums).score)
 
 
+def shares_of(measures: Sequence[Items]) -> dict[str, Any]:
+    """The lines' shares in one number and in further ones, as plain JSON values."""
+    first, *further = measures
+    return {**first.as_dict(), **({"further": [one.as_dict() for one in further]} if further else {})}
+
+
+def read_shares(values: Mapping[str, Any]) -> dict[str, Items]:
+    """What `shares_of` gave, by measure, the headline first.
+
+    Raises
+    ------
+    Refused
+        Something else.
+    """
+    first, further = Items.from_dict(values), values.get("further", [])
+    if not isinstance(further, list):
+        raise Refused("a list of further measures", f"a {type(further).__name__}", "check the file")
+    return {one.name: one for one in (first, *map(Items.from_dict, further))}
+
+
 def _macro_f1(sums: NDArray[np.float64]) -> float:
     """Mean over the labels that some line has or was given, in percent."""
     gold, predicted, both = sums.reshape(-1, 3).T

@@ -35,11 +35,14 @@ class Answer:
         does without it holds.
     writes : tuple of str
         Those of the flags that name files to write; other paths among them are read.
+    measures : tuple of str
+        Of an evaluation: the numbers that each line of a text has its share in.
     """
 
     function: Callable[..., Any]
     flags: Section = field(default_factory=lambda: Section({}))
     writes: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,11 @@ def chosen_files(task: Answering, files: list[Path], split: Split) -> list[Path]
 # ---- what the answers give -------------------------------------------------------------------------
 
 
+def headed(measures: Sequence[str], headline: str) -> list[str]:
+    """The measures of a task, the one that a run is judged by first, where it is one of them."""
+    return sorted(measures, key=lambda name: name != headline)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Numbers measured on a text.
@@ -224,13 +232,14 @@ class Evaluation:
         What is printed: numbers and their signatures.
     values : dict
         The same as JSON.
-    items : callable or None
-        Gives what each line of the text adds to the headline.
+    items : mapping of str to callable
+        Gives for each measure what each line of the text adds to it, the headline first; empty where lines
+        have no shares of their own.
     """
 
     lines: list[str]
     values: dict[str, Any]
-    items: Callable[[], Items] | None = None
+    items: Mapping[str, Callable[[], Items]] = field(default_factory=dict)
 
 
 class Scorer(NamedTuple):

@@ -2,6 +2,7 @@
 
 # Annotations are read at run time: the arguments of the functions are flags.
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.items import label_items
 from seqsru.evaluation.plots import new_figure, plot_confusion
 from seqsru.settings import from_signature
-from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained, headed
 from seqsru.tasks.sharing import leads, shared
+
+MEASURES = ("accuracy", "macro_f1")
 
 
 def percent(score: ClassificationScore) -> dict[str, float]:
@@ -66,12 +69,11 @@ def evaluate(
         plot_confusion(score, confusion)
     told = [f"{name} {value:.2f}" for name, value in percent(score).items()]
     values = {**score.as_dict(), **percent(score), "data": data, "signature": signature}
-    metric = task.settings["training"]["validation_metric"]
-    headline = "macro_f1" if metric == "macro_f1" else "accuracy"
+    measures = headed(MEASURES, task.settings["training"]["validation_metric"])
     return Evaluation(
         [*told, *matrix(score), signature],
         values,
-        lambda: label_items(headline, gold, predicted, names, text),
+        {name: partial(label_items, name, gold, predicted, names, text) for name in measures},
     )
 
 
@@ -109,6 +111,7 @@ CLASSIFICATION = Kind(
             evaluate,
             from_signature(evaluate, skip=["trained", "files", "split", "tell"]),
             writes=("confusion", "predictions"),
+            measures=MEASURES,
         ),
         "classify": Answer(classify),
         "latency": Answer(latency),

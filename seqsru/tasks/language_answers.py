@@ -2,8 +2,9 @@
 
 # Annotations are read at run time: the arguments of the functions are flags.
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,8 +19,19 @@ from seqsru.evaluation.wanted import Wanted
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.adapting import UNADAPTED, adapt
-from seqsru.tasks.answers import Answer, Evaluation, Kind, Scorer, Split, Tell, Trained, chosen_files
+from seqsru.tasks.answers import (
+    Answer,
+    Evaluation,
+    Kind,
+    Scorer,
+    Split,
+    Tell,
+    Trained,
+    chosen_files,
+    headed,
+)
 
+MEASURES = ("perplexity", "token_perplexity", "bits_per_token", "bits_per_byte")
 TextState = Literal["carried", "separate"]
 
 
@@ -80,20 +92,20 @@ def evaluate(
     values = {**found.as_dict(), **adapted.values, "data": str(file), "signature": signature}
     # What a line adds to the text's value is its own only where the model is the same for all lines.
     alike = adapted is UNADAPTED
-    items = (lambda: _items(trained, text.lines, state == "carried")) if alike else None
+    measures = headed(MEASURES, trained.task.settings["training"]["validation_metric"]) if alike else ()
+    nlls = cache(lambda: trained.pipeline.line_nlls(text.lines, carried=state == "carried"))
+    items = {name: partial(_items, name, trained.pipeline.tokenizer, text.lines, nlls) for name in measures}
     return Evaluation([*lines, signature], values, items)
 
 
-def _items(trained: Trained, lines: list[str], carried: bool) -> Items:
-    """What each line adds to the headline of the run's validation."""
-    name = trained.task.settings["training"]["validation_metric"]
-    tokenizer = trained.pipeline.tokenizer
+def _items(name: str, tokenizer: Any, lines: list[str], nlls: Callable[[], list[float]]) -> Items:
+    """What each line adds to a measure."""
     size: dict[str, Callable[[str], int]] = {
         "perplexity": lambda line: len(split_words(line)) + 1,
         "bits_per_byte": lambda line: len(line.encode()) + 1,
     }
     units = map(size.get(name, lambda line: len(tokenizer.encode(line)) + 1), lines)
-    rows = np.array(list(zip(trained.pipeline.line_nlls(lines, carried=carried), units)), dtype=np.float64)
+    rows = np.array(list(zip(nlls(), units)), dtype=np.float64)
     return Items(name, "bits" if name.startswith("bits") else "exp", False, rows, text_digest(lines))
 
 
@@ -121,7 +133,7 @@ LANGUAGE = Kind(
     noun="a language model",
     reads=("TEXT",),
     answers={
-        "evaluate": Answer(evaluate, EVALUATING),
+        "evaluate": Answer(evaluate, EVALUATING, measures=MEASURES),
         "score": Answer(score),
         "generate": Answer(generate, from_signature(LanguagePipeline.generate, skip=["self", "prompt"])),
         "latency": Answer(latency),

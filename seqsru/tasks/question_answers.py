@@ -3,6 +3,7 @@
 # Annotations are read at run time: the arguments of the functions are flags.
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.items import Items
 from seqsru.evaluation.signature import signature as signed
 from seqsru.settings import from_signature
-from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained, headed
 from seqsru.tasks.sharing import leads, shared
 
 SHOWN = 5  # ids named of those that are missing or unknown
@@ -117,10 +118,14 @@ def evaluate(
         comparisons = paired_answers(compared, score)
         lines += [comparison.line for comparison in comparisons]
         values["comparison"] = {one.name: one.as_dict() for one in comparisons}
-    name = task.settings["training"]["validation_metric"]
-    shares = numpy.stack([score.by_question[:, NAMES.index(name)], numpy.ones(score.total)], 1)
     digest = str(fields["text"])
-    return Evaluation(lines, values, lambda: Items(name, "percent", True, shares, digest))
+
+    def items(name: str) -> Items:
+        shares = numpy.stack([score.by_question[:, NAMES.index(name)], numpy.ones(score.total)], 1)
+        return Items(name, "percent", True, shares, digest)
+
+    names = headed(NAMES, task.settings["training"]["validation_metric"])
+    return Evaluation(lines, values, {name: partial(items, name) for name in names})
 
 
 def answered(
@@ -193,7 +198,9 @@ QUESTIONS = Kind(
     noun="a reader",
     reads=("QUESTIONS",),
     answers={
-        "evaluate": Answer(evaluate, from_signature(evaluate, skip=_SHARED), writes=("answers",)),
+        "evaluate": Answer(
+            evaluate, from_signature(evaluate, skip=_SHARED), writes=("answers",), measures=NAMES
+        ),
         "answer": Answer(answer, from_signature(answer, skip=["trained"])),
         "latency": Answer(latency),
     },

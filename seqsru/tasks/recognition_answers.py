@@ -2,6 +2,7 @@
 
 # Annotations are read at run time: the arguments of the functions are flags.
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ from seqsru.evaluation.error_rate import error_items, error_rates
 from seqsru.evaluation.signature import DIGITS
 from seqsru.pipelines.language import LanguagePipeline
 from seqsru.settings import from_signature, joined
-from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained
+from seqsru.tasks.answers import Answer, Evaluation, Kind, Split, Tell, Trained, headed
 from seqsru.tasks.sharing import leads, shared
 
+MEASURES = ("wer", "cer")
 SHORTEST = 0.001  # seconds of a piece
 
 
@@ -110,12 +112,12 @@ def evaluate(
     values: dict[str, Any] = {rate.name.lower(): rate.counts.rate for rate in rates}
     values |= {"rates": {rate.name.lower(): rate.as_dict() for rate in rates}}
     values |= {"utterances": len(texts), "data": data, "signature": signature}
-    headline = "cer" if task.settings["training"]["validation_metric"] == "cer" else "wer"
     digest = f"{text_digest(utterances.transcripts)},{task.digest(inputs)}"
+    measures = headed(MEASURES, task.settings["training"]["validation_metric"])
     return Evaluation(
         [*(rate.line for rate in rates), signature],
         values,
-        lambda: error_items(headline, utterances.transcripts, texts, digest),
+        {name: partial(error_items, name, utterances.transcripts, texts, digest) for name in measures},
     )
 
 
@@ -299,6 +301,7 @@ RECOGNITION = Kind(
             evaluate,
             joined(from_signature(evaluate, skip=["trained", "files", "split", "tell", "search"]), _BEST),
             writes=("transcripts",),
+            measures=MEASURES,
         ),
         "transcribe": Answer(
             transcribe, joined(from_signature(transcribe, skip=["trained", "search"]), _SEARCH)

@@ -3,6 +3,7 @@
 # Annotations are read at run time: the arguments of the functions are flags.
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from seqsru.data.lines import OnBadLine
 from seqsru.data.outputs import write_output
 from seqsru.data.references import read_references
 from seqsru.errors import Refused
-from seqsru.evaluation.bleu import make_metrics, paired_bootstrap, translation_scores
+from seqsru.evaluation.bleu import METRICS, make_metrics, paired_bootstrap, translation_scores
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, unspaced
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.closest import Closeness, Closest
-from seqsru.evaluation.items import translation_items
+from seqsru.evaluation.items import Items, translation_items
 from seqsru.pipelines.translation import Translation, TranslationPipeline
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.answers import (
@@ -30,6 +31,7 @@ from seqsru.tasks.answers import (
     Tell,
     Trained,
     chosen_files,
+    headed,
 )
 from seqsru.tasks.search import search_flags, searched
 from seqsru.tasks.sharing import leads, shared
@@ -140,9 +142,11 @@ def evaluate(
     if lowercase:
         values["lowercase"] = figures[1]
     digest, whole = text_digest(pair.source, *read.references), [pair.target, *read.further]
-    return Evaluation(
-        lines, values, lambda: translation_items(names[0], texts, whole, tokenize, digest, cases[0])
-    )
+
+    def items(name: str) -> Items:
+        return translation_items(name, texts, whole, tokenize, digest, cases[0])
+
+    return Evaluation(lines, values, {name: partial(items, name) for name in headed(METRICS, names[0])})
 
 
 def score(trained: Trained) -> Scorer:
@@ -230,6 +234,7 @@ TRANSLATION = Kind(
                 search_flags(skip=["n_best"]),  # the best alone is scored
             ),
             writes=("translations",),
+            measures=METRICS,
         ),
         "score": Answer(score),
         "translate": Answer(translate, search_flags()),

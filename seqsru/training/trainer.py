@@ -335,6 +335,7 @@ class Trainer:
         """Validate; at the end of training without a trace in what the next update depends on."""
         at, progress, name = self.standing, self.standing.progress, self.objective.metric
         self._look(log)
+        start = time.monotonic()
         self.model.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         drawing = torch.random.fork_rng(devices)
@@ -373,7 +374,7 @@ class Trainer:
         best, best_step = self._best()
         assert best is not None
         log.write_line(f"step {progress.step}: {name} {value:.2f}, best {best:.2f} at step {best_step}")
-        self._logged = time.monotonic()
+        self._logged += time.monotonic() - start  # the updates before it count with those after it
 
     def _better(self, found: Mapping[str, Any]) -> bool:
         """Whether a validation is a new best."""

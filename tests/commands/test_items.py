@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from seqsru.evaluation.items import Items
+from seqsru.evaluation.items import Items, read_shares
+from seqsru.runs import open_run
 
 RUNS = {
     "language_run": ("perplexity", "perplexity"),
@@ -29,6 +30,37 @@ def test_the_shares_give_the_number_that_is_printed(name, run, request, tmp_path
     lines = values.get("lines", values.get("questions", values.get("utterances")))
     assert len(items.sums) == lines
     assert items.value() == pytest.approx(values[key], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_measure_of_a_task_has_its_shares(name, run, request, tmp_path):
+    folder = request.getfixturevalue(name)
+    known = open_run(folder, checkpoint="best", average=1, device="cpu").task.answers["evaluate"].measures
+    split = ["--split", "validation"] if name == "translation_run" else []
+    split += ["--metrics", "bleu,chrf,ter"] if name == "translation_run" else []
+    files = [tmp_path / "values.json", tmp_path / "items.json"]
+    flags = [*split, "--json", files[0], "--items", files[1], "--measures", ",".join(reversed(known))]
+    status, _, err = run("evaluate", folder, *flags)
+    assert status == 0, err
+    values, found = json.loads(files[0].read_text()), read_shares(json.loads(files[1].read_text()))
+    assert set(found) == set(known) and len(known) > 1 and next(iter(found)) == RUNS[name][0]
+    for measure, items in found.items():
+        assert items.value() == pytest.approx(values[measure], abs=1e-9), measure
+    digests = {items.text for items in found.values()}
+    assert len(digests) == 1
+
+
+def test_measures_that_are_none_are_refused_before_the_work(question_run, run, tmp_path):
+    path = tmp_path / "items.json"
+    status, out, err = run("evaluate", question_run, "--items", path, "--measures", "exact")
+    assert (status, out) == (2, "") and not path.exists()
+    assert err.splitlines()[-1] == (
+        "seqsru: measures: expected one of exact_match, f1, found 'exact'; did you mean 'exact_match'?"
+    )
+    status, out, err = run("evaluate", question_run, "--measures", "f1")
+    assert (status, out) == (2, "") and err.splitlines()[-1] == (
+        "seqsru: expected --items with --measures, found none; name a file for the shares of the lines"
+    )
 
 
 def test_lines_alone_have_shares_of_their_own(language_run, run, tmp_path):

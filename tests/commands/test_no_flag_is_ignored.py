@@ -67,6 +67,7 @@ VALUES = {
     "--length-offset": "2",
     "--max-length": "1",
     "--max-source": "2",
+    "--measures": "f1",
     "--metrics": "ter",
     "--offsets": "bytes",
     "--on-bad-line": "skip",

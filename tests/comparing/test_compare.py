@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import numpy
 import pytest
-from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, TRANSLATION
+from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL, QUESTIONS, TRANSLATION
 
 import seqsru
-from seqsru.comparing import steps, work
+from seqsru.comparing import outcomes, steps, work
 from seqsru.comparing.children import Ended
 from seqsru.comparing.spec import read
+from seqsru.data.squad import read_squad
 from seqsru.errors import Refused
+from seqsru.evaluation.answer_score import Asked, answer_score, paired_answers
 from seqsru.evaluation.bleu import paired_bootstrap
 
 SMALL = "latency: false\nbudget: {epochs: 2}\n"
@@ -29,6 +31,7 @@ seeds: [3, 1]
 baseline: LSTM
 goal: 8.9
 depth: model.stack.num_layers
+measures: [bits_per_byte]
 latency: {count: 2, rounds: 2, length: 4, engine: torch}
 """
 COUNT = 2 * (2 + 2) + 2 * 2  # a training and a test of each system and seed, and two rounds of each system
@@ -72,6 +75,9 @@ def test_the_table_of_language_models_has_what_the_runs_have(compared, calls, te
         shares[row["system"]] = [model.line_nlls(lines) for model in models]
         assert row["test"]["mean"] == pytest.approx(statistics.mean(values[row["system"]]))
         assert row["test"]["deviation"] == pytest.approx(statistics.stdev(values[row["system"]]))
+        bits = [model.perplexity(lines).bits_per_byte for model in models]
+        assert row["further"]["bits_per_byte"]["test"]["mean"] == pytest.approx(statistics.mean(bits))
+        assert row["further"]["bits_per_byte"]["test"]["deviation"] == pytest.approx(statistics.stdev(bits))
         assert {sum(p.numel() for p in model.model.parameters()) for model in models} == {row["parameters"]}
         for run, one in zip(runs, row["runs"]):
             metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -80,7 +86,15 @@ def test_the_table_of_language_models_has_what_the_runs_have(compared, calls, te
             assert one["goal_seconds"] == next((when for when, value in valid if value <= 8.9), None)
             speeds = [line["tokens_per_second"] for line in metrics if line["kind"] == "train"]
             assert one["tokens_per_second"] == statistics.median(speeds[1:])
+            # Lines at 2, 4, 6, 8 and 10, and validations after 4 and 8: 2 to 4 and 6 to 8 are updates alone.
+            when = {line["step"]: line["seconds"] for line in metrics if line["kind"] == "train"}
+            both = [1e3 * (when[n + 2] - when[n]) / 2 for n in (2, 6)]
+            assert one["update_milliseconds"] == pytest.approx(statistics.mean(both))
             ended = progress(run)
+            # As many updates a pass as there are lines before the first of the next epoch.
+            config = seqsru.runs.load_settings(run / "config.yaml")
+            length = seqsru.runs.prepare(config, lambda line: None).objective.epoch_length()
+            assert one["passes"] == pytest.approx(10 / length)
             assert (one["seconds"], one["processor_seconds"]) == (
                 ended["seconds"],
                 ended["processor_seconds"],
@@ -176,7 +190,7 @@ def test_folds_are_a_setting_that_goes_with_the_seed(compared, calls, texts):
     """A cross-validation: each seed has a fold of its own, whose lines are compared in pairs."""
     base = CLASSIFICATION.replace(", validation: {folder}/valid.labelled, test: {folder}/test.labelled", "")
     spec = SMALL + (
-        "systems:\n  SRU: {}\n  GRU: {model.encoder.cell: gru}\n"
+        "systems:\n  SRU: {}\n  GRU: {model.encoder.cell: gru}\nmeasures: [macro_f1]\n"
         "seeds: [1, 2, 3]\nby_seed: {data.fold: [0, 1, 2]}\nset: {data.folds: 3}\nbaseline: GRU\n"
     )
     folder, _, good = compared(base, spec)
@@ -184,10 +198,12 @@ def test_folds_are_a_setting_that_goes_with_the_seed(compared, calls, texts):
     assert good and table["measure"] == "accuracy" and table["higher_is_better"]
     sru = table["systems"][0]
     assert [run["numbers"]["lines"] for run in sru["runs"]] == [20, 20, 20]
-    numbers = [
-        json.loads((folder / "runs" / f"SRU-{seed}.test.json").read_text())["accuracy"] for seed in (1, 2, 3)
-    ]
-    assert [run["test"] for run in sru["runs"]] == pytest.approx(numbers)
+    tests = [json.loads((folder / "runs" / f"SRU-{seed}.test.json").read_text()) for seed in (1, 2, 3)]
+    assert [run["test"] for run in sru["runs"]] == pytest.approx([one["accuracy"] for one in tests])
+    spread = sru["further"]["macro_f1"]["test"]
+    assert spread["mean"] == pytest.approx(statistics.mean(one["macro_f1"] for one in tests))
+    assert spread["deviation"] == pytest.approx(statistics.stdev(one["macro_f1"] for one in tests))
+    assert [run["passes"] for run in sru["runs"]] == [2.0, 2.0, 2.0]
     texts_of = {one["result"]["text"] for one in records(folder) if one["step"] == "test" and one["result"]}
     assert len(texts_of) == 3 and sru["to_baseline"]["seeds"] == [1, 2, 3]
 
@@ -197,7 +213,8 @@ def test_translations_are_compared_as_evaluate_compares_them(compared, texts):
     base = TRANSLATION.replace(
         "tokenizer:", "  test: {{source: {folder}/test.src, target: {folder}/test.tgt}}\ntokenizer:"
     )
-    spec = "latency: false\nbudget: {updates: 30}\nseeds: [1]\nbaseline: GRU\nevaluate: {beam: 3}\nsystems:\n"
+    spec = "latency: false\nbudget: {updates: 30}\nseeds: [1]\nbaseline: GRU\nevaluate: {beam: 3}\n"
+    spec += "measures: [ter, chrf]\nsystems:\n"
     spec += "  SRU: {model.decoder.cell: sru}\n  GRU: {}\n"
     folder, _, good = compared(base, spec)
     table = json.loads((folder / "table.json").read_text())
@@ -208,12 +225,71 @@ def test_translations_are_compared_as_evaluate_compares_them(compared, texts):
         pipeline = seqsru.load(folder / "runs" / f"{row['system']}-1")
         found = pipeline.translate(source, replace(pipeline.decoding, beam=3, n_best=1))
         outputs[row["system"]] = [one.text for one in found]
-    (expected,) = paired_bootstrap(outputs["GRU"], outputs["SRU"], target)
-    found = table["systems"][0]["to_baseline"]
-    assert (found["baseline"], found["system"]) == pytest.approx(
-        (expected.baseline, expected.system), abs=1e-9
-    )
-    assert found["p_value"] == expected.p_value
+    row = table["systems"][0]
+    assert table["further"] == {"ter": {"higher_is_better": False}, "chrf": {"higher_is_better": True}}
+    names = ["bleu", "chrf", "ter"]
+    for name, expected in zip(names, paired_bootstrap(outputs["GRU"], outputs["SRU"], target, names)):
+        own = row if name == "bleu" else row["further"][name]
+        found = own["to_baseline"]
+        assert (found["baseline"], found["system"]) == pytest.approx(
+            (expected.baseline, expected.system), abs=1e-9
+        )
+        assert found["p_value"] == expected.p_value and own["test"]["mean"] == found["system"]
+
+
+@pytest.mark.slow
+def test_answers_have_exact_match_beside_f1(compared, texts):
+    """With intervals, as SQuAD's numbers are told, and the bootstrap of `seqsru evaluate --baseline`."""
+    spec = SMALL + "seeds: [4]\nbaseline: GRU\nmeasures: [f1, exact_match]\nsystems:\n  SRU: {}\n"
+    spec += "  GRU: {model.paragraph.cell: gru, model.question.cell: gru}\n"
+    folder, _, good = compared(QUESTIONS, spec)
+    table = json.loads((folder / "table.json").read_text())
+    assert good and table["measure"] == "f1" and list(table["further"]) == ["exact_match"]
+    asked = read_squad([texts / "test.json"])
+    scores = {}
+    for row in table["systems"]:
+        pipeline = seqsru.load(folder / "runs" / f"{row['system']}-4")
+        found = pipeline.answer(
+            [one.text for one in asked.questions],
+            [[asked.paragraphs[one.paragraph]] for one in asked.questions],
+        )
+        given = {one.id: answer.text for one, answer in zip(asked.questions, found)}
+        right = [Asked(one.id, tuple(a.text for a in one.answers)) for one in asked.questions]
+        scores[row["system"]] = answer_score(right, given)
+        values, intervals = scores[row["system"]].values(), scores[row["system"]].intervals()
+        exact = row["further"]["exact_match"]
+        assert (row["test"]["mean"], exact["test"]["mean"]) == pytest.approx(
+            (values["f1"], values["exact_match"])
+        )
+        assert (row["interval"], exact["interval"]) == (
+            pytest.approx(intervals["f1"]),
+            pytest.approx(intervals["exact_match"]),
+        )
+    sru, gru = table["systems"]
+    assert gru["to_baseline"] is None and gru["further"]["exact_match"]["to_baseline"] is None
+    for expected in paired_answers(scores["GRU"], scores["SRU"]):
+        found = (sru if expected.name == "f1" else sru["further"]["exact_match"])["to_baseline"]
+        assert (found["difference"], found["p_value"]) == pytest.approx(
+            (expected.system - expected.baseline, expected.p_value)
+        )
+    shown = (folder / "table.md").read_text().splitlines()
+    assert shown[0].startswith("| system | test f1 | to GRU | test exact_match | to GRU | validation ")
+    exact, half = sru["further"]["exact_match"], sru["further"]["exact_match"]["interval"][1]
+    assert f" | {exact['test']['mean']:.2f} (95 % ± {half:.2f}) | " in shown[2]
+
+
+def test_passes_are_counted_in_updates():
+    def passes(step, epoch, batch, **given):
+        training = {"accumulate": 2, "steps": 0, "epochs": 10, **given}
+        progress = {"step": step, "epoch": epoch, "batch": batch}
+        return outcomes._passes({"progress": progress, "total_steps": given.get("steps", 0) or 80}, training)
+
+    # 15 batches a pass, two an update: 8 updates, of which the last has one batch.
+    assert passes(8, 2, 0) == 1.0
+    assert passes(20, 3, 8) == 2.5
+    assert passes(24, 3, 15) == 3.0  # stopped before the next pass began
+    assert passes(6, 1, 12) == 0.75  # of the first pass, by what all of them would take
+    assert passes(6, 1, 12, steps=6) is None
 
 
 SEARCH = SMALL + (
@@ -293,6 +369,27 @@ def test_results_of_other_sources_or_another_machine_are_refused(compared, calls
         Refused, match=r"^expected results of one machine and one state of the sources in .*1234"
     ):
         work.Work(read(spec_file), print).make_table()
+
+
+def test_a_measure_that_is_asked_for_later_is_measured_without_training(compared, calls):
+    spec = SMALL + "seeds: [1]\nsystems: {SRU: {}}\n"
+    folder, _, _ = compared(CLASSIFICATION, spec)
+    # Results from before there were these have a table all the same.
+    lines = records(folder)
+    for line in lines:
+        for name in ("passes", "update_milliseconds", "intervals"):
+            line["result"].pop(name, None)
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    work.Work(read(folder.parent / "spec.yaml"), print).make_table()
+    (row,) = json.loads((folder / "table.json").read_text())["systems"]
+    assert (row["passes"], row["interval"], row["further"]) == (None, None, {})
+    with pytest.raises(Refused, match=r"found test runs/SRU-1 \(flags \['--measures', 'macro_f1'\] instead "):
+        compared(CLASSIFICATION, spec + "measures: [macro_f1]\n")
+    compared(CLASSIFICATION, spec + "measures: [macro_f1]\n", anew=True)
+    assert [call[0] for call in calls] == ["train", "evaluate", "evaluate"]
+    (row,) = json.loads((folder / "table.json").read_text())["systems"]
+    values = json.loads((folder / "runs" / "SRU-1.test.json").read_text())
+    assert row["further"]["macro_f1"]["test"]["mean"] == pytest.approx(values["macro_f1"])
 
 
 def test_other_data_under_the_same_name_is_another_training(compared, texts, tmp_path):

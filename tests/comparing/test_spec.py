@@ -129,6 +129,12 @@ def refused(texts, tmp_path, capsys):
             "s.yaml:4: optimizer.lr: expected a number, found 'fast'; change it",
         ),
         ("budget", "evaluate: {{beam: 3}}\nbudget", "s.yaml:4: beam is not a setting; there are "),
+        (
+            "budget",
+            "measures: [token_perplexity, chrf]\nbudget",
+            "s.yaml:4: measures: expected one of perplexity, token_perplexity, bits_per_token, "
+            "bits_per_byte, found 'chrf'; choose one of these",
+        ),
         ("budget", "latency: {{engine: fast}}\nbudget", "s.yaml:4: latency.engine: expected one of "),
         (
             "budget",

@@ -11,7 +11,14 @@ from seqsru.evaluation.answer_score import Asked, answer_score, paired_answers
 from seqsru.evaluation.bleu import paired_bootstrap, translation_scores
 from seqsru.evaluation.classification import classification_score
 from seqsru.evaluation.error_rate import error_items, error_rates
-from seqsru.evaluation.items import Items, compare, label_items, translation_items
+from seqsru.evaluation.items import (
+    Items,
+    compare,
+    label_items,
+    read_shares,
+    shares_of,
+    translation_items,
+)
 
 WORDS = "the cat dog sat on a mat and ran to house".split()
 
@@ -66,6 +73,19 @@ def test_labels_and_errors_add_up_to_their_scores():
     said, written = lines(8), noisy(lines(8), 9, 0.3)
     for name, rate in zip(("wer", "cer"), error_rates(said, written)):
         assert error_items(name, said, written, "x").value() == pytest.approx(rate.counts.rate)
+
+
+def test_a_file_of_several_measures_is_read_as_it_was_written():
+    made = [label_items(name, list("aab"), list("aba"), "ab", "x") for name in ("macro_f1", "accuracy")]
+    written = json.loads(json.dumps(shares_of(made)))
+    assert list(read_shares(written)) == ["macro_f1", "accuracy"]
+    assert read_shares(written)["accuracy"].value() == made[1].value()
+    assert "further" not in shares_of(made[:1]) and list(read_shares(shares_of(made[:1]))) == ["macro_f1"]
+    with pytest.raises(Refused) as refused:
+        read_shares({**written, "further": 3})
+    assert str(refused.value) == "expected a list of further measures, found a int; check the file"
+    with pytest.raises(Refused, match="^expected the shares of lines in a number, found something else "):
+        read_shares({**written, "further": ["accuracy"]})
 
 
 def test_several_runs_are_resampled_alike_on_one_text_and_by_themselves_on_others():

@@ -16,11 +16,13 @@ from seqsru.cells import CELLS
 from seqsru.commands.main import main
 from seqsru.data import copying
 from seqsru.errors import Refused
+from seqsru.tasks.kinds import kinds
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "recipes" / "compare").glob("*.yaml"))
+READERS = [*sorted(ROOT.glob("recipes/squad/depth-*.yaml")), ROOT / "recipes" / "jaquad" / "compare.yaml"]
 SCHEMA = runs.schema()
-TYPES = {"ptb": 10_000, "copying": 12, "multi30k": 6_000}
+TYPES = {"ptb": 10_000, "copying": 12, "multi30k": 6_000, "squad": 20_000, "jaquad": 3_000}
 
 
 def program(path):
@@ -88,8 +90,25 @@ def test_every_cell_is_compared():
         assert cells >= set(CELLS) - ({"srupp", "conv"} if name == "copy" else set())
 
 
+def test_readers_are_compared_at_each_depth():
+    assert [path.stem for path in READERS] == ["depth-2", "depth-4", "depth-6", "compare"]
+    for path in READERS:
+        spec, recipe = read(path), path.parent
+        assert spec["output"] == f"recipes/{recipe.name}/runs/{path.stem}"
+        assert spec["base"] == f"recipes/{recipe.name}/sru.yaml"
+        depth = int(path.stem.removeprefix("depth-")) if recipe.name == "squad" else 4
+        assert spec["set"] == {f"model.{name}.num_layers": depth for name in ("paragraph", "question")}
+        assert list(spec["systems"]) == ["SRU", "LSTM", "GRU", "QRNN"]
+        for name, own in spec["systems"].items():
+            cells = {f"model.{stack}.cell": name.lower() for stack in ("paragraph", "question")}
+            assert own == ({} if name == "SRU" else cells)
+        assert (spec["budget"], spec["baseline"]) == ({"processor_minutes": 25}, "LSTM")
+        assert set(spec["measures"]) < set(kinds()["question_answering"].answers["evaluate"].measures)
+        assert path.name in (recipe / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SPECS, *READERS], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_system_is_legal_and_as_large_as_the_others(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     spec = read(path)

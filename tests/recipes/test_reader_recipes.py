@@ -1,15 +1,16 @@
-"""The recipes of readers: equal parameters, the data they prepare, and their comparison on a tiny set."""
+"""The recipes of readers: the data they prepare, and what their scripts compare."""
 
 import gzip
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import QUESTIONS, questions, write_config, write_texts
-
-from seqsru import runs
+from tiny_runs import questions
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -23,21 +24,8 @@ def load(name, path):
     return module
 
 
-compare = load("compare_readers", RECIPES / "squad" / "compare.py")
 squad = load("prepare_squad", RECIPES / "squad" / "prepare.py")
 jaquad = load("prepare_jaquad", RECIPES / "jaquad" / "prepare.py")
-
-
-@pytest.mark.parametrize("recipe", ["squad", "jaquad"])
-def test_systems_have_equal_parameters(recipe):
-    settings = runs.load_settings(RECIPES / recipe / "sru.yaml")
-    every = list(compare.systems(settings, compare.CELLS, (2, 6)))
-    sizes = {system: compare.parameters(settings, system) for system in every}
-    assert len(sizes) == 8 and len({system.name for system in every}) == 8
-    for layers in (2, 6):
-        of_depth = {system.cell: size for system, size in sizes.items() if system.layers == layers}
-        assert all(abs(size / of_depth["sru"] - 1) < 0.01 for size in of_depth.values())
-    assert {system.hidden for system in every if system.cell == "sru"} == {128}
 
 
 def test_the_parts_that_a_mirror_has_are_joined(tmp_path, monkeypatch, capsys):
@@ -94,21 +82,65 @@ def test_japanese_from_a_mirror_or_a_checkout(tmp_path, monkeypatch, capsys):
     assert jaquad.main([str(out)]) == 2 and "name a checkout of JaQuAD" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_two_readers_are_compared(tmp_path, monkeypatch, capsys):
-    write_texts(tmp_path)
-    config = write_config(tmp_path, QUESTIONS)
-    config.write_text(config.read_text().replace("cell: {name: sru, backend: reference}", "cell: sru"))
-    asked = [str(config), "--cells", "sru", "lstm", "--depths", "1", "--batches", "2"]
-    for do in ("train", "train", "time", "table"):  # what is done is not done again
-        monkeypatch.setattr(sys, "argv", ["compare.py", do, *asked])
-        assert compare.main() == 0
-    head, rule, *rows = capsys.readouterr().out.splitlines()[-4:]
-    assert head.startswith("| system | hidden size | passes | exact match | F1 |") and rule.startswith(
-        "| ---"
-    )
-    assert [row.split(" | ")[0] for row in rows] == ["| sru-1", "| lstm-1"] and "(p = " in rows[0]
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["sru-1"]["epochs"] == 3 and summary["sru-1"]["to_lstm"]["f1"]["name"] == "f1"
-    times = json.loads((tmp_path / "times.json").read_text())["systems"]
-    assert times["lstm-1"]["ratio"] == 1.0 and times["sru-1"]["milliseconds"] > 0
+@pytest.mark.parametrize(
+    "recipe, arguments, message",
+    [
+        (
+            "squad",
+            ["--cells", "sru"],
+            "expected --depths 2 4 6, or some of these, found '--cells sru'; other ",
+        ),
+        (
+            "squad",
+            ["4"],
+            "expected --depths 2 4 6, or some of these, found '4'; other cells and settings go ",
+        ),
+        ("squad", ["--depths"], "expected --depths 2 4 6, or some of these, found '--depths'; other cells "),
+        ("squad", ["--depths", "2", "3"], "expected the depths 2, 4 or 6, found '3'; name one of these, or "),
+        (
+            "jaquad",
+            ["--depths", "2"],
+            "expected no arguments, found '--depths 2'; cells, depths and settings ",
+        ),
+    ],
+)
+def test_other_arguments_are_refused_before_anything_is_installed(recipe, arguments, message):
+    command = ["bash", str(RECIPES / recipe / "run.sh"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(message) and len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "recipe, arguments, compared",
+    [
+        ("squad", [], ["depth-2", "depth-4", "depth-6"]),
+        ("squad", ["--depths", "6", "2"], ["depth-6", "depth-2"]),
+        ("jaquad", [], ["compare"]),
+    ],
+)
+def test_the_scripts_compare_what_is_asked_for(recipe, arguments, compared, tmp_path):
+    """With programs in the place of python and seqsru that say how they were called."""
+    root, here = tmp_path / "root", tmp_path / "root" / "recipes"
+    (tmp_path / "mirror").mkdir()
+    shutil.copytree(RECIPES / recipe, here / recipe, ignore=shutil.ignore_patterns("data", "runs"))
+    folder = root / "bin"
+    folder.mkdir()
+    (here / "install.sh").write_text(f'PATH={folder}:$PATH; echo "install $*" >> {tmp_path}/calls\n')
+    for name in ("python", "seqsru"):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n')
+        (folder / name).chmod(0o755)
+    command = ["bash", str(here / recipe / "run.sh"), *arguments]
+    environment = {**os.environ, "SEQSRU_MIRROR": str(tmp_path / "mirror")}
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=60)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    place = f"recipes/{recipe}"
+    assert calls[:2] == [
+        f"install plot {place}/sru.yaml",
+        f"python {place}/prepare.py {place}/data",
+    ]
+    done = [call for call in calls if call.startswith("seqsru ")]
+    assert done == [f"seqsru compare {place}/{name}.yaml" for name in compared]
+    held = [name for name in compared if name in ("depth-4", "compare")]
+    wanted = [f"python recipes/check.py {place}/expected.json {place}/runs/{name}" for name in held]
+    assert [call for call in calls if "check.py" in call] == wanted

@@ -16,8 +16,9 @@ from seqsru.data.corpora import fetch
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
-COMPARISONS = RECIPES / "compare"  # its files are no settings of a training
-CONFIGS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent != COMPARISONS)
+FILES = sorted(RECIPES.glob("*/*.yaml"))
+COMPARISONS = [path for path in FILES if "\nsystems:" in path.read_text(encoding="utf-8")]
+CONFIGS = [path for path in FILES if path not in COMPARISONS]  # settings of a training
 SCRIPTS = sorted([*RECIPES.glob("**/*.sh"), ROOT / "tests" / "run.sh", ROOT / ".ci" / "run"])
 
 
@@ -42,7 +43,7 @@ def test_there_are_recipes():
         "jaquad",
         "copying",
     }
-    speeds = {RECIPES / "layers", RECIPES / "latency", COMPARISONS}  # tables and their commands
+    speeds = {RECIPES / name for name in ("layers", "latency", "compare")}  # tables and their commands
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
 
 
@@ -84,7 +85,8 @@ def test_script_parses_and_stops_at_the_first_error(path):
 @pytest.mark.parametrize("recipe", sorted({path.parent for path in CONFIGS}), ids=name)
 def test_expectations_are_of_the_recipe_s_runs(recipe, schema):
     expected = json.loads((recipe / "expected.json").read_text(encoding="utf-8"))
-    names = {strict.load(path, schema)["output"].name for path in recipe.glob("*.yaml")}
+    names = {strict.load(path, schema)["output"].name for path in CONFIGS if path.parent == recipe}
+    names |= {path.stem for path in COMPARISONS if path.parent == recipe}
     assert set(expected) == names
     for entry in (entry for entries in expected.values() for entry in entries):
         assert set(entry) == {"what", "file", "key", "expected", "tolerance", "better"}

@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -113,6 +114,27 @@ def test_cosine_reaches_zero_at_the_last_update(tmp_path):
     make(tmp_path, [[1]] * 5, "cosine", epochs=2, accumulate=2, log_every=1).fit()
     rates = [r["lr"] for r in records(tmp_path, "train")]
     assert len(rates) == 6 and rates[2] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.0, abs=1e-15)
+
+
+def test_speed_leaves_out_validations_and_nothing_else(tmp_path, monkeypatch):
+    """Wherever they come: an update takes a second here and a validation a hundred."""
+    clock = SimpleNamespace(now=0.0)
+    timer = SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: 0.0)
+    monkeypatch.setattr("seqsru.training.trainer.time", timer)
+
+    class Slow(Sum):
+        def loss(self, *given):
+            clock.now += 1.0
+            return super().loss(*given)
+
+        def validate(self, model):
+            clock.now += 100.0
+            return super().validate(model)
+
+    options = {"steps": 12, "log_every": 4, "validate_every": 3}
+    make(tmp_path, None, objective=Slow([[1, 2]] * 20), **options).fit()
+    assert [r["tokens_per_second"] for r in records(tmp_path, "train")] == [2.0, 2.0, 2.0]
+    assert [r["seconds"] for r in records(tmp_path, "train")] == [104.0, 208.0, 312.0]
 
 
 @pytest.mark.parametrize("higher, values", [(False, [5, 4, 4.5, 4, 3]), (True, [1, 2, 1.5, 2, 3])])
