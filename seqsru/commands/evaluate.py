@@ -104,12 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     write_json(arguments.json, found.values)
     if arguments.items is not None:
-        if not found.items:
-            raise Refused(
-                "a model that is the same for every line with --items",
-                "one that adapts to the text",
-                "leave one of them out",
-            )
         headline, *_ = found.items
         shares = [found.items[name]() for name in dict.fromkeys([headline, *measures])]
         write_json(arguments.items, shares_of(shares))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,20 @@ def adapted_nll(
     *,
     window: int = WINDOW,
 ) -> float:
-    """Negative log probability of one stream, summed in float64, as `Adaptation` defines it.
+    """Negative log probability of one stream, summed in float64; parameters and errors of `adapted_nlls`."""
+    return adapted_nlls(model, tokens, eos, adaptation, rms, window=window).sum().item()
+
+
+def adapted_nlls(
+    model: LanguageModel,
+    tokens: Tensor,
+    eos: int,
+    adaptation: Adaptation,
+    rms: Sequence[Tensor] | None = None,
+    *,
+    window: int = WINDOW,
+) -> Tensor:
+    """Negative log probability of each token of one stream, as `Adaptation` defines it.
 
     Parameters
     ----------
@@ -64,6 +77,10 @@ def adapted_nll(
     window : int
         Tokens in a forward call where the weights stay as they are, else it is the segment.
 
+    Returns
+    -------
+    float64 Tensor of shape (N,)
+
     Raises
     ------
     Refused
@@ -73,12 +90,13 @@ def adapted_nll(
     choices = Choices((adaptation.temperature,))
     if cache is not None:
         choices = Choices((adaptation.temperature,), (cache.size,), (cache.theta,), (cache.share,))
-    nll = stream_nlls(model, tokens, eos, choices, adaptation.dynamic, rms, window=window).item()
-    if adaptation.dynamic is not None and not math.isfinite(nll):
-        rate = f"{nll} at {adaptation.dynamic.rate:g}"
+    parts = list(_parts(model, tokens, eos, choices, adaptation.dynamic, rms, window))
+    nlls = torch.cat([part.flatten() for part in parts]) if parts else torch.zeros(0, dtype=torch.float64)
+    if adaptation.dynamic is not None and not math.isfinite(nlls.sum().item()):
+        rate = f"{nlls.sum().item()} at {adaptation.dynamic.rate:g}"
         do = "lower it: the weights diverge as they learn"
         raise Refused("a rate that gives a finite perplexity", rate, do, "dynamic_rate")
-    return nll
+    return nlls
 
 
 def stream_nlls(
@@ -108,13 +126,29 @@ def stream_nlls(
     -------
     float64 Tensor of shape (temperatures,), or (temperatures, sizes, thetas, shares) where there is a cache
     """
+    total = torch.zeros((), dtype=torch.float64, device=model.embedding.weight.device)
+    for nlls in _parts(model, tokens, eos, choices, dynamic, rms, window):
+        total = total + nlls.sum(-1)
+    return total
+
+
+def _parts(
+    model: LanguageModel,
+    tokens: Tensor,
+    eos: int,
+    choices: Choices,
+    dynamic: Dynamic | None,
+    rms: Sequence[Tensor] | None,
+    window: int,
+) -> Iterator[Tensor]:
+    """Nll of each token with each of several values, (…, T) for a window or segment after the other."""
     learner = None if dynamic is None else Learner(model, dynamic, rms)
     scored = model if learner is None else learner.model
     device = model.embedding.weight.device
     tokens = tokens.to(device, torch.int64)
     inputs = torch.cat([tokens.new_tensor([eos]), tokens[:-1]])
     cached = _Cached(choices) if choices.sizes else None
-    state, total = model.initial_state(1), torch.zeros((), dtype=torch.float64, device=device)
+    state = model.initial_state(1)
     step = window if dynamic is None else dynamic.segment
     for start in range(0, len(tokens), step):
         here = slice(start, start + step)
@@ -123,16 +157,17 @@ def stream_nlls(
         with torch.set_grad_enabled(learns):
             features, state = scored(inputs[here, None], state)  # (T, 1, F)
             loss, nll = scored.cross_entropy(features, targets[:, None])
+            loss = loss / len(targets)  # here, whatever the caller is in
         state = tuple(t.detach() for t in state)
         with torch.no_grad():
             features = features[:, 0].detach()  # (T, F)
             nlls = tempered_nlls(scored, features, targets, nll[:, 0], choices.temperatures)
-            total = total + (nlls.sum(1) if cached is None else cached.nlls(features, targets, nlls))
+            nlls = nlls if cached is None else cached.nlls(features, targets, nlls)
+        yield nlls
         if learner is not None and learns:
-            learner.learn(loss / len(targets))
-            if not torch.isfinite(total).any():
+            learner.learn(loss)
+            if not torch.isfinite(nlls.sum(-1)).any():
                 break  # it has diverged, and nothing that follows can mend the sum
-    return total
 
 
 def tempered_nlls(
@@ -175,7 +210,7 @@ class _Cached:
         self._words: Tensor | None = None  # (n,): what followed each
 
     def nlls(self, features: Tensor, targets: Tensor, nlls: Tensor) -> Tensor:
-        """Sums over the targets (temperatures, sizes, thetas, shares), and remember them.
+        """Nll of the targets (temperatures, sizes, thetas, shares, T), which are remembered.
 
         Parameters
         ----------
@@ -204,10 +239,10 @@ class _Cached:
                     1,
                 )
             )
-        return torch.stack(found).sum(0)  # (temperatures, sizes, thetas, shares)
+        return torch.cat(found, -1)  # (temperatures, sizes, thetas, shares, T)
 
     def _mixed(self, scores: Tensor, same: Tensor, remembered: Tensor, nlls: Tensor) -> Tensor:
-        """Sums (temperatures, thetas, shares) with a cache of one size."""
+        """Nll (temperatures, thetas, shares, rows) with a cache of one size."""
         some = remembered.any(1)
         scores = torch.where(remembered, scores, -math.inf)
         # A row with nothing remembered would be −inf less −inf.
@@ -221,5 +256,5 @@ class _Cached:
                 torch.where(some, -torch.logaddexp(math.log1p(-share) - nlls, math.log(share) + log_q), nlls)
                 for share in self._choices.shares
             ]
-            found.append(torch.stack([one.sum(1) for one in mixed], 1))  # (temperatures, shares)
+            found.append(torch.stack(mixed, 1))  # (temperatures, shares, rows)
         return torch.stack(found, 1)

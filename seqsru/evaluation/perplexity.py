@@ -12,7 +12,7 @@ from seqsru.data.padding import pad
 from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
 from seqsru.evaluation.adaptation import Adaptation, check_carried
-from seqsru.evaluation.adapted import adapted_nll, tempered_nlls
+from seqsru.evaluation.adapted import adapted_nll, adapted_nlls, tempered_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
 
@@ -65,10 +65,7 @@ def perplexity(
     elif carried:
         nll = stream_nll(model, text.tokens, text.eos, window=window)
     else:
-        ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
-        sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
-        temperature = 1.0 if adaptation is None else adaptation.temperature
-        nll = math.fsum(sentence_nlls(model, sentences, text.eos, temperature))
+        nll = math.fsum(line_nlls(model, text, carried=False, adaptation=adaptation))
     return TextScore(
         nll,
         len(text.tokens),
@@ -154,7 +151,14 @@ def _by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def line_nlls(model: LanguageModel, text: TokenStream, *, carried: bool = True) -> list[float]:
+def line_nlls(
+    model: LanguageModel,
+    text: TokenStream,
+    *,
+    carried: bool = True,
+    adaptation: Adaptation | None = None,
+    rms: Sequence[Tensor] | None = None,
+) -> list[float]:
     """Negative log probability of each line and its end, which add up to that of the text.
 
     Parameters
@@ -163,12 +167,19 @@ def line_nlls(model: LanguageModel, text: TokenStream, *, carried: bool = True) 
         In evaluation mode.
     text : TokenStream
         At least one line.
-    carried : bool
-        As for `perplexity`.
+    carried, adaptation, rms
+        As for `perplexity`, with its errors.
     """
     ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
+    if adaptation is not None:
+        check_carried(adaptation.carries, carried)
     if not carried:
-        return sentence_nlls(model, [part.tolist() for part in text.tokens.tensor_split(ends[:-1])], text.eos)
+        temperature = 1.0 if adaptation is None else adaptation.temperature
+        sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
+        return sentence_nlls(model, sentences, text.eos, temperature)
+    if adaptation is not None:
+        parts = adapted_nlls(model, text.tokens, text.eos, adaptation, rms).cpu().tensor_split(ends[:-1])
+        return [float(part.sum()) for part in parts]
     device = model.embedding.weight.device
     tokens = text.tokens.to(device, torch.int64)
     inputs = torch.cat([tokens.new_tensor([text.eos]), tokens[:-1]])

@@ -129,10 +129,16 @@ def perplexity_of(
 
 
 def line_nlls_of(
-    model: LanguageModel, lines: Sequence[str], tokenizer: Tokenizer, carried: bool
+    model: LanguageModel,
+    lines: Sequence[str],
+    tokenizer: Tokenizer,
+    carried: bool,
+    adaptation: Adaptation | None = None,
+    rms: Sequence[Tensor] | None = None,
 ) -> list[float]:
     """Return what each line adds to the negative log probability of the text."""
-    return line_nlls(model, TokenStream.from_lines(lines, tokenizer), carried=carried)
+    text = TokenStream.from_lines(lines, tokenizer)
+    return line_nlls(model, text, carried=carried, adaptation=adaptation, rms=rms)
 
 
 def draw(

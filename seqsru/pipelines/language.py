@@ -121,12 +121,24 @@ class LanguagePipeline:
         return text.scored(nll, carried)
 
     @checked_arguments
-    def line_nlls(self, lines: Sequence[str], *, carried: bool = True) -> list[float]:
-        """What each line and its end add to the negative log probability of a text, in input order."""
+    def line_nlls(
+        self,
+        lines: Sequence[str],
+        *,
+        carried: bool = True,
+        adaptation: Adaptation | None = None,
+        rms: Sequence[Any] | None = None,
+    ) -> list[float]:
+        """What each line and its end add to the negative log probability of a text, in input order.
+
+        Parameters and errors are those of `perplexity`.
+        """
         if self.engine is None:
             from seqsru.pipelines.eager import line_nlls_of
 
-            return line_nlls_of(self._torch(), text_lines(lines), self.tokenizer, carried)
+            return line_nlls_of(self._torch(), text_lines(lines), self.tokenizer, carried, adaptation, rms)
+        if adaptation is not None:
+            raise no_adaptation()
         if carried:
             do = "take engine torch, or state separate"
             raise Refused("engine torch for the share of each line", "compiled", do, "engine")

@@ -90,10 +90,8 @@ def evaluate(
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), **adapted.values, "data": str(file), "signature": signature}
-    # What a line adds to the text's value is its own only where the model is the same for all lines.
-    alike = adapted is UNADAPTED
-    measures = headed(MEASURES, trained.task.settings["training"]["validation_metric"]) if alike else ()
-    nlls = cache(lambda: trained.pipeline.line_nlls(text.lines, carried=state == "carried"))
+    measures = headed(MEASURES, trained.task.settings["training"]["validation_metric"])
+    nlls = cache(lambda: trained.pipeline.line_nlls(text.lines, carried=state == "carried", **adapted.given))
     items = {name: partial(_items, name, trained.pipeline.tokenizer, text.lines, nlls) for name in measures}
     return Evaluation([*lines, signature], values, items)
 

@@ -314,7 +314,7 @@ def muon(
     check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(momentum=momentum, beta1=beta1, beta2=beta2)
     given = list(parameters)
-    named = dict(one for one in given if isinstance(one, tuple))
+    named: dict[str, nn.Parameter] = dict(one for one in given if isinstance(one, tuple))
     if len(named) < len(given):
         raise Refused(
             "each parameter with its name, which says what it is of",

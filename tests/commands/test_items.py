@@ -75,13 +75,25 @@ def test_lines_alone_have_shares_of_their_own(language_run, run, tmp_path):
     )
 
 
-def test_a_model_that_adapts_has_no_shares_of_lines(language_run, run, tmp_path):
-    status, _, err = run("evaluate", language_run, "--cache", "20", "--items", tmp_path / "items.json")
-    assert status == 2 and not (tmp_path / "items.json").exists()
-    assert err.splitlines()[-1] == (
-        "seqsru: expected a model that is the same for every line with --items, found one that adapts to the "
-        "text; leave one of them out"
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--cache", "20", "--cache-theta", "0.5", "--cache-share", "0.1", "--temperature", "1.2"],
+        ["--dynamic", "sgd", "--dynamic-rate", "0.1", "--dynamic-decay", "0.01", "--dynamic-segment", "7"],
+        ["--state", "separate", "--temperature", "1.2"],
+    ],
+)
+def test_a_model_that_adapts_has_shares_of_lines_too(how, language_run, run, tmp_path):
+    files = [tmp_path / "values.json", tmp_path / "items.json"]
+    status, _, err = run("evaluate", language_run, *how, "--json", files[0], "--items", files[1])
+    assert status == 0, err
+    items, values = Items.from_dict(json.loads(files[1].read_text())), json.loads(files[0].read_text())
+    assert len(items.sums) == values["lines"] and items.value() == pytest.approx(
+        values["perplexity"], abs=1e-9
     )
+    plain = tmp_path / "plain.json"
+    assert run("evaluate", language_run, *how[:2] * (how[0] == "--state"), "--items", plain)[0] == 0
+    assert items.value() != pytest.approx(Items.from_dict(json.loads(plain.read_text())).value(), abs=1e-4)
 
 
 def test_a_line_has_its_share_of_the_first_figure(translation_run, run, tmp_path):
