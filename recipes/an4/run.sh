@@ -26,13 +26,15 @@ seqsru train "$here/$config" "${@:2}"
 
 echo "== the test, by the likeliest path of CTC"
 seqsru evaluate "$run" --average 5 --json "$run/test-ctc.json"
-search=(--average 5 --beam 16)
-if [ "$config" != ctc.yaml ]; then search+=(--decoder joint); fi
+if [ "$config" = ctc.yaml ]; then  # what was best in validation
+    search=(--average 5 --beam 16) more=(--lm-weight 0.6 --lm-bonus 1.5)
+else
+    search=(--average 5 --beam 32 --decoder joint --ctc-weight 0.5) more=(--lm-weight 0.3 --lm-bonus 1.5)
+fi
 echo "== the test, searched with all that the model has"
 seqsru evaluate "$run" "${search[@]}" --json "$run/test.json"
-echo "== and with the language model besides; its weights are those that were best in validation"
-seqsru evaluate "$run" "${search[@]}" --language-model "$here/runs/lm" --lm-weight 0.6 --lm-bonus 1.5 \
-    --json "$run/test-lm.json"
+echo "== and with the language model besides"
+seqsru evaluate "$run" "${search[@]}" --language-model "$here/runs/lm" "${more[@]}" --json "$run/test-lm.json"
 echo "== the real-time factor, on one thread"
 seqsru latency "$run" --first 50 --threads 1 --json "$run/latency.json"
 

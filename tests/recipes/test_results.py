@@ -64,7 +64,7 @@ def test_every_number_has_a_command_that_is_one_and_a_signature(file, monkeypatc
         else:
             assert program in ("bash", "python") and Path(first).is_file(), command
     for signature in {entry["signature"] for entry in numbers} - {None}:
-        assert re.fullmatch(r"seqsru \d+\.\d+\.\d+(\|[a-z_0-9]+:[^|]+)+", signature)
+        assert re.fullmatch(r"seqsru \d+\.\d+\.\d+(\|[a-z_0-9-]+:[^|]+)+", signature)
         assert "|torch:" in signature or "|engine:" in signature
 
 
