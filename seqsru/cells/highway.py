@@ -1,7 +1,7 @@
 """What the SRU and the SRU++ share: all but their product, the recurrence and its highway above all."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from seqsru.cells.cell import Cell, wide
 from seqsru.cells.masks import drop_features, dropout_mask
 from seqsru.errors import Refused, check_at_least, check_known, check_probability
 from seqsru.ops import Activation, Backend, product_dtype, product_scan, scans_both, sru_scan
+from seqsru.ops.watchers import hooked
 
 Highway = Literal["auto", "identity", "project", "none"]
 
@@ -216,8 +217,8 @@ class HighwayCell(Cell):
             and (self.v is None) == (other.v is None)
             and not (self.training and self.input_dropout)  # of which each draws its own
             and self.training == other.training
-            and not _hooked(self)
-            and not _hooked(other)
+            and not hooked(self)
+            and not hooked(other)
         )
 
     def get_extra_state(self) -> Tensor:
@@ -227,15 +228,3 @@ class HighwayCell(Cell):
     def set_extra_state(self, state: Tensor) -> None:
         """Take alpha from a state dictionary."""
         self.scale = float(state)
-
-
-def _hooked(module: nn.Module) -> bool:
-    """Say whether somebody is to be told of each call of a module."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    modules: Any = nn.modules.module  # torch has no types here
-    return any(hooks) or bool(modules._has_any_global_hook())

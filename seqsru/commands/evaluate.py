@@ -112,12 +112,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measures(arguments: argparse.Namespace, task: Answering) -> list[str]:
     """The measures that are asked for besides the headline."""
+    known = task.answers["evaluate"].measures
+    if arguments.items is not None and not known:
+        raise Refused("a task that tells the shares of lines with --items", task.noun, "leave it out")
     if arguments.measures is None:
         return []
     if arguments.items is None:
         raise Refused("--items with --measures", "none", "name a file for the shares of the lines")
     names: list[str] = arguments.measures.split(",")
-    known = task.answers["evaluate"].measures
     for name in names:
         if name not in known:
             raise unknown(name, known, "measures")

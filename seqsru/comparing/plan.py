@@ -150,7 +150,11 @@ class Plan:
         if depth is not None:
             for system in spec.systems:
                 self.depth(self.runs(system, searched[0])[0], depth)
-        if spec.options.split == "test" and not runs.task_of(first.settings).has_test():
+        task = runs.task_of(first.settings)
+        if not task.answers["evaluate"].measures:
+            do = "take a base of another task"
+            raise spec.values.error(Refused("a task that tells the shares of lines", task.noun, do, "base"))
+        if spec.options.split == "test" and not task.has_test():
             found = Refused(
                 "data.test in the settings", "none", "name it, or set split to validation", "split"
             )

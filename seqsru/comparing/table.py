@@ -227,9 +227,11 @@ def _warnings(spec: Spec, rows: Sequence[Row], records: Records) -> list[str]:
     if shared:
         shares = [100 * one["busy"] for one in shared]
         which = ", ".join(one["job"] for one in shared)
+        budget = spec.budget.unit == "minutes"  # the others are not used up by other work
         found.append(
             f"{which}: processors for {min(shares):.0f} to {max(shares):.0f} % of the threads' time, below "
-            f"{100 * LEAST_BUSY:.0f} %: other work took the rest, so equal time was no equal work"
+            f"{100 * LEAST_BUSY:.0f} %: other work took the rest, so "
+            + ("equal time was no equal work" if budget else "their speeds are those of a busy machine")
         )
     for row in rows:
         for run in row["runs"]:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from seqsru.data.json_files import load_json
 from seqsru.errors import Refused, check_known
-from seqsru.evaluation.bleu import RESAMPLES, SEED, Comparison
+from seqsru.evaluation.bleu import Comparison
+from seqsru.evaluation.bootstrap import RESAMPLES, SEED, p_value, resamples
 
 AnswerTokens = Literal["words", "characters"]
 NAMES = ("exact_match", "f1")
-EQUAL = 1e-9  # scores, in percent, that differ by less are equal but for rounding
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -126,21 +126,13 @@ def answer_score(
 
 
 def paired_answers(baseline: AnswerScore, system: AnswerScore) -> list[Comparison]:
-    """Compare two systems on the same questions by paired bootstrap: 1,000 resamples, seed 12345.
-
-    The probability is (c + 1) / (n + 1), of n resamples c whose difference is, once the mean of all is taken
-    off, at least the one that was found.
-    """
+    """Compare two systems on the same questions by paired bootstrap: `seqsru.evaluation.bootstrap`."""
     before, after = baseline.values(), system.values()
     both = _resampled(numpy.concatenate([baseline.by_question, system.by_question], axis=1))
     compared = []
     for place, name in enumerate(NAMES):
         first, second = both[:, place], both[:, len(NAMES) + place]
-        difference, resampled = abs(after[name] - before[name]), numpy.abs(second - first)
-        p = 1.0
-        if difference >= EQUAL and system.total > 1:
-            more = int((resampled - resampled.mean() >= difference - EQUAL).sum())
-            p = (more + 1) / (RESAMPLES + 1)
+        p = p_value(abs(after[name] - before[name]), numpy.abs(second - first), system.total)
         signature = f"questions:{system.total}|f1:{system.tokens}|bs:{RESAMPLES}|seed:{SEED}"
         compared.append(
             Comparison(name, before[name], after[name], _interval(first), _interval(second), p, signature)
@@ -188,11 +180,8 @@ def _f1(first: Counter[str], second: Counter[str]) -> float:
 
 
 def _resampled(by_question: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-    """Means of the columns over `RESAMPLES` draws of as many questions with replacement, in percent."""
-    draw, count = numpy.random.default_rng(SEED), len(by_question)
-    return numpy.array(
-        [100.0 * by_question[draw.integers(count, size=count)].mean(0) for _ in range(RESAMPLES)]
-    )
+    """Means of the columns over the resamples of the questions, in percent."""
+    return numpy.array([100.0 * by_question[rows].mean(0) for rows in resamples(len(by_question))])
 
 
 def _interval(scores: NDArray[numpy.float64]) -> tuple[float, float]:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from seqsru.errors import Refused, check_known
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer, bleu
+from seqsru.evaluation.bootstrap import SEED, p_value, resamples
 
 METRICS = ("bleu", "chrf", "ter")
-RESAMPLES = 1000
-SEED = 12345
-EQUAL = 1e-9  # scores, in percent, that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ def paired_bootstrap(
     made = make_metrics(metrics, tokenize, lowercase=lowercase)
     given = _checked({"baseline": baseline, "system": system}, [references, *further])
     lines = len(references)
-    chosen = np.random.default_rng(SEED).choice(lines, size=(RESAMPLES, lines), replace=True)
+    chosen = resamples(lines)
     comparisons = []
     for metric in made.values():
         (name, first, firsts), (_, second, seconds) = (
@@ -220,7 +218,7 @@ def paired_bootstrap(
         )
         signature = metric.get_signature()
         signature.update("seed", str(SEED))
-        signature.update("bs", RESAMPLES)
+        signature.update("bs", len(chosen))
         comparisons.append(
             Comparison(
                 name,
@@ -228,7 +226,7 @@ def paired_bootstrap(
                 second,
                 _interval(firsts),
                 _interval(seconds),
-                _p_value(abs(second - first), np.abs(seconds - firsts), lines),
+                p_value(abs(second - first), np.abs(seconds - firsts), lines),
                 str(signature),
             )
         )
@@ -247,14 +245,6 @@ def _resampled(
     table = np.array(statistics, dtype=np.float64)  # (lines, statistics)
     scores = [metric._compute_score_from_stats(table[rows].sum(0)).score for rows in chosen]
     return whole.name, whole.score, np.array(scores)
-
-
-def _p_value(difference: float, resampled: NDArray[Any], lines: int) -> float:
-    """Share of the resamples that differ at least as much as the systems, once their mean is taken off."""
-    if difference < EQUAL or lines == 1:
-        return 1.0
-    more = int((resampled - resampled.mean() >= difference - EQUAL).sum())
-    return (more + 1) / (len(resampled) + 1)
 
 
 def _interval(scores: NDArray[Any]) -> tuple[float, float]:

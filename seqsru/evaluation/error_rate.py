@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from seqsru.data.vocabulary import split_words
 from seqsru.errors import Refused
+from seqsru.evaluation.bootstrap import resamples
 from seqsru.evaluation.items import Items
-
-RESAMPLES = 1000
-SEED = 12345
 
 
 @dataclass(frozen=True)
@@ -170,8 +168,7 @@ def _rate(name: str, counts: Sequence[ErrorCounts]) -> ErrorRate:
         sum(one.length for one in counts),
     )
     table: NDArray[numpy.int64] = numpy.array([[one.errors, one.length] for one in counts])
-    drawn = numpy.random.default_rng(SEED).choice(len(counts), size=(RESAMPLES, len(counts)), replace=True)
-    sums = table[drawn].sum(1)  # (RESAMPLES, 2)
+    sums = table[resamples(len(counts))].sum(1)  # (resamples, 2)
     rates = 100.0 * sums[:, 0] / numpy.maximum(sums[:, 1], 1)
     low, high = numpy.percentile(rates, [2.5, 97.5])
     return ErrorRate(name, total, float(low), float(high))

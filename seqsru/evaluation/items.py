@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqsru.errors import Refused, check_known
-from seqsru.evaluation.bleu import EQUAL, RESAMPLES, SEED, make_metrics
+from seqsru.evaluation.bleu import make_metrics
 from seqsru.evaluation.bleu_tokenizers import BleuTokenizer
+from seqsru.evaluation.bootstrap import SEED, p_value, resamples
 
 How = Literal["exp", "bits", "percent", "macro_f1", "bleu", "chrf", "ter"]
 
@@ -250,14 +251,10 @@ def compare(baseline: Sequence[Items], system: Sequence[Items]) -> Compared:
     draw, choices = np.random.default_rng(SEED), dict[str, NDArray[np.int64]]()
     for one in baseline:
         if one.text not in choices:
-            count = len(one.sums)
-            choices[one.text] = draw.choice(count, size=(RESAMPLES, count), replace=True)
+            choices[one.text] = resamples(len(one.sums), draw)
     before, after = (float(np.mean([one.value() for one in runs])) for runs in (baseline, system))
     sampled = [np.mean([one.resampled(choices[one.text]) for one in runs], 0) for runs in (baseline, system)]
     between = sampled[1] - sampled[0]
-    p, difference, distances = 1.0, abs(after - before), np.abs(between)
-    if difference >= EQUAL and any(len(one.sums) > 1 for one in baseline):
-        more = int((distances - distances.mean() >= difference - EQUAL).sum())
-        p = (more + 1) / (RESAMPLES + 1)
+    p = p_value(abs(after - before), np.abs(between), max(len(one.sums) for one in baseline))
     low, high = np.percentile(between, [2.5, 97.5])
     return Compared(before, after, p, float(low), float(high))

@@ -90,16 +90,21 @@ def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = 
     window : int
         Tokens in a forward call.
     """
-    device = model.embedding.weight.device
-    tokens = tokens.to(device, torch.int64)
+    total = torch.zeros((), dtype=torch.float64, device=model.embedding.weight.device)
+    for nll in _by_window(model, tokens, eos, window):
+        total += nll.sum()
+    return total.item()
+
+
+def _by_window(model: LanguageModel, tokens: Tensor, eos: int, window: int) -> Iterator[Tensor]:
+    """Negative log probability of each token of a stream, (T,) in float64, a window after the other."""
+    tokens = tokens.to(model.embedding.weight.device, torch.int64)
     inputs = torch.cat([tokens.new_tensor([eos]), tokens[:-1]])
-    state, total = model.initial_state(1), torch.zeros((), dtype=torch.float64, device=device)
+    state = model.initial_state(1)
     for start in range(0, len(tokens), window):
         here = slice(start, start + window)
         features, state = model(inputs[here, None], state)
-        _, nll = model.cross_entropy(features, tokens[here, None])
-        total += nll.double().sum()
-    return total.item()
+        yield model.cross_entropy(features, tokens[here, None])[1].double().flatten()
 
 
 @torch.no_grad()
@@ -178,14 +183,7 @@ def line_nlls(
         sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
         return sentence_nlls(model, sentences, text.eos, temperature)
     if adaptation is not None:
-        parts = adapted_nlls(model, text.tokens, text.eos, adaptation, rms).cpu().tensor_split(ends[:-1])
-        return [float(part.sum()) for part in parts]
-    device = model.embedding.weight.device
-    tokens = text.tokens.to(device, torch.int64)
-    inputs = torch.cat([tokens.new_tensor([text.eos]), tokens[:-1]])
-    state, found = model.initial_state(1), []
-    for start in range(0, len(tokens), WINDOW):
-        here = slice(start, start + WINDOW)
-        features, state = model(inputs[here, None], state)
-        found.append(model.cross_entropy(features, tokens[here, None])[1].double().flatten().cpu())
-    return [float(part.sum()) for part in torch.cat(found).tensor_split(ends[:-1])]
+        nlls = adapted_nlls(model, text.tokens, text.eos, adaptation, rms)
+    else:
+        nlls = torch.cat(list(_by_window(model, text.tokens, text.eos, WINDOW)))
+    return [float(part.sum()) for part in nlls.cpu().tensor_split(ends[:-1])]

@@ -26,6 +26,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from seqsru.ops.watchers import hooked
+
 T = TypeVar("T")
 Graph = TypeVar("Graph")
 WARM_UP = 2  # calls of a shape before it is captured
@@ -207,24 +209,18 @@ def made_of(model: nn.Module) -> tuple[object, bool]:
     Python is called by hooks of modules and of parameters.
     """
     places: list[object] = []
-    torchs: Any = nn.modules.module  # it has no types here
-    hooked = bool(torchs._has_any_global_hook())
+    called = False
     for module in model.modules():
-        hooked = hooked or bool(
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-        )
+        called = called or hooked(module)
         for value in vars(module).values():
             if isinstance(value, (int, float, str, tuple)):
                 places.append(value)
         for parameter in module._parameters.values():
             if parameter is not None:
                 places.append((parameter.data_ptr(), parameter.requires_grad))
-                hooked = hooked or _hooked(parameter)
+                called = called or _hooked(parameter)
         places += [tensor.data_ptr() for tensor in module._buffers.values() if tensor is not None]
-    return (tuple(places), hooked), hooked
+    return (tuple(places), called), called
 
 
 def _hooked(tensor: Tensor) -> bool:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 _C: Any = torch._C  # torch has no types here
+_modules: Any = nn.modules.module
 _modes, _tracing, _transform = (
     _C._len_torch_dispatch_stack,
     _C._is_tracing,
@@ -51,6 +52,17 @@ def transformed() -> bool:
 def traced() -> bool:
     """Say whether `torch.jit.trace` is at work: what it records runs with and without gradients."""
     return not torch.compiler.is_compiling() and bool(_tracing())
+
+
+def hooked(module: nn.Module) -> bool:
+    """Say whether Python is to be called at each call of this module, or at the gradients of its outputs."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks) or bool(_modules._has_any_global_hook())
 
 
 def watched(*tensors: Tensor | None) -> bool:

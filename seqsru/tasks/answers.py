@@ -233,8 +233,8 @@ class Evaluation:
     values : dict
         The same as JSON.
     items : mapping of str to callable
-        Gives for each measure what each line of the text adds to it, the headline first; empty where lines
-        have no shares of their own.
+        Gives for each measure what each line of the text adds to it, the headline first; empty where
+        the task's answer names no measures.
     """
 
     lines: list[str]

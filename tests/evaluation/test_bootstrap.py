@@ -6,8 +6,9 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
 from seqsru.errors import Refused
-from seqsru.evaluation import bleu
-from seqsru.evaluation.bleu import RESAMPLES, paired_bootstrap
+from seqsru.evaluation import bootstrap
+from seqsru.evaluation.bleu import paired_bootstrap
+from seqsru.evaluation.bootstrap import RESAMPLES
 
 MADE = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
 WORDS = "the a cat dog sat ran on in mat House Garden , .".split()
@@ -48,7 +49,7 @@ def written_out(metric, first, second, references, resamples):
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "ter"])
 @pytest.mark.parametrize("several", [False, True])
 def test_p_is_that_of_scoring_every_resample_anew(metric, several, monkeypatch):
-    monkeypatch.setattr(bleu, "RESAMPLES", 150)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 150)
     references, first, second = corpus(8, 4)
     further = [first[1:] + first[:1]] if several else []
     (found,) = paired_bootstrap(first, second, references, [metric], further=further)

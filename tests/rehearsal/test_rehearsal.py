@@ -95,6 +95,9 @@ def test_every_command_answers_or_says_that_the_task_does_not_have_it(package, t
     write_texts(tmp_path)
     config = tmp_path / "parity.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
+    spec = tmp_path / "spec.yaml"
+    budget = "budget: {updates: 2}\nseeds: [1]"
+    spec.write_text(f"output: {tmp_path}/compared\nbase: {config}\nsystems: {{mine: {{}}}}\n{budget}\n")
     able = {
         command: " or ".join(task.noun for task in TASKS.values() if command in task.answers)
         for command in COMMANDS
@@ -111,6 +114,8 @@ def test_every_command_answers_or_says_that_the_task_does_not_have_it(package, t
         "help": ["train", "--help"],
         "evaluate": ["evaluate", run, text, "--json", str(tmp_path / "out.json")],
         "no test": ["evaluate", run],
+        "compare": ["compare", str(spec), "--check"],
+        "shares": ["evaluate", run, text, "--items", str(tmp_path / "items.json")],
         "a flag of others": ["evaluate", run, text, "--beam", "3"],
         **{command: [command, run] for command in able},
     }
@@ -134,6 +139,14 @@ def test_every_command_answers_or_says_that_the_task_does_not_have_it(package, t
     ]
     assert told["refused"][2] == ("command line: training.margin: expected at least 1, found 0; raise it\n")
     assert told["no test"][2].startswith("seqsru: expected data.test in the configuration, found none; ")
+    assert told["compare"][2] == (
+        f"{spec}:2: base: expected a task that tells the shares of lines, found a parity model; "
+        "take a base of another task\n"
+    )
+    assert told["shares"][2] == (
+        "seqsru: expected a task that tells the shares of lines with --items, found a parity model; "
+        "leave it out\n"
+    )
     assert told["a flag of others"][2].startswith(
         "seqsru: expected --beam with a recogniser or a translation model, found"
     )
