@@ -214,7 +214,7 @@ class Task(ABC):
         Refused
             They do not go together, or the task has no such thing.
         """
-        do = "name one; translation models are what several of predict together"
+        do = "name one; several translation models can predict together"
         raise Refused(f"one run of {self.noun}", f"{len(runs)}", do, "ensemble")
 
     @abstractmethod

@@ -156,8 +156,8 @@ def test_what_does_not_go_together(
         assert run("translate", translation_run, file, *arguments) == (2, "", sentence + "\n")
     for trained, noun in ((language_run, "a language model"), (classification_run, "a classifier")):
         sentence = (
-            f"seqsru: ensemble: expected one run of {noun}, found 2; name one; translation models are what "
-            "several of predict together\n"
+            f"seqsru: ensemble: expected one run of {noun}, found 2; name one; several translation "
+            "models can predict together\n"
         )
         assert run("evaluate", trained, "--ensemble", trained) == (2, "", sentence)
 
