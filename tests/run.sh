@@ -22,4 +22,4 @@ if python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
     export COVERAGE_CORE=sysmon
     coverage=(--cov)
 fi
-exec python -m pytest -n "${TEST_PROCESSES:-auto}" --dist loadfile "${coverage[@]}" "$@"
+exec python -m pytest -n "${TEST_PROCESSES:-auto}" --dist loadfile ${coverage[@]+"${coverage[@]}"} "$@"

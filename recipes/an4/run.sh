@@ -27,9 +27,9 @@ seqsru train "$here/$config" "${@:2}"
 echo "== the test, by the likeliest path of CTC"
 seqsru evaluate "$run" --average 5 --json "$run/test-ctc.json"
 if [ "$config" = ctc.yaml ]; then  # what was best in validation
-    search=(--average 5 --beam 16) more=(--lm-weight 0.6 --lm-bonus 1.5)
+    search=(--average 5 --beam 16) more=(--lm-weight 0.6 --lm-bonus 1.5 --lm-unknown 10)
 else
-    search=(--average 5 --beam 32 --decoder joint --ctc-weight 0.5) more=(--lm-weight 0.3 --lm-bonus 1.5)
+    search=(--average 5 --beam 32 --decoder joint --ctc-weight 0.5) more=(--lm-weight 0.3 --lm-bonus 1.5 --lm-unknown 10)
 fi
 echo "== the test, searched with all that the model has"
 seqsru evaluate "$run" "${search[@]}" --json "$run/test.json"

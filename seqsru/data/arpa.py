@@ -36,6 +36,11 @@ class Ngrams:
         log10 probability and log10 backoff of each n-gram.
     digest : str
         First 12 hexadecimal digits of the sha256 of the file.
+
+    Attributes
+    ----------
+    words : frozenset of str
+        Those that it knows; what begins and ends a line, or stands for one that it does not know, is none.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class Ngrams:
         self.name, self.order, self.digest = name, order, digest
         self._numbers = numbers
         self._unknown = next((word for word in (UNKNOWN, "<UNK>") if (word,) in numbers), None)
+        never = (START, END, self._unknown)
+        self.words = frozenset(gram[0] for gram in numbers if len(gram) == 1 and gram[0] not in never)
 
     def begin(self) -> Context:
         """The context of the first word of a line."""

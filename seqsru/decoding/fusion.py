@@ -32,6 +32,9 @@ class CtcDecoding:
         What the log probability of the language model is multiplied with.
     lm_bonus : float
         What is added for each token of the language model that a text has, its end not counted.
+    lm_unknown : float
+        What is taken off for each word that a language model over words does not know, as soon as what is
+        written of it begins none that it knows: the beam is for words of the vocabulary then.
     decoder : {"ctc", "attention", "joint"}
         What writes the text: the outputs of the steps (ctc), the decoder with attention, which needs a
         recogniser with model.decoder, or both: the texts of the beam of ctc, ordered by both.
@@ -49,6 +52,7 @@ class CtcDecoding:
     n_best: int = 1
     lm_weight: float = 0.5
     lm_bonus: float = 0.0
+    lm_unknown: float = 0.0
     decoder: Writer = "ctc"
     ctc_weight: float = 0.5
 
@@ -64,6 +68,8 @@ class CtcDecoding:
         check_at_most(1000, lm_weight=self.lm_weight)
         check_at_least(-1000, lm_bonus=self.lm_bonus)
         check_at_most(1000, lm_bonus=self.lm_bonus)
+        check_at_least(0, lm_unknown=self.lm_unknown)
+        check_at_most(1000, lm_unknown=self.lm_unknown)
         check_known(get_args(Writer), decoder=self.decoder)
         check_share(ctc_weight=self.ctc_weight)
         if self.decoder == "joint" and self.beam == 1:
@@ -81,7 +87,11 @@ class CtcDecoding:
             fields["decoder"] = self.decoder
         if self.decoder == "joint":
             fields["ctc-weight"] = self.ctc_weight
-        return {**fields, "lm-weight": self.lm_weight, "lm-bonus": self.lm_bonus} if fused else fields
+        if fused:
+            fields |= {"lm-weight": self.lm_weight, "lm-bonus": self.lm_bonus}
+            if self.lm_unknown:  # signatures from before there was one have none
+                fields["lm-unknown"] = self.lm_unknown
+        return fields
 
 
 class TokenModel(Protocol):
@@ -105,7 +115,15 @@ class TokenModel(Protocol):
 
 
 class WordModel(Protocol):
-    """A language model over words."""
+    """A language model over words.
+
+    Attributes
+    ----------
+    words : set of str
+        Those that it knows.
+    """
+
+    words: frozenset[str]
 
     def begin(self) -> Any:
         """The state before the first word."""
@@ -128,10 +146,13 @@ class TokenFusion:
     model : TokenModel
     weight, bonus : float
         As `lm_weight` and `lm_bonus` of `CtcDecoding`.
+    lost : ndarray of shape (V,), optional
+        What each unit takes off.
     """
 
-    def __init__(self, model: TokenModel, weight: float, bonus: float) -> None:
-        self._model, self._weight, self._bonus = model, weight, bonus
+    def __init__(self, model: TokenModel, weight: float, bonus: float, lost: Floats | None = None) -> None:
+        self._model, self._weight = model, weight
+        self._added = bonus if lost is None else bonus - lost
 
     def begin(self) -> Any:
         """The state of the empty prefix."""
@@ -139,7 +160,7 @@ class TokenFusion:
 
     def gains(self, states: Sequence[Any]) -> list[Floats]:
         """What each unit adds, (V,) for each state."""
-        return [_weighed(self._weight, self._model.log_probs(state)) + self._bonus for state in states]
+        return [_weighed(self._weight, self._model.log_probs(state)) + self._added for state in states]
 
     def extend(self, states: Sequence[Any], units: Sequence[int]) -> list[Any]:
         """The states after one unit each."""
@@ -160,16 +181,25 @@ class WordFusion:
     model : WordModel
     units : sequence of (bool, str)
         Of each unit whether a new word begins with it, and what it adds to the word.
-    weight, bonus : float
-        As `lm_weight` and `lm_bonus` of `CtcDecoding`.
+    weight, bonus, unknown : float
+        As `lm_weight`, `lm_bonus` and `lm_unknown` of `CtcDecoding`.
     """
 
     def __init__(
-        self, model: WordModel, units: Sequence[tuple[bool, str]], weight: float, bonus: float
+        self,
+        model: WordModel,
+        units: Sequence[tuple[bool, str]],
+        weight: float,
+        bonus: float,
+        unknown: float = 0.0,
     ) -> None:
-        self._model, self._weight, self._bonus = model, weight, bonus
+        self._model, self._weight, self._bonus, self._unknown = model, weight, bonus, unknown
         self._units = units
         self._begins = numpy.array([begins for begins, _ in units])
+        # Of words that are known; and what each unit takes off after one of them, once it was asked for.
+        words = model.words if unknown else ()
+        self._beginnings = {word[:size] for word in words for size in range(len(word) + 1)}
+        self._losses: dict[str | None, Floats] = {}
 
     def begin(self) -> tuple[Any, str]:
         """The state of the empty prefix."""
@@ -177,7 +207,10 @@ class WordFusion:
 
     def gains(self, states: Sequence[tuple[Any, str]]) -> list[Floats]:
         """What each unit adds, (V,) for each state."""
-        return [numpy.where(self._begins, self._scored(*state), 0.0) for state in states]
+        scores = [numpy.where(self._begins, self._scored(*state), 0.0) for state in states]
+        if self._unknown:
+            scores = [score - self._lost(word) for score, (_, word) in zip(scores, states)]
+        return scores
 
     def extend(self, states: Sequence[tuple[Any, str]], units: Sequence[int]) -> list[tuple[Any, str]]:
         """The states after one unit each."""
@@ -201,9 +234,28 @@ class WordFusion:
         for place, model in zip(written, after):
             models[place] = model
         return [
-            self._scored(*state) + float(_weighed(self._weight, self._model.score(model, END)))
+            self._scored(*state)
+            + float(_weighed(self._weight, self._model.score(model, END)))
+            - (self._unknown if self._is_cut_short(state[1]) else 0.0)
             for state, model in zip(states, models)
         ]
+
+    def _lost(self, word: str) -> Floats:
+        """What each unit, after what is written of a word, takes off for words that are not known, (V,)."""
+        written = word if word in self._beginnings else None  # it was lost before, and is lost once
+        if written not in self._losses:
+            lost = [
+                (text not in self._beginnings) + self._is_cut_short(word)
+                if begins
+                else written is not None and word + text not in self._beginnings
+                for begins, text in self._units
+            ]
+            self._losses[written] = self._unknown * numpy.array(lost, dtype=numpy.float64)
+        return self._losses[written]
+
+    def _is_cut_short(self, word: str) -> bool:
+        """Whether a word, if it ends here, is the mere beginning of one that is known."""
+        return word != "" and word in self._beginnings and word not in self._model.words
 
     def _scored(self, model: Any, word: str) -> float:
         """What a word that is whole adds."""

@@ -41,33 +41,45 @@ def fused(language_model: LanguagePipeline | Ngrams, tokenizer: Tokenizer, decod
     Raises
     ------
     Refused
-        A language model whose tokens cannot be told from the units, or one that is compiled.
+        A language model whose tokens cannot be told from the units, or one that is compiled; `lm_unknown`
+        with one over no words.
     """
-    weight, bonus = decoding.lm_weight, decoding.lm_bonus
+    weight, bonus, unknown = decoding.lm_weight, decoding.lm_bonus, decoding.lm_unknown
     if isinstance(language_model, Ngrams):
         if isinstance(tokenizer, Words):
-            return TokenFusion(NgramUnits(language_model, tokenizer), weight, bonus)
-        return WordFusion(NgramWords(language_model), _units(tokenizer), weight, bonus)
+            strange = [word not in language_model.words for word in tokenizer.labels(range(tokenizer.size))]
+            lost = unknown * numpy.array(strange, dtype=numpy.float64)
+            return TokenFusion(NgramUnits(language_model, tokenizer), weight, bonus, lost)
+        return WordFusion(NgramWords(language_model), _units(tokenizer), weight, bonus, unknown)
     model, its = language_model.model, language_model.tokenizer
     if model is None:
         found, do = "a file of the compiled engine", "name its run directory"
         raise Refused("a language model that torch decodes", found, do, "language_model")
-    if its.fingerprint == tokenizer.fingerprint:
-        same = NeuralUnits(model, its, numpy.arange(tokenizer.size), tokenizer)
-        return TokenFusion(same, weight, bonus)
-    for kind in (Characters, Words):
-        if isinstance(its, kind) and isinstance(tokenizer, kind):
-            types = tokenizer.labels(range(tokenizer.size))
-            ids = [(its.encode(text) or [its.unk])[0] for text in types]
-            return TokenFusion(NeuralUnits(model, its, numpy.array(ids), tokenizer), weight, bonus)
+    if unknown and not isinstance(its, Words):
+        found = f"one over {its.kind}"
+        raise Refused("a language model over words with lm_unknown", found, "leave it out", "lm_unknown")
+    ids = _same_tokens(its, tokenizer)
+    if ids is not None:
+        lost = unknown * (ids == its.unk)
+        return TokenFusion(NeuralUnits(model, its, ids, tokenizer), weight, bonus, lost)
     if isinstance(its, Words):
-        return WordFusion(NeuralWords(model, its), _units(tokenizer), weight, bonus)
+        return WordFusion(NeuralWords(model, its), _units(tokenizer), weight, bonus, unknown)
     raise Refused(
         f"a language model over words, or over the recogniser's {tokenizer.kind}",
         f"one over {its.kind} of its own",
         "train it with tokenizer: {name: saved, run: …}, the run being the recogniser's",
         "language_model",
     )
+
+
+def _same_tokens(its: Tokenizer, units: Tokenizer) -> NDArray[numpy.int64] | None:
+    """The token of a language model for each unit (V,), where units and tokens are of one kind."""
+    if its.fingerprint == units.fingerprint:
+        return numpy.arange(units.size)
+    if any(isinstance(its, kind) and isinstance(units, kind) for kind in (Characters, Words)):
+        types = units.labels(range(units.size))
+        return numpy.array([(its.encode(text) or [its.unk])[0] for text in types])
+    return None
 
 
 def _units(tokenizer: Tokenizer) -> list[tuple[bool, str]]:
@@ -119,7 +131,7 @@ class NgramWords:
     """
 
     def __init__(self, ngrams: Ngrams) -> None:
-        self._ngrams = ngrams
+        self._ngrams, self.words = ngrams, ngrams.words
 
     def begin(self) -> Any:
         """The context of the first word."""
@@ -224,6 +236,9 @@ class NeuralWords:
 
     def __init__(self, model: LanguageModel, tokenizer: Words) -> None:
         self._model, self._tokenizer = _Neural(model, tokenizer), tokenizer
+        never = {tokenizer.unk, tokenizer.eos, tokenizer.bos, tokenizer.pad}
+        types = [token for token in range(tokenizer.size) if token not in never]
+        self.words = frozenset(tokenizer.labels(types))
 
     def begin(self) -> _Read:
         """The state before the first word."""

@@ -278,7 +278,7 @@ def _searched(search: dict[str, Any], language_model: Path | None) -> tuple[CtcD
         raise Refused(expected, "attention", "leave them out", "candidates")
     if decoding.decoder != "joint" and "ctc_weight" in search:
         raise Refused("the decoder joint with a ctc_weight", decoding.decoder, "leave it out", "ctc_weight")
-    for name in ("lm_weight", "lm_bonus"):
+    for name in ("lm_weight", "lm_bonus", "lm_unknown"):
         if language_model is None and name in search:
             raise Refused("a language model with it", "none", "name one with --language-model", name)
     return decoding, language_model_at(language_model)

@@ -57,6 +57,7 @@ VALUES = {
     "--language-model": "nowhere",
     "--length": "3",
     "--lm-bonus": "1001",
+    "--lm-unknown": "1001",
     "--lm-weight": "1001",
     "--cache": "5",
     "--cache-share": "0.5",

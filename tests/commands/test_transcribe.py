@@ -116,6 +116,7 @@ def test_two_numbers_that_may_differ_have_two_signatures(texts, run, recognition
         ["--beam", "4", *model],
         ["--beam", "4", *model, "--lm-weight", "0.1"],
         ["--beam", "4", *model, "--lm-bonus", "0.1"],
+        ["--beam", "4", *model, "--lm-unknown", "5"],
         [tmp_path / "test.tsv"],
         [tmp_path / "a" / "test.tsv"],
     ]

@@ -104,6 +104,8 @@ def test_with_a_language_model_over_units(steps, units, seed, weight, bonus):
 class Lexicon:
     """A language model over words that likes each less the longer it is and the later it comes."""
 
+    words = frozenset(["a", "aab", "bb", "c", "cab"])
+
     def begin(self):
         return 0
 
@@ -129,17 +131,42 @@ class Lexicon:
     ],
     ids=["characters", "pieces"],
 )
-@pytest.mark.parametrize("steps", [2, 4, 5])
-def test_with_a_language_model_over_words(units, split, steps):
+@pytest.mark.parametrize("steps, unknown", [(2, 0.0), (4, 0.0), (5, 0.0), (2, 1.7), (5, 1.7)])
+def test_with_a_language_model_over_words(units, split, steps, unknown):
     log_probs, model = outputs(steps, 3, steps), Lexicon()
-    found = searched(log_probs, beam=10_000, fusion=WordFusion(model, units, 0.8, 0.4)).best(10_000)
-    expected = {
-        text: total + 0.8 * model.whole(split(text)) + 0.4 * len(split(text))
-        for text, total in every_text(log_probs).items()
-    }
+    fusion = WordFusion(model, units, 0.8, 0.4, unknown)
+    found = searched(log_probs, beam=10_000, fusion=fusion).best(10_000)
+
+    def added(words):
+        strange = sum(word not in model.words for word in words)
+        return 0.8 * model.whole(words) + 0.4 * len(words) - unknown * strange
+
+    expected = {text: total + added(split(text)) for text, total in every_text(log_probs).items()}
     assert len(found) == len(expected)
     for one in found:
         assert one.score == pytest.approx(expected[tuple(one.tokens)], abs=1e-9)
+
+
+def test_a_word_that_can_be_none_of_the_vocabulary_is_lost_at_once():
+    """So that a narrow beam keeps what may still become one; and it is lost once."""
+    units = [(False, "a"), (False, "b"), (False, "c"), (True, "")]
+    fusion = WordFusion(Lexicon(), units, 0.0, 0.0, 3.0)
+    for text, losses in {
+        "a": [0], "aa": [0, 0], "aab": [0, 0, 0], "ba": [0, 3], "bacc": [0, 3, 0, 0], "b b": [0, 3, 0],
+        "ab a": [0, 3, 0, 0], "aabc  bb": [0, 0, 0, 3, 0, 0, 0, 0], " ": [0],
+    }.items():  # fmt: skip
+        state, found = fusion.begin(), []
+        for letter in text:
+            unit = "abc ".index(letter)
+            found.append(-fusion.gains([state])[0][unit])
+            (state,) = fusion.extend([state], [unit])
+        assert found == losses, text
+    ends = {"": 0, "a": 0, "aa": 3, "aab": 0, "ba": 0, "b": 3, "a ": 0}  # "ba" has lost its own before
+    for text, loss in ends.items():
+        state = fusion.begin()
+        for letter in text:
+            (state,) = fusion.extend([state], ["abc ".index(letter)])
+        assert fusion.ends([state]) == [-loss], text
 
 
 @pytest.mark.parametrize("piece", [1, 2, 5])
@@ -209,6 +236,7 @@ def test_not_a_number_is_refused(search):
             {"lm_bonus": float("nan")},
             "lm_bonus: expected a finite number of at least -1000, found nan; give such a number",
         ),
+        ({"lm_unknown": -1.0}, "lm_unknown: expected at least 0, found -1.0; raise it"),
     ],
 )
 def test_what_cannot_be_meant(options, sentence):

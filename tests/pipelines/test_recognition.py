@@ -198,6 +198,40 @@ def test_a_bonus_is_for_each_token_of_the_language_model(files, tmp_path):
             assert best.score == pytest.approx(best.log_prob + added + 0.7 * words, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith(("words", "n-grams"))])
+def test_an_unknown_word_costs_what_was_asked(name, files, tmp_path):
+    tokenizer, make = MODELS[name]
+    model, pipeline = make(tmp_path), made(tokenizer=tokenizer)
+    known = model.words if hasattr(model, "words") else model.tokenizer.labels(range(model.tokenizer.size))
+    decoding = CtcDecoding(beam=6, n_best=6, candidates=0, lm_weight=0.3, lm_unknown=0.4)
+    texts = strange = 0
+    for best in pipeline.transcribe(files, decoding=decoding, language_model=model):
+        for one in (best, *best.alternatives):
+            if "\N{REPLACEMENT CHARACTER}" in one.text or "<unk>" in one.text or "\u2047" in one.text:
+                continue
+            lost = sum(word not in known for word in one.text.split())
+            added = 0.3 * log_prob_of(model, one.text) - 0.4 * lost
+            assert one.score == pytest.approx(one.log_prob + added, abs=1e-3), one.text
+            texts, strange = texts + 1, strange + lost
+    assert texts > 5 and (strange > 0 or name.endswith("over words"))
+
+
+def test_units_that_are_words_lose_where_they_are_strange(tmp_path):
+    known = {"one", "two"}
+    for model in (language(Words([UNK, EOS, *sorted(known)])), arpa(tmp_path, sorted(known))):
+        plain, dear = (
+            fused(model, WORD_UNITS, CtcDecoding(beam=2, lm_weight=0.3, lm_unknown=lost))
+            for lost in (0.0, 2.5)
+        )
+        labels = WORD_UNITS.labels(range(WORD_UNITS.size))
+        before, after = (fusion.gains([fusion.begin()])[0] for fusion in (plain, dear))
+        written = [unit for unit in range(WORD_UNITS.size) if unit not in (WORD_UNITS.eos, WORD_UNITS.unk)]
+        assert [before[unit] - after[unit] for unit in written] == pytest.approx(
+            [0.0 if labels[unit] in known else 2.5 for unit in written]
+        )
+        assert {labels[unit] in known for unit in written} == {True, False}
+
+
 def test_language_models_that_cannot_be_used(files):
     told = (
         "beam: expected a beam of at least 2 with a language model, found 1, which takes the likeliest path; "
@@ -213,6 +247,13 @@ def test_language_models_that_cannot_be_used(files):
     )
     with pytest.raises(Refused, match=f"^{re.escape(told)}$"):
         fused(language(PIECES), CHARACTERS, CtcDecoding(beam=2))
+    told = (
+        "lm_unknown: expected a language model over words with lm_unknown, found one over characters; leave "
+        "it out"
+    )
+    for units in (CHARACTERS, WORD_UNITS):
+        with pytest.raises(Refused, match=f"^{re.escape(told)}$"):
+            fused(language(CHARACTERS), units, CtcDecoding(beam=2, lm_unknown=1.0))
 
 
 # ---- audio -----------------------------------------------------------------------------------------
