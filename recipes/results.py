@@ -12,9 +12,12 @@ recipes/NAME/results.json has
               interval's
     readme    the rows of the README's table: what was measured, and its result
     tables    by name: lines of recipes/NAME/README.md, between <!-- results NAME --> and <!-- end -->
+    comparisons   by name: the command of one that writes recipes/NAME/runs/ITS-NAME/table.json, of which
+              --take makes its numbers and its table
 
 In rows and lines {test} is the number of that name; {test:3} with three digits, {test:spread} with its
-spread, {test:@params} the field params of its signature. Text of readme and tables has no number of its own.
+spread, {test:+} with its sign, {test:@params} the field params of its signature. Text of readme and tables
+has no number of its own.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+Row = Mapping[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 # The README's rows, in its order; a recipe without rows there still has tables.
 RECIPES = (
@@ -44,6 +49,7 @@ RECIPES = (
 )
 HEAD = "| recipe | result |\n|---|---|\n"
 BLOCK = re.compile(r"(<!-- results ([\w-]+) -->\n).*?(<!-- end -->\n)", re.S)
+KEYS = {"numbers", "readme", "tables", "comparisons"}
 FIELDS = {"what", "value", "digits", "spread", "command", "signature"}
 FURTHER = {"unsigned", "file", "key", "ends"}
 
@@ -65,6 +71,8 @@ class Number:
     def __format__(self, how: str) -> str:
         if how == "":
             return f"{self.value:,.{self.digits}f}"
+        if how == "+":
+            return f"{self.value:+,.{self.digits}f}"
         if how.isdecimal():
             return f"{self.value:,.{int(how)}f}"
         if how == "spread" and isinstance(self.spread, list):
@@ -94,8 +102,8 @@ def load(path: Path) -> dict[str, Any]:
         An entry lacks a field, has another, or has neither a signature nor a reason for having none.
     """
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if set(found) - {"numbers", "readme", "tables"} or "numbers" not in found:
-        raise Disagreement(f"expected numbers, readme and tables in {path}, found {', '.join(found)}")
+    if set(found) - KEYS or "numbers" not in found:
+        raise Disagreement(f"expected {', '.join(sorted(KEYS))} in {path}, found {', '.join(found)}")
     for name, entry in found["numbers"].items():
         keys = set(entry)
         if not FIELDS <= keys <= FIELDS | FURTHER or ("file" in keys) != ("key" in keys):
@@ -180,6 +188,19 @@ def take(recipe: Path) -> list[str]:
     """
     path, told = recipe / "results.json", []
     results = load(path)
+    for name, command in results.get("comparisons", {}).items():
+        source = recipe / "runs" / name / "table.json"
+        if not source.is_file():
+            continue
+        made = Compared(name, command, json.loads(source.read_text(encoding="utf-8")))
+        lines = made.lines()
+        own = {one: entry for one, entry in results["numbers"].items() if one.startswith(f"{name}_")}
+        if own != made.numbers or lines != results.setdefault("tables", {}).get(name):
+            told.append(f"{name}: {len(made.numbers)} numbers, of what runs/{name}/table.json has")
+            kept = {one: entry for one, entry in results["numbers"].items() if one not in own}
+            results["numbers"] = {**kept, **made.numbers}
+            results["tables"][name] = lines
+    compared = len(told)
     for name, entry in results["numbers"].items():
         if "file" not in entry or not (source := recipe / "runs" / entry["file"]).is_file():
             continue
@@ -193,13 +214,118 @@ def take(recipe: Path) -> list[str]:
         entry.pop("unsigned", None)
         if signature is None:
             entry["unsigned"] = f"runs/{entry['file']} has none"
-    others = [name for name, entry in results["numbers"].items() if "file" not in entry]
+    made = tuple(f"{name}_" for name in results.get("comparisons", {}))
+    others = [
+        name
+        for name, entry in results["numbers"].items()
+        if "file" not in entry and not name.startswith(made)
+    ]
     if told:
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if len(told) > compared:
         told.append("to be seen to by hand: commands, and a spread without ends")
     if told and others:
         told.append(f"from no file: {', '.join(others)}")
     return told
+
+
+class Compared:
+    """What a comparison found, as numbers by name and as the lines of a table; systems without a test are left out.
+
+    Parameters
+    ----------
+    name, command : str
+    table : mapping
+        What table.json of `seqsru compare` has.
+    """
+
+    def __init__(self, name: str, command: str, table: Mapping[str, Any]) -> None:
+        self.numbers: dict[str, Any] = {}
+        self._name, self._command, self._table = name, command, table
+        self._rows = [row for row in table["systems"] if row["test"] is not None]
+
+    def lines(self) -> list[str]:
+        """The lines, whose numbers are then there."""
+        columns = self._columns()
+        rows = [[line(row) for _, line in columns] for row in self._rows]
+        heads = [head for head, _ in columns]
+        return [f"| {' | '.join(one)} |" for one in (heads, ["---"] * len(heads), *rows)]
+
+    def _columns(self) -> list[tuple[str, Callable[[Row], str]]]:
+        """The heads, and what stands below each."""
+        table, baseline = self._table, self._table["baseline"]
+        found: list[tuple[str, Callable[[Row], str]]] = [("", lambda row: row["system"])]
+        for name in (table["measure"], *(name for name in table["further"] if name != table["measure"])):
+            found.append((f"{table['split']} {name}".replace("_", " "), partial(self._tested, name=name)))
+            if baseline is not None:
+                found.append((f"to {baseline}", partial(self._against, name=name)))
+        found += [
+            ("parameters", lambda row: self._put(row, "parameters", row["parameters"], 0)),
+            ("passes", lambda row: self._put(row, "passes", _mean(row["passes"]), 1)),
+            ("processor ms an update", self._update),
+        ]
+        if table["goal"] is not None:
+            found.append((f"minutes to `{table['goal']:g}`", self._to_goal))
+        units = {row["latency"]["unit"] for row in self._rows if row["latency"] is not None}
+        found += [(f"ms a {unit}, `P50`", self._latency) for unit in units]
+        return found
+
+    def _tested(self, row: Row, name: str) -> str:
+        further = row if name == self._table["measure"] else row["further"][name]
+        spread = further["interval"][1] if further["interval"] is not None else None
+        if further["test"]["n"] > 1:
+            spread = further["test"]["deviation"]
+        return self._put(row, name, further["test"]["mean"], 2, spread)
+
+    def _against(self, row: Row, name: str) -> str:
+        found = (row if name == self._table["measure"] else row["further"][name])["to_baseline"]
+        if found is None:
+            return ""
+        difference = self._put(row, f"{name} less the baseline's", found["difference"], 2, how="+")
+        return f"{difference} (p = {self._put(row, f'p of {name}', found['p_value'], 3)})"
+
+    def _update(self, row: Row) -> str:
+        return self._put(row, "ms", 1000 * row["processor_seconds"]["mean"] / row["steps"]["mean"], 0)
+
+    def _to_goal(self, row: Row) -> str:
+        seconds = _mean(row["goal_seconds"])
+        return self._put(row, "minutes to the goal", None if seconds is None else seconds / 60, 1)
+
+    def _latency(self, row: Row) -> str:
+        found = row["latency"]
+        kind = "later_tokens" if found and found["unit"] == "token" else "sentences"
+        return self._put(row, "latency", found[kind]["p50"] if found else None, 3)
+
+    def _put(
+        self,
+        row: Row,
+        what: str,
+        value: float | None,
+        digits: int,
+        spread: float | None = None,
+        how: str = "",
+    ) -> str:
+        """Make a number, and give what stands for it in a line."""
+        if value is None:
+            return ""
+        runs = row["runs"]
+        key = re.sub(r"[^\w-]+", "-", f"{self._name}_{row['system']}_{what}")
+        self.numbers[key] = {
+            "what": f"{what.replace('_', ' ')} of {row['system']}, {self._name}",
+            "value": round(value, digits),
+            "digits": digits,
+            "spread": None if spread is None else round(spread, digits),
+            "command": self._command,
+            "signature": runs[0]["signature"] if len(runs) == 1 else None,
+        }
+        if len(runs) > 1:
+            self.numbers[key]["unsigned"] = f"of {len(runs)} trainings, whose signatures the table has"
+        how = how or ("spread" if spread is not None else "")
+        return f"{{{key}:{how}}}" if how else f"{{{key}}}"
+
+
+def _mean(spread: Mapping[str, float] | None) -> float | None:
+    return None if spread is None else spread["mean"]
 
 
 def _found(source: Path, place: str, digits: int) -> tuple[float, str | None]:

@@ -16,12 +16,15 @@ from seqsru.ops import recorded
 from seqsru.ops.precision import cudnn_as_products
 
 Sequence = TypeVar("Sequence", Tensor, PackedSequence)
+SHUT = 1e4  # a gate's sum that is exactly 0 or 1 after the sigmoid, in bfloat16 and float16 too
 
 
 def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
     """Run a one-layer `torch.nn.LSTM` or `torch.nn.GRU` over time.
 
-    With ``valid`` the rows are packed, so every step computes only the rows that still run.
+    With ``valid`` the rows are packed, so every step computes only the rows that still run. On a CPU, for
+    gradients or under autocast, all rows run to the end instead: torch takes packed rows step by step there,
+    and an LSTM's forward and backward then take five times as long, a GRU's twice.
 
     Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM
     differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs (`_torch_lstm`),
@@ -78,6 +81,8 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     if steady and full == B:  # nothing to pack
         y, last = _call(rnn, padded[:steps], before, steady)
         y = functional.pad(y, (0, 0, 0, 0, 0, T - steps))
+    elif x.device.type == "cpu" and not steady and not recorded():
+        y, last = _to_the_end(rnn, padded, before, valid, runs)
     else:
         packed = pack_padded_sequence(padded, runs, enforce_sorted=False)
         packed, last = _call(rnn, packed, before)
@@ -114,6 +119,31 @@ def _call(rnn: nn.RNNBase, x: Sequence, state: State, steady: bool = False) -> t
     with cudnn_as_products() if _follows_products(state[0]) else nullcontext():
         y, last = rnn(x, hidden if len(hidden) > 1 else hidden[0])
     return y, tuple(tensor.squeeze(0) for tensor in (last if len(hidden) > 1 else (last,)))
+
+
+def _to_the_end(
+    rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor, runs: Tensor
+) -> tuple[Tensor, State]:
+    """Run all rows over x (T, B, I), and return their states after their own steps, `runs` (B,).
+
+    An LSTM's c is in no output. So it is made to stay what it is after its row's end: a further input, 1 at
+    those steps, has a weight that opens the forget gate and shuts the input gate, to the last bit, so that no
+    gradient comes from there either.
+    """
+    more: State = ()
+    if isinstance(rnn, nn.LSTM):
+        (w_ih, w_hh, *biases), H = rnn.all_weights[0], rnn.hidden_size
+        shut = w_ih.new_zeros(4, H, 1)
+        shut[0], shut[1] = -SHUT, SHUT
+        weights = [torch.cat([w_ih, shut.flatten(0, 1)], 1), w_hh, *biases]
+        given = torch.cat([x, (~valid).unsqueeze(2).to(x.dtype)], 2)
+        before = tuple(tensor.unsqueeze(0) for tensor in state)
+        y, _, c = torch.lstm(given, before, weights, bool(biases), 1, 0.0, rnn.training, False, False)
+        more = (c.squeeze(0),)
+    else:
+        y, _ = _call(rnn, x, state)
+    h = y.gather(0, (runs - 1).view(1, -1, 1).expand(1, -1, y.shape[2])).squeeze(0)
+    return y, (h, *more)
 
 
 def _follows_products(tensor: Tensor) -> bool:

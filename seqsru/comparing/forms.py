@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from seqsru.evaluation.bootstrap import RESAMPLES, SEED
 from seqsru.settings import shown
 
 Row = Mapping[str, Any]
@@ -71,7 +72,8 @@ def markdown(table: Mapping[str, Any]) -> str:
         )
     if any(row["to_baseline"] for row in table["systems"]):
         told.append(
-            "The p is that of a paired bootstrap over the lines of the test: 1,000 resamples, seed 12345."
+            "The p is that of a paired bootstrap over the lines of the test: "
+            f"{RESAMPLES:,} resamples, seed {SEED}."
         )
     signatures = [run["signature"] for row in table["systems"] for run in row["runs"] if run["signature"]]
     parts = ["".join("| " + " | ".join(line) + " |\n" for line in lines), " ".join(told) + "\n"]

@@ -63,6 +63,51 @@ def test_equal_to_torch_packed(name):
         torch.testing.assert_close(cell(x, state, VALID), expected)
 
 
+class Packed(nn.Module):
+    """torch's own layer over packed rows, behind the contract of a cell."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.rnn = layer
+
+    def forward(self, x, state, lengths):
+        y, last = self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False), torch_state(state))
+        return pad_packed_sequence(y, total_length=len(x))[0], own_state(last)
+
+
+@over_layers
+@pytest.mark.parametrize("longest", [T, 5], ids=["all steps", "steps that no row has"])
+def test_gradients_of_rows_of_different_lengths(name, longest):
+    cell, layer = (module.double() for module in pair(name))
+    x, lengths = torch.randn(T, B, I, dtype=torch.float64), LENGTHS.clamp(max=longest)
+    state = tuple(torch.randn(B, H, dtype=torch.float64) for _ in cell.initial_state(B))
+    valid = torch.arange(T).unsqueeze(1) < lengths
+    expected = run(Packed(layer), x, state, lengths)
+    torch.testing.assert_close(run(cell, x, state, valid), expected, rtol=1e-12, atol=1e-12)
+
+
+@over_layers
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_what_follows_a_row_changes_no_bit_of_its_state(name, autocast):
+    """However long, and whatever stands there."""
+    cell, _ = pair(name)
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -3, 3)  # gates far from their middle
+    state = tuple(5 * torch.randn(B, H) for _ in cell.initial_state(B))
+    x, longer = torch.randn(T, B, I), torch.full((300, B, I), torch.nan)
+    longer[:T] = x
+    longer[0, 0] = torch.nan  # of no step at all
+    lengths = torch.tensor([0, *LENGTHS[1:]])
+    found = []
+    for given in (x, longer, torch.cat([longer, longer])):
+        valid = torch.arange(len(given)).unsqueeze(1) < lengths
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y, last = cell(given, state, valid)
+        found.append((y[:T], *last))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+
+
 @over_layers
 def test_rows_of_length_0_pass_the_gradient_of_their_state(name):
     cell, _ = pair(name)
