@@ -44,6 +44,12 @@ def _seconds(budget: Budget, threads: int, usual: float | None) -> float | None:
     return usual
 
 
+CUT = (
+    "learning rates: the schedule goes over all updates, and the time ends before them; with "
+    "schedule.over: time and enough training.epochs it goes over the time"
+)
+
+
 def duration(seconds: float) -> str:
     """A time for people: ``2 h 5 min``, ``5 min``, ``30 s``."""
     if seconds < 90:
@@ -74,6 +80,8 @@ def described(spec: Spec, plan: Plan) -> list[str]:
             total += systems * count * ((each or 0.0) - before)
             before = each or 0.0
     lines.append(f"train: {systems} systems x {len(spec.options.seeds)} seeds, {spec.budget} each")
+    if spec.cuts_schedule(job.settings):
+        lines.append(CUT)
     each = _seconds(spec.budget, threads, None)
     known = known and each is not None
     total += systems * len(spec.options.seeds) * (each or 0.0)

@@ -215,7 +215,7 @@ class Plan:
         schedule = job.settings["schedule"].make(job.settings["optimizer"]["lr"])
         assert self.spec.search is not None
         timed = self.spec.search.budget.unit in ("minutes", "processor_minutes")
-        return timed or not schedule.needs_total
+        return (timed or not schedule.needs_total) and not schedule.needs_time
 
     def _as_overrides(self, values: Mapping[str, Any]) -> list[Override]:
         return [Override(name, _node(value, self.spec.drawn[name].place)) for name, value in values.items()]

@@ -148,6 +148,11 @@ class Spec:
             last[one.path] = one
         return runs.load_settings(self.base, last.values(), self.known)
 
+    def cuts_schedule(self, settings: Values) -> bool:
+        """Whether a budget of time ends before a schedule that has an end of its own."""
+        schedule = settings["schedule"].make(settings["optimizer"]["lr"])
+        return self.budget.unit in ("minutes", "processor_minutes") and bool(schedule.needs_total)
+
     def within_budget(self, budget: Budget) -> list[Override]:
         """The settings of a budget, placed where the file gives it."""
         place = self.values.places.get("budget", str(self.path))

@@ -12,6 +12,7 @@ from typing import Any
 from seqsru.comparing.forms import as_csv, markdown, search_csv
 from seqsru.comparing.measures import beside_headline, compared, interval, items_of, spread
 from seqsru.comparing.outcomes import busy, reached
+from seqsru.comparing.outlook import CUT
 from seqsru.comparing.plan import Job
 from seqsru.comparing.plots import plot_all
 from seqsru.comparing.records import Line, Records
@@ -115,7 +116,8 @@ def summary(
         "made": made[0] if made else None,
         "systems": rows,
         "search": _search(records, jobs),
-        "warnings": _warnings(spec, rows, records),
+        "warnings": _warnings(spec, rows, records)
+        + [CUT] * any(spec.cuts_schedule(job.settings) for own in jobs.values() for job in own[:1]),
     }
 
 

@@ -48,6 +48,7 @@ class State(TypedDict, total=False):
     machine: dict[str, int | str]
     fingerprints: dict[str, str]
     total_steps: int | None
+    time_limits: list[float]
     files: dict[str, str]
     start: str | None
     averaging: Averaged

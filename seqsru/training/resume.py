@@ -198,6 +198,35 @@ def check_end(
         )
 
 
+def check_limits(found: Checkpoint, limits: list[float] | None, run: RunDirectory) -> None:
+    """Refuse another time than the one that a run's schedule goes over.
+
+    Parameters
+    ----------
+    found : Checkpoint
+        What it goes on from.
+    limits : list of float or None
+        Minutes of the clock and of processors; None for a schedule that goes over none.
+    run : RunDirectory
+
+    Raises
+    ------
+    Refused
+        They are others than those that the run began with.
+    """
+    began = found.record.get("time_limits")
+    if limits is None or began is None:
+        return
+    for name, now, before in zip(("max_minutes", "max_processor_minutes"), limits, began):
+        if now != before:
+            raise Refused(
+                f"{before:g}, which the schedule of the run in {run.path} goes over",
+                f"{now:g}",
+                f"put it back, or train another run with start_from.run={run.path}",
+                name,
+            )
+
+
 def machine(device: torch.device) -> dict[str, object]:
     """What the last bits of a result depend on besides settings and data."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple
+from typing import Literal, NamedTuple
 
-from seqsru.errors import check_at_least, check_at_most, check_share
+from seqsru.errors import check_at_least, check_at_most, check_known, check_share
 
 MOST = 1_000_000_000_000  # of what is counted in updates, a hundred thousand years of them
 
@@ -23,11 +23,14 @@ class Position(NamedTuple):
         Number of the epoch it belongs to, from 1.
     total_steps : int
         Number of updates in the whole training; 0 for a schedule that does not say that it needs it.
+    share : float
+        Share of its time that training has used, from 0 to 1; 0 for a schedule that needs none.
     """
 
     step: int
     epoch: int
     total_steps: int
+    share: float = 0.0
 
 
 class Schedule(ABC):
@@ -38,9 +41,12 @@ class Schedule(ABC):
     needs_total : bool
         Whether `rate` reads `Position.total_steps`. Such a run cannot go on to another end than the one that
         it began with: the rates of its past would have been others.
+    needs_time : bool
+        The same of `Position.share`, and of the time that training may take.
     """
 
-    needs_total: ClassVar[bool] = False
+    needs_total: bool = False
+    needs_time: bool = False
 
     @abstractmethod
     def rate(self, at: Position) -> float:
@@ -126,7 +132,8 @@ class Noam(Schedule):
 class Cosine(Schedule):
     """Linear to the peak over w updates, then half a cosine down to the floor at the last update.
 
-    ``floor·peak + (1 − floor)·peak·½(1 + cos(π(t − w)/(total − w)))`` at update t > w.
+    ``floor·peak + (1 − floor)·peak·½(1 + cos(π(t − w)/(total − w)))`` at update t > w. Over the time, s being
+    the share of it that is used, ``peak·min(1, t/w)·(floor + (1 − floor)·½(1 + cos(π s)))``.
 
     Parameters
     ----------
@@ -136,21 +143,35 @@ class Cosine(Schedule):
         w.
     floor : float
         Share of the peak that is left at the end.
+    over : {"updates", "time"}
+        What the cosine goes over: all updates, or the time of training.max_minutes or max_processor_minutes,
+        so that a slow model has the whole of it as a fast one has. No two trainings have the same bits then.
     """
 
     needs_total = True
 
-    def __init__(self, peak: float, *, warmup: int = 0, floor: float = 0.0) -> None:
+    def __init__(
+        self,
+        peak: float,
+        *,
+        warmup: int = 0,
+        floor: float = 0.0,
+        over: Literal["updates", "time"] = "updates",
+    ) -> None:
         check_at_least(0, warmup=warmup)
         check_at_most(MOST, warmup=warmup)
         check_share(floor=floor)
+        check_known(("updates", "time"), over=over)
         self.peak, self.warmup, self.floor = peak, warmup, floor
+        self.needs_total, self.needs_time = over == "updates", over == "time"
 
     def rate(self, at: Position) -> float:
-        if at.step <= self.warmup:
-            return self.peak * _rise(at.step, self.warmup)
-        way = min(1.0, (at.step - self.warmup) / max(1, at.total_steps - self.warmup))
-        return self.peak * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * way)))
+        way, top = at.share, self.peak * _rise(at.step, self.warmup)
+        if self.needs_total:
+            if at.step <= self.warmup:
+                return top
+            way = (at.step - self.warmup) / max(1, at.total_steps - self.warmup)
+        return top * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, way))))
 
 
 class Plateau(Schedule):

@@ -33,7 +33,7 @@ from seqsru.training.objective import Carried, Objective
 from seqsru.training.pending import Seen
 from seqsru.training.processes import ALONE, Processes
 from seqsru.training.progress import Outcome, Progress
-from seqsru.training.resume import Standing, check_end, machine, newest, resume, save
+from seqsru.training.resume import Standing, check_end, check_limits, machine, newest, resume, save
 from seqsru.training.run_directory import RunDirectory
 from seqsru.training.run_log import NoLog, RunLog
 from seqsru.training.schedules import Position, Schedule
@@ -117,11 +117,13 @@ class Trainer:
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         self._check_shares()
+        self._check_time()
         if found is not None:
             total, kept = self._total_steps(self.options), found.record.get("total_steps")
             if kept is None and began is not None:
                 kept = self._total_steps(began)
             check_end(found, self.options, total, kept if self.schedule.needs_total else None, self.run)
+            check_limits(found, self._limits(), self.run)
             self._note_changes(found)
         self.standing = resume(
             found,
@@ -155,6 +157,22 @@ class Trainer:
                 rows,
                 "raise batches.batch_size, or start fewer processes",
             )
+
+    def _check_time(self) -> None:
+        """Refuse a schedule over a time that training has not, or that several clocks tell."""
+        if not self.schedule.needs_time:
+            return
+        if self.processes.several:
+            do = "train with one, or with a schedule over updates"
+            raise Refused("one process with a schedule over time", self.processes.count, do, "processes")
+        if not any(self._limits() or ()):
+            expected = "max_minutes or max_processor_minutes, which the schedule goes over"
+            raise Refused(expected, "neither", "give one of them", "max_minutes")
+
+    def _limits(self) -> list[float] | None:
+        """The minutes of the clock and of processors that the schedule goes over; None where it does not."""
+        limits = [self.options.max_minutes, self.options.max_processor_minutes]
+        return limits if self.schedule.needs_time else None
 
     def _note_changes(self, found: Checkpoint) -> None:
         now = machine(self.device)
@@ -258,10 +276,15 @@ class Trainer:
 
     def _flags(self, interrupt: Interrupt) -> tuple[bool, bool]:
         """Whether time is over, and whether somebody asked to stop, as far as this process knows."""
-        wall, processor = self.options.max_minutes, self.options.max_processor_minutes
-        late = bool(wall) and self._seconds() >= 60.0 * wall
-        late |= bool(processor) and self._processor_seconds() >= 60.0 * processor
-        return late, interrupt.requested
+        return self._share() >= 1.0, interrupt.requested
+
+    def _share(self) -> float:
+        """Share of the time of training that is used, 0 where there is no limit."""
+        wall, processor = 60.0 * self.options.max_minutes, 60.0 * self.options.max_processor_minutes
+        return max(
+            self._seconds() / wall if wall else 0.0,
+            self._processor_seconds() / processor if processor else 0.0,
+        )
 
     def _groups(self) -> Iterator[list[Any]]:
         """What is left of the epoch, as the batches of each update."""
@@ -272,7 +295,8 @@ class Trainer:
     def _update(self, group: list[Any], total: int, flags: tuple[bool, bool], log: RunLog | NoLog) -> None:
         at, progress = self.standing, self.standing.progress
         known = total if self.schedule.needs_total else 0
-        rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, known))
+        share = min(1.0, self._share()) if self.schedule.needs_time else 0.0
+        rate = self.schedule.rate(Position(progress.step + 1, progress.epoch, known, share))
         check_rate(rate, progress.step + 1)
         place = progress.step + 1, progress.epoch, progress.batch
         at.carried = self.updates.make(group, place, at.carried, rate, flags)
@@ -400,6 +424,7 @@ class Trainer:
             "fingerprints": dict(self.objective.fingerprints),
             "total_steps": self._total_steps(self.options),
             "mask_seed": self.updates.seed,
+            **({"time_limits": limits} if (limits := self._limits()) else {}),
             **self.kept,
         }
         at.saved = self.processes.first(

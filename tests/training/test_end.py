@@ -1,6 +1,7 @@
 """Another end than the one that a run had: gone on to exactly, or refused; and ends that are far away."""
 
 import json
+import shutil
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import tiny
 
 from seqsru.errors import Refused
 from seqsru.training import SCHEDULES, RunDirectory, checkpoints
+from seqsru.training.processes import Processes
 from seqsru.training.resume import newest
 from seqsru.training.schedules import Position
 
@@ -174,6 +176,92 @@ def test_every_schedule_says_whether_it_needs_the_end():
         made = schedule(1.0, **OPTIONS.get(name, {}))
         rates = {made.rate(Position(7, 2, total)) for total in (0, 8, 40)}
         assert (len(rates) > 1) == made.needs_total, name
+        rates = {made.rate(Position(7, 2, 0, share)) for share in (0.0, 0.3, 1.0)}
+        assert (len(rates) > 1) == made.needs_time, name
+
+
+# ---- a schedule over the time ----------------------------------------------------------------------
+
+
+class Clock:
+    """A clock of the process that moves by a second a look."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def over_time(folder, **options):
+    options = {"epochs": FAR, "log_every": 1, "save_every": 1, "keep": 10**6, "lr": 0.05, **options}
+    return tiny.make(folder, schedule="cosine", schedule_options={"over": "time"}, **options)
+
+
+@pytest.mark.parametrize(
+    "clock, limit", [("process_time", "max_processor_minutes"), ("monotonic", "max_minutes")]
+)
+def test_the_rate_falls_to_the_end_of_the_time(tmp_path, monkeypatch, clock, limit):
+    monkeypatch.setattr(f"seqsru.training.trainer.time.{clock}", Clock())
+    outcome = over_time(tmp_path, **{limit: 2.0}).fit()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if line["kind"] == "train"]
+    assert outcome.reason == "time" and len(rates) == outcome.step > 10
+    assert rates == sorted(rates, reverse=True) and len(set(rates)) == len(rates)
+    assert rates[0] > 0.0495 and rates[-1] < 0.001
+
+
+def test_a_run_over_time_goes_on_where_its_time_stood(tmp_path, monkeypatch):
+    monkeypatch.setattr("seqsru.training.trainer.time.process_time", Clock())
+    over_time(tmp_path, max_processor_minutes=2.0).fit()
+    folder, lines = tmp_path / "checkpoints", (tmp_path / "metrics.jsonl").read_text().splitlines()
+    rates = {one["step"]: one["lr"] for one in map(json.loads, lines) if one["kind"] == "train"}
+    paths = checkpoints.paths(folder)
+    for path in paths[len(paths) // 2 :]:
+        shutil.rmtree(path)
+    step = int(checkpoints.paths(folder)[-1].name[5:])
+    over_time(tmp_path, max_processor_minutes=2.0).fit()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    again = {one["step"]: one["lr"] for one in map(json.loads, lines) if one["kind"] == "train"}
+    assert again[step + 1] == pytest.approx(rates[step + 1], rel=0.1)
+    assert again[max(again)] < 0.001
+
+
+@pytest.mark.parametrize("limits", [{"max_minutes": 3.0}, {"max_minutes": 2.0, "max_processor_minutes": 1.0}])
+def test_another_time_than_the_schedule_goes_over_is_refused(tmp_path, limits):
+    over_time(tmp_path, max_minutes=1e-9).fit()
+    name = list(limits)[-1] if len(limits) > 1 else "max_minutes"
+    if len(limits) > 1:
+        limits["max_minutes"] = 1e-9
+    there, before = content(tmp_path), "1e-09" if name == "max_minutes" else "0"
+    with pytest.raises(Refused) as caught:
+        over_time(tmp_path, **limits).fit()
+    assert str(caught.value) == (
+        f"{name}: expected {before}, which the schedule of the run in {tmp_path} goes over, found "
+        f"{limits[name]:g}; put it back, or train another run with start_from.run={tmp_path}"
+    )
+    assert content(tmp_path) == there
+
+
+def test_a_schedule_over_no_time_is_refused(tmp_path):
+    told = (
+        "max_minutes: expected max_minutes or max_processor_minutes, which the schedule goes over, found "
+        "neither; give one of them"
+    )
+    with pytest.raises(Refused, match=f"^{told}$"):
+        over_time(tmp_path).fit()
+
+
+def test_several_processes_have_no_schedule_over_time(tmp_path):
+    trainer = over_time(tmp_path, max_minutes=1.0)
+    trainer.processes = Processes(0, 2)
+    told = (
+        "processes: expected one process with a schedule over time, found 2; train with one, or with a "
+        "schedule over updates"
+    )
+    with pytest.raises(Refused, match=f"^{told}$"):
+        trainer._check_time()
 
 
 # ---- far away --------------------------------------------------------------------------------------

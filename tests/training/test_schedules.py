@@ -40,6 +40,14 @@ def test_cosine_ends_at_the_floor():
     assert found == pytest.approx([0.5, 0.0, 0.0], abs=1e-15)
 
 
+def test_cosine_over_the_time_ends_with_it():
+    schedule = SCHEDULES["cosine"](2.0, warmup=10, floor=0.1, over="time")
+    for step, share in ((1, 0.0), (5, 0.25), (10, 0.25), (900, 0.5), (901, 0.5), (1000, 1.0)):
+        expected = 2.0 * min(1.0, step / 10) * (0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
+        found = {schedule.rate(Position(step, 3, total, share)) for total in (0, 7, 10**6)}
+        assert list(found) == [pytest.approx(expected, rel=1e-14)]
+
+
 def test_exponential_falls_from_its_epoch_on():
     schedule = SCHEDULES["exponential"](1.0, decay=0.98, start=175)
     found = [schedule.rate(Position(1, epoch, 0)) for epoch in (1, 174, 175, 176, 300)]
@@ -71,6 +79,7 @@ def test_plateau_goes_on_where_its_record_was_saved():
         ("inverse_sqrt", "warmup", 0, "expected at least 1, found 0"),
         ("cosine", "warmup", -1, "expected at least 0, found -1"),
         ("cosine", "floor", 2.0, r"expected a number from 0 to 1, found 2\.0"),
+        ("cosine", "over", "epochs", "expected one of updates, time, found 'epochs'"),
         ("plateau", "factor", -0.5, "expected a number from 0 to 1, found"),
         ("exponential", "start", 0, "expected at least 1, found 0"),
         ("constant", "warmup", -1, "expected at least 0, found -1"),
