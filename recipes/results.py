@@ -214,11 +214,11 @@ def take(recipe: Path) -> list[str]:
         entry.pop("unsigned", None)
         if signature is None:
             entry["unsigned"] = f"runs/{entry['file']} has none"
-    made = tuple(f"{name}_" for name in results.get("comparisons", {}))
+    firsts = tuple(f"{name}_" for name in results.get("comparisons", {}))
     others = [
         name
         for name, entry in results["numbers"].items()
-        if "file" not in entry and not name.startswith(made)
+        if "file" not in entry and not name.startswith(firsts)
     ]
     if told:
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -230,7 +230,7 @@ def take(recipe: Path) -> list[str]:
 
 
 class Compared:
-    """What a comparison found, as numbers by name and as the lines of a table; systems without a test are left out.
+    """What a comparison found, as numbers by name and as the lines of a table, of the systems with a test.
 
     Parameters
     ----------
