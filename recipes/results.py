@@ -310,6 +310,10 @@ class Compared:
             return ""
         runs = row["runs"]
         key = re.sub(r"[^\w-]+", "-", f"{self._name}_{row['system']}_{what}")
+        if key in self.numbers:
+            raise Disagreement(
+                f"expected systems whose names differ in letters in {self._name}, found {key} twice"
+            )
         self.numbers[key] = {
             "what": f"{what.replace('_', ' ')} of {row['system']}, {self._name}",
             "value": round(value, digits),

@@ -2,6 +2,7 @@
 
     python tools/bench_layers.py --device cpu --threads 2 --out layers.json
     python tools/bench_layers.py --layers qrnn,mgu,pru,gru      # any name in `CELLS`, and those above
+    python tools/bench_layers.py --layers LSTM,lstm,GRU,gru --shortest 0.25
 
 All layers map (T, B, D) to (T, B, D). A convolution of width 3 multiplies as much as the SRU's product does
 (3·D² a step), so in equal precision it is the floor of an SRU layer, which adds its scan; it runs on (B, D,
@@ -11,7 +12,8 @@ input and every weight.
 Only ratios inside one run mean anything on a shared machine. So the layers take turns: in each of the
 repeats every layer is timed once, its time is divided by the SRU's of the same repeat, and the median of
 those ratios is printed with its quartiles. All of them compute their products in the same precision, the
-layers of cuDNN too.
+layers of cuDNN too. With --shortest rows have different lengths, evenly from that share of T to T: torch's
+own layers get them packed, all others are told which steps are valid.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from statistics import quantiles
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -112,6 +115,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=0.05, help="least time of one measurement (default: %(default)s)"
     )
+    parser.add_argument(
+        "--shortest",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="length of the shortest row, as a share of T (default: all are as long)",
+    )
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own)")
     parser.add_argument("--out", type=Path, help="file for the numbers, as JSON")
     given = parser.parse_args(arguments)
@@ -121,13 +131,23 @@ def main(arguments: list[str] | None = None) -> int:
         sizes = [size_of(text) for text in given.sizes.split(",")]
         layers = ["SRU", *map(layer_of, given.layers.split(","))]
         check_precision(given.precision, torch.device(given.device))
+        check_shortest(given.shortest, layers)
     except (ValueError, Refused) as error:
         parser.error(str(error))
-    rows = compare(sizes, torch.device(given.device), given.precision, given.repeats, given.seconds, layers)
+    rows = compare(
+        sizes,
+        torch.device(given.device),
+        given.precision,
+        given.repeats,
+        given.seconds,
+        layers,
+        shortest=given.shortest,
+    )
     report = {
         "environment": environment(torch.device(given.device)),
         "precision": given.precision,
         "repeats": given.repeats,
+        "shortest": given.shortest,
         "rows": rows,
     }
     print(f"{report['environment']['device_name']}, {given.precision}, {given.repeats} repeats")
@@ -153,6 +173,15 @@ def layer_of(name: str) -> str:
     return name
 
 
+def check_shortest(share: float, layers: Iterable[str]) -> None:
+    """Refuse a share that is none, and layers that know no lengths."""
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"expected a share above 0 and up to 1 with --shortest, found {share}")
+    without = [name for name in layers if name in KNOWN and name not in ("SRU", "LSTM", "GRU")]
+    if share < 1.0 and without:
+        raise ValueError(f"expected layers that take lengths with --shortest, found {without[0]!r}")
+
+
 def compare(
     sizes: list[tuple[int, int, int]],
     device: torch.device,
@@ -161,13 +190,14 @@ def compare(
     seconds: float,
     layers: Iterable[str] = LAYERS,
     graph: bool = False,
+    shortest: float = 1.0,
 ) -> list[dict]:
     """Measure every layer on every size: a row a size, pass and layer, in ms and as ratio to the SRU.
 
     With `graph` a call is the replay of a CUDA graph; a layer that cannot be captured is left out.
     """
     with float32_products("tf32" if precision == "tf32" else "ieee"):
-        return _compared(sizes, device, precision, repeats, seconds, layers, graph)
+        return _compared(sizes, device, precision, repeats, seconds, layers, graph, shortest)
 
 
 def _compared(
@@ -178,11 +208,12 @@ def _compared(
     seconds: float,
     layers: Iterable[str],
     graph: bool,
+    shortest: float,
 ) -> list[dict]:
     rows = []
     for T, B, D in sizes:
         torch.manual_seed(0)
-        both = {name: passes(made(name, D).to(device), T, B, D, precision) for name in layers}
+        both = {name: passes(made(name, D).to(device), T, B, D, precision, shortest) for name in layers}
         for what in PASSES:
             calls = {name: of_layer[what] for name, of_layer in both.items()}
             if graph:
@@ -211,8 +242,22 @@ def made(name: str, size: int) -> nn.Module:
     return KNOWN[name](size) if name in KNOWN else Stack(name, size, size, 1)
 
 
-def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str, Callable[[], object]]:
+def run(layer: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """What a layer gives for x (T, B, D), of rows of these lengths where there are any."""
+    if lengths is None:
+        return layer(x)[0]
+    if isinstance(layer, nn.RNNBase):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        return pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]
+    steps = torch.arange(len(x), device=x.device).unsqueeze(1)
+    return layer(x, valid=steps < lengths.to(x.device))[0]
+
+
+def passes(
+    layer: nn.Module, T: int, B: int, D: int, precision: str, shortest: float = 1.0
+) -> dict[str, Callable[[], object]]:
     """Two functions that run a layer on random data of its own: forward, and forward with backward."""
+    lengths = None if shortest == 1.0 else torch.linspace(max(1.0, shortest * T), T, B).long()
     device = next(layer.parameters()).device
     shape = (B, D, T) if isinstance(layer, Convolution) else (T, B, D)
     x, gradient = torch.randn(shape, device=device), torch.randn(shape, device=device)
@@ -224,11 +269,11 @@ def passes(layer: nn.Module, T: int, B: int, D: int, precision: str) -> dict[str
 
     def forward() -> Tensor:
         with torch.no_grad(), autocast():
-            return layer(x)[0]
+            return run(layer, x, lengths)
 
     def training() -> tuple[Tensor, ...]:
         with autocast():
-            y = layer(leaf)[0]
+            y = run(layer, leaf, lengths)
         return torch.autograd.grad(y, wanted, gradient.to(y.dtype))
 
     return {"forward": forward, "training": training}

@@ -11,6 +11,12 @@ from seqsru.settings import shown
 Split = Literal["test", "validation"]
 Engine = Literal["auto", "compiled", "torch"]
 
+# What is said of trainings that end with a time, whose schedule does not.
+CUT = (
+    "the schedule goes over all updates, and a training that ends with its time ends before them; with "
+    "schedule.over: time, and epochs enough, it goes over the time"
+)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -46,6 +52,11 @@ class Budget:
     def unit(self) -> str:
         """The name of the one that is given."""
         return next(one.name for one in fields(self) if getattr(self, one.name))
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is a time."""
+        return bool(self.minutes or self.processor_minutes)
 
     @property
     def amount(self) -> float:

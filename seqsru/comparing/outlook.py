@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqsru.comparing.identity import machine
-from seqsru.comparing.options import Budget
+from seqsru.comparing.options import CUT, Budget
 from seqsru.comparing.plan import Plan
 from seqsru.comparing.records import Records
 from seqsru.comparing.spec import Spec
+from seqsru.settings import Values
 
 
-def left(spec: Spec, records: Records, made: Mapping[str, Any]) -> str:
-    """What is left to train and about how long that takes, for the end of a line on the way."""
+def left(spec: Spec, records: Records, made: Mapping[str, Any], settings: Values) -> str:
+    """What is left to train and about how long that takes, for the end of a line on the way.
+
+    Parameters
+    ----------
+    spec : Spec
+    records : Records
+    made : mapping
+        What the lines are made with.
+    settings : Values
+        Those of one training.
+    """
     search, seeds = spec.search, len(spec.options.seeds)
     systems = len(spec.systems)
     todo: list[Budget] = []
@@ -26,7 +37,8 @@ def left(spec: Spec, records: Records, made: Mapping[str, Any]) -> str:
             ended = sum(line.step == f"train to round {rung}" for line in done)
             more = budget.grown(1.0 - before / budget.amount) if before < budget.amount else budget
             todo += [more] * max(0, systems * count - ended)
-            before = budget.amount
+            if spec.goes_on(settings):
+                before = budget.amount
     took = [line.result["took"] for line in done if line.step == "train"]
     usual = sum(took) / len(took) if took else None
     seconds = [_seconds(budget, made["threads"], usual) for budget in todo]
@@ -42,12 +54,6 @@ def _seconds(budget: Budget, threads: int, usual: float | None) -> float | None:
     if budget.unit == "processor_minutes":
         return 60.0 * budget.amount / threads
     return usual
-
-
-CUT = (
-    "learning rates: the schedule goes over all updates, and the time ends before them; with "
-    "schedule.over: time and enough training.epochs it goes over the time"
-)
 
 
 def duration(seconds: float) -> str:
@@ -78,10 +84,11 @@ def described(spec: Spec, plan: Plan) -> list[str]:
             each = _seconds(budget, threads, None)
             known = known and each is not None
             total += systems * count * ((each or 0.0) - before)
-            before = each or 0.0
+            if spec.goes_on(job.settings):
+                before = each or 0.0
     lines.append(f"train: {systems} systems x {len(spec.options.seeds)} seeds, {spec.budget} each")
-    if spec.cuts_schedule(job.settings):
-        lines.append(CUT)
+    if spec.may_cut(job.settings):
+        lines.append(f"learning rates: {CUT}")
     each = _seconds(spec.budget, threads, None)
     known = known and each is not None
     total += systems * len(spec.options.seeds) * (each or 0.0)

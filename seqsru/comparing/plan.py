@@ -114,7 +114,7 @@ class Plan:
         name = f"search/{system}-{number}"
         more = [*self._as_overrides(self.values(number)), *self.spec.within_budget(budget)]
         job = self._job(name, system, search.seed, more)
-        if rung > 1 and not self._goes_on(job):
+        if rung > 1 and not self.spec.goes_on(job.settings):
             job = self._job(f"search/round-{rung}/{system}-{number}", system, search.seed, more)
         return job
 
@@ -209,13 +209,6 @@ class Plan:
                 found = f"{strict.shown(own.get(name))} in {job.system}"
                 do = "measure all systems alike"
                 raise strict.refuse(places.get(name, str(self.spec.path)), expected, found, do, name)
-
-    def _goes_on(self, job: Job) -> bool:
-        """Whether a trial can go on to a larger budget: a schedule with an end has its own."""
-        schedule = job.settings["schedule"].make(job.settings["optimizer"]["lr"])
-        assert self.spec.search is not None
-        timed = self.spec.search.budget.unit in ("minutes", "processor_minutes")
-        return (timed or not schedule.needs_total) and not schedule.needs_time
 
     def _as_overrides(self, values: Mapping[str, Any]) -> list[Override]:
         return [Override(name, _node(value, self.spec.drawn[name].place)) for name, value in values.items()]

@@ -13,6 +13,7 @@ from seqsru.comparing.search import Drawn, Search, drawn_from
 from seqsru.errors import Refused, check_at_least, unknown
 from seqsru.settings import Choice, Override, Section, Setting, Values, from_signature, joined
 from seqsru.settings.places import Node
+from seqsru.training.schedules import Schedule
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]{0,99}")  # of a system: a folder is called so
 FREE = ("set", "systems", "by_seed", "evaluate")  # sections whose names are not known before
@@ -148,10 +149,15 @@ class Spec:
             last[one.path] = one
         return runs.load_settings(self.base, last.values(), self.known)
 
-    def cuts_schedule(self, settings: Values) -> bool:
-        """Whether a budget of time ends before a schedule that has an end of its own."""
-        schedule = settings["schedule"].make(settings["optimizer"]["lr"])
-        return self.budget.unit in ("minutes", "processor_minutes") and bool(schedule.needs_total)
+    def may_cut(self, settings: Values) -> bool:
+        """Whether trainings end with a time, and their schedule with a number of updates."""
+        return self.budget.timed and _schedule(settings).needs_total
+
+    def goes_on(self, settings: Values) -> bool:
+        """Whether a trial can go on to a larger budget: a schedule with an end has its own."""
+        assert self.search is not None
+        schedule = _schedule(settings)
+        return not schedule.needs_time and (self.search.budget.timed or not schedule.needs_total)
 
     def within_budget(self, budget: Budget) -> list[Override]:
         """The settings of a budget, placed where the file gives it."""
@@ -206,6 +212,11 @@ def read(path: Path) -> Spec:
         base,
         runs.schema(),
     )
+
+
+def _schedule(settings: Values) -> Schedule:
+    made: Schedule = settings["schedule"].make(settings["optimizer"]["lr"])
+    return made
 
 
 def _is_map(node: Node | None) -> bool:

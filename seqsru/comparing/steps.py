@@ -124,7 +124,8 @@ class Steps:
             if not line.result["stopped"]:
                 return False  # that it fails is what the search found of it
         self.records.write(Line(step, job.name, "begun", what, self.made, {}))
-        self.tell(f"{step} {job.name}{left(self.spec, self.records, self.made) if TRAIN in step else ''}")
+        about = left(self.spec, self.records, self.made, job.settings) if TRAIN in step else ""
+        self.tell(f"{step} {job.name}{about}")
         start = time.monotonic()
         try:
             result = work()

@@ -11,8 +11,8 @@ from typing import Any
 
 from seqsru.comparing.forms import as_csv, markdown, search_csv
 from seqsru.comparing.measures import beside_headline, compared, interval, items_of, spread
+from seqsru.comparing.options import CUT
 from seqsru.comparing.outcomes import busy, reached
-from seqsru.comparing.outlook import CUT
 from seqsru.comparing.plan import Job
 from seqsru.comparing.plots import plot_all
 from seqsru.comparing.records import Line, Records
@@ -116,8 +116,7 @@ def summary(
         "made": made[0] if made else None,
         "systems": rows,
         "search": _search(records, jobs),
-        "warnings": _warnings(spec, rows, records)
-        + [CUT] * any(spec.cuts_schedule(job.settings) for own in jobs.values() for job in own[:1]),
+        "warnings": _warnings(spec, jobs, rows, records),
     }
 
 
@@ -220,7 +219,7 @@ def _search(records: Records, jobs: Mapping[str, Any]) -> Row:
     return {system: line.result for system, line in lines.items() if line is not None}
 
 
-def _warnings(spec: Spec, rows: Sequence[Row], records: Records) -> list[str]:
+def _warnings(spec: Spec, jobs: Mapping[str, list[Job]], rows: Sequence[Row], records: Records) -> list[str]:
     """What a reader of the table must know."""
     found = []
     shared = [
@@ -229,11 +228,11 @@ def _warnings(spec: Spec, rows: Sequence[Row], records: Records) -> list[str]:
     if shared:
         shares = [100 * one["busy"] for one in shared]
         which = ", ".join(one["job"] for one in shared)
-        budget = spec.budget.unit == "minutes"  # the others are not used up by other work
+        by_the_clock = spec.budget.unit == "minutes"  # the others are not used up by other work
         found.append(
             f"{which}: processors for {min(shares):.0f} to {max(shares):.0f} % of the threads' time, below "
             f"{100 * LEAST_BUSY:.0f} %: other work took the rest, so "
-            + ("equal time was no equal work" if budget else "their speeds are those of a busy machine")
+            + ("equal time was no equal work" if by_the_clock else "their speeds are those of a busy machine")
         )
     for row in rows:
         for run in row["runs"]:
@@ -255,6 +254,9 @@ def _warnings(spec: Spec, rows: Sequence[Row], records: Records) -> list[str]:
             found.append(
                 f"{row['system']}: {len(goal)} of {len(row['runs'])} trainings did not reach the goal"
             )
+    cut = [system for system, own in jobs.items() if spec.may_cut(own[0].settings)]
+    if cut:
+        found.append(f"{', '.join(cut)}: {CUT}")
     for line in records.lines.values():
         if line.state == "failed":
             found.append(f"failed: {line.step} {line.job}: {line.result.get('told', '')}")

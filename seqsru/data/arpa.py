@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from functools import cached_property
 from os import PathLike, fspath
 from typing import BinaryIO
 
@@ -36,11 +37,6 @@ class Ngrams:
         log10 probability and log10 backoff of each n-gram.
     digest : str
         First 12 hexadecimal digits of the sha256 of the file.
-
-    Attributes
-    ----------
-    words : frozenset of str
-        Those that it knows; what begins and ends a line, or stands for one that it does not know, is none.
     """
 
     def __init__(
@@ -49,8 +45,12 @@ class Ngrams:
         self.name, self.order, self.digest = name, order, digest
         self._numbers = numbers
         self._unknown = next((word for word in (UNKNOWN, "<UNK>") if (word,) in numbers), None)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Those that it knows; the ends of a line and what stands for an unknown word are none."""
         never = (START, END, self._unknown)
-        self.words = frozenset(gram[0] for gram in numbers if len(gram) == 1 and gram[0] not in never)
+        return frozenset(gram[0] for gram in self._numbers if len(gram) == 1 and gram[0] not in never)
 
     def begin(self) -> Context:
         """The context of the first word of a line."""

@@ -115,15 +115,12 @@ class TokenModel(Protocol):
 
 
 class WordModel(Protocol):
-    """A language model over words.
+    """A language model over words."""
 
-    Attributes
-    ----------
-    words : set of str
-        Those that it knows.
-    """
-
-    words: frozenset[str]
+    @property
+    def words(self) -> frozenset[str]:
+        """Those that it knows."""
+        ...
 
     def begin(self) -> Any:
         """The state before the first word."""
@@ -197,8 +194,8 @@ class WordFusion:
         self._units = units
         self._begins = numpy.array([begins for begins, _ in units])
         # Of words that are known; and what each unit takes off after one of them, once it was asked for.
-        words = model.words if unknown else ()
-        self._beginnings = {word[:size] for word in words for size in range(len(word) + 1)}
+        self._words = model.words if unknown else frozenset()
+        self._beginnings = {word[:size] for word in self._words for size in range(len(word) + 1)}
         self._losses: dict[str | None, Floats] = {}
 
     def begin(self) -> tuple[Any, str]:
@@ -255,7 +252,7 @@ class WordFusion:
 
     def _is_cut_short(self, word: str) -> bool:
         """Whether a word, if it ends here, is the mere beginning of one that is known."""
-        return word != "" and word in self._beginnings and word not in self._model.words
+        return word != "" and word in self._beginnings and word not in self._words
 
     def _scored(self, model: Any, word: str) -> float:
         """What a word that is whole adds."""

@@ -131,7 +131,12 @@ class NgramWords:
     """
 
     def __init__(self, ngrams: Ngrams) -> None:
-        self._ngrams, self.words = ngrams, ngrams.words
+        self._ngrams = ngrams
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Those that it knows."""
+        return self._ngrams.words
 
     def begin(self) -> Any:
         """The context of the first word."""
@@ -236,9 +241,13 @@ class NeuralWords:
 
     def __init__(self, model: LanguageModel, tokenizer: Words) -> None:
         self._model, self._tokenizer = _Neural(model, tokenizer), tokenizer
-        never = {tokenizer.unk, tokenizer.eos, tokenizer.bos, tokenizer.pad}
-        types = [token for token in range(tokenizer.size) if token not in never]
-        self.words = frozenset(tokenizer.labels(types))
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Those that it knows."""
+        its = self._tokenizer
+        types = set(range(its.size)) - {its.unk, its.eos, its.bos, its.pad}
+        return frozenset(its.labels(sorted(types)))
 
     def begin(self) -> _Read:
         """The state before the first word."""

@@ -165,7 +165,7 @@ class Trainer:
         if self.processes.several:
             do = "train with one, or with a schedule over updates"
             raise Refused("one process with a schedule over time", self.processes.count, do, "processes")
-        if not any(self._limits() or ()):
+        if not (self.options.max_minutes or self.options.max_processor_minutes):
             expected = "max_minutes or max_processor_minutes, which the schedule goes over"
             raise Refused(expected, "neither", "give one of them", "max_minutes")
 

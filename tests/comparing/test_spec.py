@@ -4,6 +4,7 @@ import pytest
 from tiny_runs import CLASSIFICATION, LANGUAGE_MODEL
 
 from seqsru.commands.main import main
+from seqsru.comparing.options import CUT
 
 GOOD = """\
 output: {here}/out
@@ -222,3 +223,33 @@ def test_the_command_itself(texts, tmp_path, capsys):
         "training time: told after the first one",
     ]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "over, told, total",
+    [
+        # 4 trials of a minute, 2 that go on to two, a training of three, for each of two systems
+        ("schedule: {name: cosine}", True, "18 min"),
+        # the same, but those of two minutes begin anew
+        ("schedule: {name: cosine, over: time}", False, "22 min"),
+        ("schedule: {name: constant}", False, "18 min"),
+    ],
+)
+def test_a_schedule_that_time_cuts_off_is_told(texts, tmp_path, capsys, over, told, total):
+    (tmp_path / "base.yaml").write_text(LANGUAGE_MODEL.format(folder=texts) + over + "\n")
+    text = GOOD.replace("{{epochs: 1}}", "{{processor_minutes: 3}}").replace("[1, 2]", "[1]")
+    text += """\
+set: {{training.threads: 1}}
+search:
+  method: halving
+  trials: 4
+  budget: {{processor_minutes: 1}}
+  keep: 0.5
+  settings: {{optimizer.lr: {{from: 1e-3, to: 1e-1, scale: log}}}}
+latency: false
+"""
+    (tmp_path / "s.yaml").write_text(text.format(here=tmp_path))
+    assert main(["compare", str(tmp_path / "s.yaml"), "--check"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert (f"learning rates: {CUT}" in out) == told
+    assert out[-1] == f"training time: about {total}", out

@@ -190,6 +190,80 @@ def test_numbers_are_taken_from_the_runs(tree, capsys):
     assert "expected scores.bleu in" in capsys.readouterr().err
 
 
+def compared_run(system, seeds, to_baseline):
+    """A row of table.json as `seqsru compare` writes it, as far as it is read here."""
+
+    def spread(mean):
+        return {"mean": mean, "deviation": 0.25 if seeds > 1 else 0.0, "n": seeds}
+
+    return {
+        "system": system,
+        "test": spread(42.284),
+        "interval": [42.3, 0.817] if seeds == 1 else None,
+        "to_baseline": to_baseline,
+        "further": {"exact_match": {"test": spread(29.0), "interval": None, "to_baseline": None}},
+        "parameters": 1234567,
+        "passes": spread(2.75),
+        "goal_seconds": spread(90.0) if to_baseline else None,
+        "processor_seconds": spread(1500.0),
+        "steps": spread(5000.0),
+        "latency": {"unit": "token", "later_tokens": {"p50": 0.0123}} if to_baseline else None,
+        "runs": [{"signature": SIGNED}] * seeds,
+    }
+
+
+def comparison(*rows):
+    table = {
+        "split": "test",
+        "measure": "f1",
+        "further": ["f1", "exact_match"],
+        "baseline": "LSTM",
+        "goal": 40,
+    }
+    return {**table, "systems": [*rows, {"system": "GRU", "test": None}]}
+
+
+def test_a_comparison_gives_its_numbers_and_its_table(tree, capsys):
+    recipe = tree / "recipes" / "multi30k"
+    better = {"difference": 3.037, "p_value": 0.001}
+    (recipe / "runs" / "deep").mkdir()
+    file = recipe / "runs" / "deep" / "table.json"
+    content = json.loads((recipe / "results.json").read_text())
+    content["comparisons"] = {"deep": "seqsru compare deep.yaml"}
+    content["numbers"]["deep_of-before"] = content["numbers"]["minutes"]
+    (recipe / "results.json").write_text(json.dumps(content))
+    (recipe / "README.md").write_text(
+        (recipe / "README.md").read_text() + "<!-- results deep -->\n<!-- end -->\n"
+    )
+    file.write_text(json.dumps(comparison(compared_run("SRU", 1, better), compared_run("LSTM", 2, None))))
+    assert results.main(["--take", "multi30k"], tree) == 0
+    assert "deep: 14 numbers, of what runs/deep/table.json has\n" in capsys.readouterr().out
+    table = (recipe / "README.md").read_text().split("<!-- results deep -->\n")[1]
+    assert table == (
+        "|  | test f1 | to LSTM | test exact match | to LSTM | parameters | passes | processor ms an update "
+        "| minutes to `40` | ms a token, `P50` |\n"
+        f"|{' --- |' * 10}\n"
+        "| SRU | 42.28 ± 0.82 | +3.04 (p = 0.001) | 29.00 |  | 1,234,567 | 2.8 | 300 | 1.5 | 0.012 |\n"
+        "| LSTM | 42.28 ± 0.25 |  | 29.00 ± 0.25 |  | 1,234,567 | 2.8 | 300 |  |  |\n"
+        "<!-- end -->\n"
+    )
+    found = results.load(recipe / "results.json")["numbers"]
+    assert "deep_of-before" not in found and {"bleu", "minutes"} <= set(found)
+    assert found["deep_SRU_f1"] == {
+        "what": "f1 of SRU, deep",
+        "value": 42.28,
+        "digits": 2,
+        "spread": 0.82,
+        "command": "seqsru compare deep.yaml",
+        "signature": SIGNED,
+    }
+    assert found["deep_LSTM_f1"]["unsigned"] == "of 2 trainings, whose signatures the table has"
+    assert results.main(["--check", "--take", "multi30k"], tree) == 0  # nothing is new
+    file.write_text(json.dumps(comparison(compared_run("SRU.", 1, None), compared_run("SRU-", 1, None))))
+    assert results.main(["--take", "multi30k"], tree) == 2
+    assert "found deep_SRU-_f1 twice" in capsys.readouterr().err
+
+
 def test_numbers_are_taken_from_lists_with_their_ends_and_the_nearest_signature(tree):
     change(tree, key="rows.1.a.b", ends=["rows.1.low", "rows.1.high"])
     file = tree / "recipes" / "multi30k" / "runs" / "sru" / "test.json"

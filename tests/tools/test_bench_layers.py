@@ -43,6 +43,23 @@ def test_an_unknown_layer_is_one_sentence(capsys):
     assert "expected layers among SRU, LSTM, GRU, conv k=3, sru" in capsys.readouterr().err
 
 
+def test_rows_of_different_lengths(capsys):
+    small = ["--sizes", "4x3x8", "--repeats", "1", "--seconds", "0.001"]
+    assert bench_layers.main([*small, "--layers", "LSTM,lstm,GRU,gru", "--shortest", "0.25"]) == 0
+    assert "lstm / SRU" in capsys.readouterr().out
+    lengths, x = torch.tensor([1, 2, 4]), torch.randn(4, 3, 8)
+    for name in ("LSTM", "lstm", "GRU", "gru", "SRU"):
+        y = bench_layers.run(bench_layers.made(name, 8), x, lengths)
+        assert [int((row != 0).any(1).sum()) for row in y.transpose(0, 1)] == [1, 2, 4], name
+    for wrong, told in (
+        (["--shortest", "0"], "expected a share above 0 and up to 1 with --shortest, found 0.0"),
+        (["--shortest", "0.5"], "expected layers that take lengths with --shortest, found 'conv k=3'"),
+    ):
+        with pytest.raises(SystemExit):
+            bench_layers.main(wrong)
+        assert told in capsys.readouterr().err
+
+
 def test_both_passes_compute_what_they_are_named():
     layer = bench_layers.LAYERS["SRU"](8)
     calls = bench_layers.passes(layer, 3, 2, 8, "float32")
