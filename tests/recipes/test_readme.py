@@ -161,7 +161,7 @@ def test_speeds_are_those_of_every_cell_and_their_commands_are_legal():
     table = set(re.findall(r"^\| `(?:torch\.nn\.)?([\w]+)`", text, re.M))
     assert {name.lower() for name in table} == set(CELLS) - {"sru"}
     commands = re.findall(r"^    python tools/bench_layers\.py (.+)$", text, re.M)
-    assert len(commands) == 2
+    assert len(commands) == 4
     for arguments in commands:
         assert (
             bench_layers.main([*arguments.split(), *"--sizes 3x2x8 --repeats 1 --seconds 0.001".split()]) == 0
