@@ -4,7 +4,8 @@ python recipes/check.py EXPECTED.json RUN
 
 EXPECTED.json has a list for each run, under the last part of its directory; an empty one where nobody has
 measured yet. Each entry says what the number is, which JSON file of the run and which key hold it, what it
-should be, how much worse it may be, and whether more or less is better. Better passes.
+should be, how much worse it may be, and whether more or less is better. Better passes. In the list of a
+comparison's table.json a key names a system: systems.SRU.test.mean.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def check(expected: Path, run: Path) -> list[tuple[str, float, float, bool]]:
             raise ValueError(f"expected {entry['what']} in {path}, found no such file; run the recipe first")
         found = json.loads(path.read_text(encoding="utf-8"))
         for key in entry["key"].split("."):
+            if isinstance(found, list):
+                found = {one["system"]: one for one in found if isinstance(one, dict) and "system" in one}
             if not isinstance(found, dict) or key not in found:
                 raise ValueError(f"expected {entry['key']} in {path}, found no {key}; run the recipe again")
             found = found[key]

@@ -26,8 +26,10 @@ python "$here/prepare.py" "$here/data"
 for depth in "${depths[@]}"; do
     echo "== depth $depth: training, the test questions, the table; Ctrl-C stops, running this again goes on"
     seqsru compare "$here/depth-$depth.yaml"
-    if [ "$depth" = 4 ]; then
+    case $depth in
+    2 | 4 | 6)
         echo "== comparing with what is expected"
-        python recipes/check.py "$here/expected.json" "$here/runs/depth-4"
-    fi
+        python recipes/check.py "$here/expected.json" "$here/runs/depth-$depth"
+        ;;
+    esac
 done

@@ -162,6 +162,8 @@ def sgd(
     check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_share(shrink=shrink)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+    if momentum:
+        optimizer.register_step_pre_hook(_momentum_from_zero)
     if shrink:
 
         def multiply(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -175,6 +177,19 @@ def sgd(
 
         optimizer.register_step_post_hook(multiply)
     return optimizer
+
+
+def _momentum_from_zero(
+    optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Give momentum to each weight that has its first gradient, as the same step from zeros makes it.
+
+    torch's fused step begins it for all weights at once or fails, and where its first step is not made, it
+    leaves what the memory held.
+    """
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Muon(torch.optim.Optimizer):

@@ -96,6 +96,7 @@ class Trainer:
         self.standing = Standing(Progress())
         self._resumed = False
         self._started = self._logged = self._worked = 0.0
+        self._tokens = 0  # seen since `_logged`: those before a resume took their time elsewhere
 
     def resume(self, found: Checkpoint | None, began: TrainingOptions | None = None) -> None:
         """Stand where a checkpoint was written, without a change to any file; `fit` then goes on from there.
@@ -204,7 +205,7 @@ class Trainer:
                 self.resume(newest(self.run))
             self._resumed = False
             at, progress = self.standing, self.standing.progress
-            self._logged = time.monotonic()
+            self._logged, self._tokens = time.monotonic(), 0
             self._started = self._logged - progress.seconds
             self._worked = time.process_time() - progress.processor_seconds
             total = self._total_steps(self.options)
@@ -325,6 +326,7 @@ class Trainer:
         for one in seen:
             if one.finite:
                 progress.nll, progress.tokens = progress.nll + one.nll, progress.tokens + one.made.tokens
+                self._tokens += one.made.tokens
                 continue
             wrong = sorted({n for share in self.processes.every(one.wrong) for n in share})
             places = together(self.objective.places(one.made.epoch, n) for n in wrong)
@@ -337,8 +339,8 @@ class Trainer:
     def _log_update(self, rate: float, norm: float, log: RunLog | NoLog) -> None:
         progress, now = self.standing.progress, time.monotonic()
         loss = progress.nll / progress.tokens if progress.tokens else math.nan  # all of them were skipped
-        speed = progress.tokens / (now - self._logged)
-        self._logged, progress.nll, progress.tokens = now, 0.0, 0
+        speed = self._tokens / (now - self._logged)
+        self._logged, self._tokens, progress.nll, progress.tokens = now, 0, 0.0, 0
         log.write_metrics(
             "train",
             progress.step,

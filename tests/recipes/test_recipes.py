@@ -152,6 +152,24 @@ def test_check_says_what_is_missing(expectations):
     assert unmeasured.returncode == 0
 
 
+def test_check_of_a_comparison(expectations):
+    folder = expectations.parent
+    entry = {**json.loads(expectations.read_text())["sru"][0], "file": "table.json"}
+    entries = [{**entry, "what": name, "key": f"systems.{name}.test.mean"} for name in ("LSTM", "SRU")]
+    expectations.write_text(json.dumps({"sru": entries}))
+    systems = [{"system": "SRU", "test": {"mean": 30.5}}, {"system": "LSTM", "test": {"mean": 28.0}}]
+    (folder / "sru" / "table.json").write_text(json.dumps({"systems": systems}))
+    result = check(expectations, folder / "sru")
+    assert result.returncode == 1
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        "WORSE LSTM: 28.00 (expected 30.00)".split(),
+        "as expected SRU: 30.50 (expected 30.00)".split(),
+    ]
+    (folder / "sru" / "table.json").write_text(json.dumps({"systems": systems[:1]}))
+    result = check(expectations, folder / "sru")
+    assert (result.returncode, "found no LSTM; run the recipe again" in result.stderr) == (2, True)
+
+
 # ---- Penn Treebank ---------------------------------------------------------------------------------
 
 

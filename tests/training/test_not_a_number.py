@@ -87,6 +87,27 @@ def test_a_step_that_is_none_changes_neither_weights_nor_optimizer(name, dtype):
     assert not torch.equal(weight.detach(), before)
 
 
+def _walked(name, dtype, gradients):
+    """Weights after steps with each of the gradients; one that is not finite makes none."""
+    options = {"momentum": 0.9, "shrink": 0.1} if name == "sgd" else {}
+    weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [3.0, 0.5]], dtype=dtype))
+    optimizer = OPTIMIZERS[name]([("w", weight)], 0.1, weight_decay=0.1, **options)
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient, dtype=dtype).expand(2, 2).clone()
+        step(optimizer, ~torch.isfinite(weight.grad).all())
+    return weight.detach()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [1, 3])
+def test_first_steps_that_are_none_leave_no_trace(name, dtype, bad, monkeypatch):
+    """Nor of what the memory held before."""
+    monkeypatch.setattr(torch, "empty_like", lambda t, **options: torch.full_like(t, NAN, **options))
+    good = [[0.5, 0.1], [0.2, -0.3], [-1.0, 0.4]]
+    assert torch.equal(_walked(name, dtype, [[NAN, 1.0]] * bad + good), _walked(name, dtype, good))
+
+
 def test_with_and_without_the_number_that_says_so_a_step_gives_the_same_bits():
     for name in OPTIMIZERS:
         found = []

@@ -48,6 +48,26 @@ def test_sgd_with_momentum_and_penalty():
     torch.testing.assert_close(run("sgd", lr=0.1, momentum=0.9, weight_decay=0.2), w)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_weight_may_get_its_first_gradient_late(name):
+    """It then moves as it would alone."""
+    options = {"momentum": 0.9} if name in ("sgd", "muon") else {}
+
+    def made(weights):
+        return OPTIMIZERS[name](list(weights.items()), lr=0.1, **options)
+
+    first, late, alone = (torch.nn.Parameter(torch.eye(3).double()) for _ in range(3))
+    both, one = made({"first": first, "late": late}), made({"late": alone})
+    for number, scale in enumerate((0.5, -0.2, 1.0, 0.3)):
+        first.grad = torch.ones(3, 3).double()
+        if number >= 2:
+            late.grad = scale * torch.arange(9.0).double().view(3, 3)
+            alone.grad = late.grad.clone()
+            one.step()
+        both.step()
+    assert torch.equal(late, alone) and not torch.equal(late, torch.eye(3).double())
+
+
 def test_sgd_shrinks_after_the_step_whatever_the_rate():
     w = START.clone()
     for gradient in GRADIENTS:

@@ -116,8 +116,9 @@ def test_cosine_reaches_zero_at_the_last_update(tmp_path):
     assert len(rates) == 6 and rates[2] == pytest.approx(0.5) and rates[-1] == pytest.approx(0.0, abs=1e-15)
 
 
-def test_speed_leaves_out_validations_and_nothing_else(tmp_path, monkeypatch):
-    """Wherever they come: an update takes a second here and a validation a hundred."""
+@pytest.fixture
+def slow(monkeypatch):
+    """An objective whose updates of two tokens take a second each, and its validations a hundred."""
     clock = SimpleNamespace(now=0.0)
     timer = SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: 0.0)
     monkeypatch.setattr("seqsru.training.trainer.time", timer)
@@ -131,10 +132,25 @@ def test_speed_leaves_out_validations_and_nothing_else(tmp_path, monkeypatch):
             clock.now += 100.0
             return super().validate(model)
 
+    return lambda: Slow([[1, 2]] * 20)
+
+
+def test_speed_leaves_out_validations_and_nothing_else(tmp_path, slow):
     options = {"steps": 12, "log_every": 4, "validate_every": 3}
-    make(tmp_path, None, objective=Slow([[1, 2]] * 20), **options).fit()
+    make(tmp_path, None, objective=slow(), **options).fit()
     assert [r["tokens_per_second"] for r in records(tmp_path, "train")] == [2.0, 2.0, 2.0]
     assert [r["seconds"] for r in records(tmp_path, "train")] == [104.0, 208.0, 312.0]
+
+
+@pytest.mark.parametrize("stops", [[3], [4], [6], [5, 7], [2, 9]])
+def test_speed_after_a_resume_is_that_of_the_updates_since(tmp_path, slow, stops):
+    """The loss of that line is still over all of its updates."""
+    for steps in (*stops, 12):
+        make(tmp_path, None, objective=slow(), steps=steps, log_every=4).fit()
+    lines = records(tmp_path, "train")
+    assert [r["step"] for r in lines] == [4, 8, 12]
+    assert [r["tokens_per_second"] for r in lines] == [2.0, 2.0, 2.0]
+    assert [r["loss"] for r in lines] == [11.625, 2.625, -6.375]
 
 
 @pytest.mark.parametrize("higher, values", [(False, [5, 4, 4.5, 4, 3]), (True, [1, 2, 1.5, 2, 3])])
