@@ -265,7 +265,7 @@ class Compared:
             ("processor ms an update", self._update),
         ]
         if table["goal"] is not None:
-            found.append((f"minutes to `{table['goal']:g}`", self._to_goal))
+            found.append((f"{table.get('time', 'minutes')} to `{table['goal']:g}`", self._to_goal))
         units = {row["latency"]["unit"] for row in self._rows if row["latency"] is not None}
         found += [(f"ms a {unit}, `P50`", self._latency) for unit in units]
         return found

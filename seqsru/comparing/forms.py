@@ -39,7 +39,7 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
         ("ms an update", lambda row: _number(row["update_milliseconds"], 1)),
     ]
     if table["goal"] is not None:
-        found.append((f"minutes to {table['goal']:g}", lambda row: _minutes(row["goal_seconds"])))
+        found.append((f"{table['time']} to {table['goal']:g}", lambda row: _minutes(row["goal_seconds"])))
     found += [
         ("minutes", lambda row: _minutes(row["seconds"])),
         ("passes", lambda row: _number(row["passes"], 1)),

@@ -32,7 +32,8 @@ def trained(run: Path, settings: Values) -> dict[str, Any]:
     -------
     dict
         ``metric`` and ``higher_is_better`` of the validation; ``best`` and the ``curve`` of it, as pairs of
-        seconds and value (None where it was no finite number); ``steps`` and whole ``epochs`` that were made;
+        seconds and value (None where it was no finite number), and ``processor_curve``, with the seconds of
+        the processors, None where an earlier version trained; ``steps`` and whole ``epochs`` that were made;
         ``passes`` over the data, the share of the last one included, None where nothing says how long one is;
         ``seconds``, ``processor_seconds`` and ``threads`` of the training; ``peak_bytes``;
         ``tokens_per_second``, the median of the lines of metrics, None where there is none; and
@@ -51,7 +52,9 @@ def trained(run: Path, settings: Values) -> dict[str, Any]:
     progress, validation = found.record["progress"], found.record["validation"]
     name, higher = validation["metric"], validation["higher_is_better"]
     lines = [json.loads(text) for text in read(directory.metrics, MOST, "train again").splitlines()]
-    curve = [(line["seconds"], line[name]) for line in lines if line["kind"] == "valid"]
+    valid = [line for line in lines if line["kind"] == "valid"]
+    curve = [(line["seconds"], line[name]) for line in valid]
+    noted = all("processor_seconds" in line for line in valid)
     speeds = [line["tokens_per_second"] for line in lines if line["kind"] == "train"]
     values = [value for _, value in curve if value is not None]
     return {
@@ -59,6 +62,7 @@ def trained(run: Path, settings: Values) -> dict[str, Any]:
         "higher_is_better": higher,
         "best": (max(values) if higher else min(values)) if values else None,
         "curve": curve,
+        "processor_curve": [(line["processor_seconds"], line[name]) for line in valid] if noted else None,
         "steps": progress["step"],
         "epochs": progress["epoch"] - 1,
         "passes": _passes(found.record, settings["training"]),

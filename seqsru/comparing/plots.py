@@ -39,17 +39,28 @@ def plot_all(table: Mapping[str, Any], folder: Path) -> None:
 
 
 def plot_quality(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
-    """Draw the test number of every training, a line a system, with their means and deviations."""
+    """Draw the test number of every training, a line a system, with its mean and how far that goes.
+
+    Of a single training that is the interval of its resamples.
+    """
     figure = new_figure(path, width=6.5, height=1.2 + 0.32 * len(rows))
     axes = figure.add_subplot()
+    bars: list[str] = []
     for place, row in enumerate(rows):
         values = [run["test"] for run in row["runs"] if run["test"] is not None]
         axes.plot(values, [place] * len(values), "o", color="C0", alpha=0.4, markersize=5, markeredgewidth=0)
-        spread = row["test"]
+        mean, several = row["test"]["mean"], row["test"]["n"] > 1
+        bars += ["one standard deviation"] * several
+        low = high = row["test"]["deviation"]
+        if row["interval"] is not None:
+            middle, half = row["interval"]
+            low, high = max(0.0, mean - middle + half), max(0.0, middle + half - mean)
+            bars.append("95 % of the resamples of one test")
+        drawn = several or row["interval"] is not None
         axes.errorbar(
-            [spread["mean"]],
+            [mean],
             [place],
-            xerr=[spread["deviation"]],
+            xerr=[[low], [high]] if drawn else None,
             fmt="|",
             color="black",
             capsize=4,
@@ -59,7 +70,8 @@ def plot_quality(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first one above
     axes.grid(True, axis="x", alpha=0.3)
     axes.set_xlabel(f"{table['split']} {table['measure']}, {_better(table['higher_is_better'])}")
-    axes.set_title(f"{table['budget']} each; dots are seeds, bars one standard deviation", fontsize=9)
+    told = " or ".join(dict.fromkeys(bars))
+    axes.set_title(f"{table['budget']} each; dots are seeds" + (f", bars {told}" if told else ""), fontsize=9)
     save(figure, path)
 
 
@@ -68,7 +80,9 @@ def plot_curves(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
     figure = new_figure(path, width=7.0, height=4.2)
     axes = figure.add_subplot()
     longest = max(seconds for row in rows for run in row["runs"] for seconds, _ in run["curve"])
-    unit, name = (60.0, "minutes") if longest >= 120.0 else (1.0, "seconds")
+    unit, name = 60.0, table["time"]
+    if longest < 120.0:
+        unit, name = 1.0, name.replace("minutes", "seconds")
     for number, row in enumerate(rows):
         label = row["system"]
         for run in row["runs"]:

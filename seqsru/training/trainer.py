@@ -351,6 +351,7 @@ class Trainer:
                 "gradient_norm": norm,
                 "tokens_per_second": speed,
                 "seconds": self._seconds(),
+                "processor_seconds": self._processor_seconds(),
                 **({"skipped": progress.skipped} if progress.skipped else {}),
             },
         )
@@ -394,9 +395,8 @@ class Trainer:
             if rule.begun and not begun:
                 log.write_line(f"step {progress.step}: from here on the weights are averaged")
             progress.records += 1
-        log.write_metrics(
-            "valid", progress.step, {"epoch": progress.epoch, "seconds": self._seconds(), **values}
-        )
+        spent = {"seconds": self._seconds(), "processor_seconds": self._processor_seconds()}
+        log.write_metrics("valid", progress.step, {"epoch": progress.epoch, **spent, **values})
         best, best_step = self._best()
         assert best is not None
         log.write_line(f"step {progress.step}: {name} {value:.2f}, best {best:.2f} at step {best_step}")

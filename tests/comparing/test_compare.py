@@ -152,6 +152,31 @@ def test_the_table_of_language_models_has_what_the_runs_have(compared, calls, te
     check_changes_are_refused(compared, calls, folder)
 
 
+@pytest.mark.slow
+def test_a_budget_of_processors_counts_their_time(compared):
+    """Also until the goal and in the curves, but where an earlier version trained."""
+    asked = (
+        "set: {training.validate_every: 4}\nsystems: {SRU: {}}\nbudget: {processor_minutes: 0.02}\n"
+        "seeds: [3]\ngoal: 1e6\nlatency: false\n"
+    )
+    folder, _, good = compared(LANGUAGE_MODEL, asked)
+    assert good
+    metrics = (folder / "runs" / "SRU-3" / "metrics.jsonl").read_text().splitlines()
+    valid = [line for line in map(json.loads, metrics) if line["kind"] == "valid"]
+    file = folder / "results.jsonl"
+    for time, key in (("processor minutes", "processor_seconds"), ("minutes", "seconds")):
+        compared(LANGUAGE_MODEL, asked)
+        table = json.loads((folder / "table.json").read_text())
+        (run,) = table["systems"][0]["runs"]
+        assert run["curve"] == [[line[key], line["perplexity"]] for line in valid]
+        assert run["goal_seconds"] == valid[0][key] and table["time"] == time
+        assert f"| {time} to 1e+06 |" in (folder / "table.md").read_text()
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            line["result"].pop("processor_curve", None)
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def check_nothing_is_done_again(compared, calls, folder):
     before, done = (folder / "results.jsonl").read_bytes(), len(calls)
     assert compared(LANGUAGE_MODEL, MODELS)[2]

@@ -3,8 +3,11 @@
 import csv
 import json
 import math
+import statistics
 
-from seqsru.comparing import table
+import pytest
+
+from seqsru.comparing import plots, table
 from seqsru.comparing.forms import as_csv, markdown
 from seqsru.comparing.plots import plot_all
 
@@ -43,6 +46,7 @@ TABLE = {
     "split": "test",
     "baseline": None,
     "goal": None,
+    "time": "minutes",
     "depth": None,
     "measure": "perplexity",
     "further": {"chrf": {"higher_is_better": True}},
@@ -82,6 +86,62 @@ def test_a_further_measure_has_its_columns():
         "chrf_p_value": "0.25",
     }
     assert (row["difference"], row["interval_half"], row["passes_mean"]) == ("", "", "1.25")
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The axes of what is drawn, by the name of the file."""
+    found = {}
+
+    def keep(figure, path):
+        found[path.name] = figure.axes[0]
+
+    monkeypatch.setattr(plots, "save", keep)
+
+    def draw(**changed):
+        plot_all({**TABLE, **changed}, tmp_path)
+        return found
+
+    return draw
+
+
+def of(*tests, interval=None, curve=((90.0, 5.0), (180.0, 4.0))):
+    mean, deviation = statistics.mean(tests), statistics.pstdev(tests)
+    return {
+        **ROW,
+        "test": {"mean": mean, "deviation": deviation, "n": len(tests)},
+        "interval": interval,
+        "runs": [{"test": one, "curve": curve} for one in tests],
+    }
+
+
+ONE, NONE, TWO = of(4.0, interval=[4.1, 0.5]), of(4.0), of(3.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    "rows, told",
+    [
+        ([ONE], ", bars 95 % of the resamples of one test"),
+        ([TWO], ", bars one standard deviation"),
+        ([NONE], ""),
+        ([TWO, ONE, NONE], ", bars one standard deviation or 95 % of the resamples of one test"),
+    ],
+)
+def test_bars_are_what_the_title_says(drawn, rows, told):
+    """A deviation of one training is none."""
+    axes = drawn(systems=rows)["quality.png"]
+    assert axes.get_title() == f"1 minutes each; dots are seeds{told}"
+    ends = {id(NONE): None, id(ONE): [3.6, 4.6], id(TWO): [3.0, 5.0]}
+    bars = [one.lines[2][0].get_segments()[0][:, 0].tolist() for one in axes.containers if one.has_xerr]
+    assert bars == [pytest.approx(ends[id(row)]) for row in rows if ends[id(row)]]
+
+
+@pytest.mark.parametrize("time", ["minutes", "processor minutes"])
+@pytest.mark.parametrize("last, unit", [(119.0, "seconds"), (180.0, "minutes")])
+def test_curves_go_over_the_time_of_the_budget(drawn, time, last, unit):
+    axes = drawn(systems=[of(4.0, curve=((90.0, 5.0), (last, 4.0)))], time=time)["curves.png"]
+    assert axes.get_xlabel() == f"{time.replace('minutes', unit)} of training"
+    assert axes.lines[0].get_xdata()[1] == pytest.approx(last / (60 if unit == "minutes" else 1))
 
 
 def test_without_matplotlib_one_line_says_so(tmp_path, monkeypatch):

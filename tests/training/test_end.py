@@ -39,7 +39,11 @@ def metrics(folder):
     """Lines of metrics, but for what a clock says."""
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
-        yield {name: record[name] for name in record if name not in ("seconds", "tokens_per_second")}
+        yield {
+            name: record[name]
+            for name in record
+            if name not in ("seconds", "processor_seconds", "tokens_per_second")
+        }
 
 
 def state(folder):

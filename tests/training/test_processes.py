@@ -61,7 +61,11 @@ def done(process, seconds=240):
 def metrics(folder):
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
-        yield {name: record[name] for name in record if name not in ("seconds", "tokens_per_second")}
+        yield {
+            name: record[name]
+            for name in record
+            if name not in ("seconds", "processor_seconds", "tokens_per_second")
+        }
 
 
 def tensors(folder, step):
