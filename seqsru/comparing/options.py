@@ -135,7 +135,8 @@ class Options:
     baseline : str or None
         The system that the others are held against, by paired bootstrap.
     goal : float or None
-        Value of the validation; the time until a system has it is told.
+        Value of the validation; the time until a system has it is told, that of processors where the
+        budget is.
     depth : str or None
         Setting, such as model.stack.num_layers, that the plots have on their x axis.
     split : {"test", "validation"}
