@@ -44,6 +44,7 @@ RECIPES = (
     "jaquad",
     "an4",
     "copying",
+    "characters",
     "wmt14",
     "compare",
 )

@@ -21,8 +21,9 @@ from seqsru.tasks.kinds import kinds
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "recipes" / "compare").glob("*.yaml"))
 READERS = [*sorted(ROOT.glob("recipes/squad/depth-*.yaml")), ROOT / "recipes" / "jaquad" / "compare.yaml"]
+TEXTS = sorted(ROOT.glob("recipes/characters/compare-*.yaml"))
 SCHEMA = runs.schema()
-TYPES = {"ptb": 10_000, "copying": 12, "multi30k": 6_000, "squad": 20_000, "jaquad": 3_000}
+TYPES = {"ptb": 10_000, "copying": 12, "multi30k": 6_000, "squad": 20_000, "jaquad": 3_000, "characters": 65}
 
 
 def program(path):
@@ -107,8 +108,21 @@ def test_readers_are_compared_at_each_depth():
         assert path.name in (recipe / "README.md").read_text(encoding="utf-8")
 
 
+def test_texts_by_characters_have_twins():
+    assert [path.stem for path in TEXTS] == ["compare-penn", "compare-shakespeare"]
+    for path in TEXTS:
+        spec, base = read(path), strict.load(ROOT / read(path)["base"], SCHEMA)
+        assert (spec["output"], spec["baseline"]) == (f"recipes/characters/runs/{path.stem}", "LSTM")
+        assert spec["budget"] == {"processor_minutes": base["training"]["max_minutes"]}
+        assert base["training"]["validation_metric"] == "bits_per_token"
+        assert base["schedule"]["over"] == "time"  # what each has is the time
+        assert list(spec["systems"]) == ["SRU", "LSTM"] and "set" not in spec
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [*SPECS, *READERS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*SPECS, *READERS, *TEXTS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_every_system_is_legal_and_as_large_as_the_others(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     spec = read(path)
