@@ -2,7 +2,7 @@
 # SRU and LSTM on texts by characters, from raw data to bits a character:
 #   bash recipes/characters/run.sh [shakespeare | penn]     # one of the two alone
 # Can be run again: what is done is kept, and an interrupted training goes on. Each of the two trainings of a text takes
-# ten minutes of one processor, or 25 with Penn Treebank. Other cells and settings: compare-shakespeare.yaml, compare-penn.yaml.
+# ten minutes of one processor, or 15 with Penn Treebank. Other cells and settings: compare-shakespeare.yaml, compare-penn.yaml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=recipes/characters
