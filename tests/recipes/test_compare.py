@@ -73,7 +73,7 @@ def solved(spec, given, goal):
 
 
 def test_there_is_one_for_each_criticism():
-    assert [path.stem for path in SPECS] == ["copy", "depth", "multi30k", "ptb", "search"]
+    assert [path.stem for path in SPECS] == ["copy", "depth", "multi30k", "optimizers", "ptb", "search", "sgd"]
     script = (ROOT / "recipes" / "compare" / "run.sh").read_text(encoding="utf-8")
     readme = (ROOT / "recipes" / "compare" / "README.md").read_text(encoding="utf-8")
     for path in SPECS:
