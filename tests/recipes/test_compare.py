@@ -21,9 +21,20 @@ from seqsru.tasks.kinds import kinds
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "recipes" / "compare").glob("*.yaml"))
 READERS = [*sorted(ROOT.glob("recipes/squad/depth-*.yaml")), ROOT / "recipes" / "jaquad" / "compare.yaml"]
-TEXTS = sorted(ROOT.glob("recipes/characters/compare-*.yaml"))
+TEXTS = [
+    *sorted(ROOT.glob("recipes/characters/compare-*.yaml")),
+    ROOT / "recipes" / "wikitext-2" / "compare.yaml",
+]
 SCHEMA = runs.schema()
-TYPES = {"ptb": 10_000, "copying": 12, "multi30k": 6_000, "squad": 20_000, "jaquad": 3_000, "characters": 65}
+TYPES = {
+    "ptb": 10_000,
+    "copying": 12,
+    "multi30k": 6_000,
+    "squad": 20_000,
+    "jaquad": 3_000,
+    "characters": 65,
+    "wikitext-2": 33_278,
+}
 
 
 def program(path):
@@ -73,7 +84,8 @@ def solved(spec, given, goal):
 
 
 def test_there_is_one_for_each_criticism():
-    assert [path.stem for path in SPECS] == ["copy", "depth", "multi30k", "optimizers", "ptb", "search", "sgd"]
+    names = ["copy", "depth", "multi30k", "optimizers", "ptb", "search", "sgd"]
+    assert [path.stem for path in SPECS] == names
     script = (ROOT / "recipes" / "compare" / "run.sh").read_text(encoding="utf-8")
     readme = (ROOT / "recipes" / "compare" / "README.md").read_text(encoding="utf-8")
     for path in SPECS:
@@ -108,14 +120,15 @@ def test_readers_are_compared_at_each_depth():
         assert path.name in (recipe / "README.md").read_text(encoding="utf-8")
 
 
-def test_texts_by_characters_have_twins():
-    assert [path.stem for path in TEXTS] == ["compare-penn", "compare-shakespeare"]
+def test_other_texts_have_twins():
+    assert [path.stem for path in TEXTS] == ["compare-penn", "compare-shakespeare", "compare"]
     for path in TEXTS:
         spec, base = read(path), strict.load(ROOT / read(path)["base"], SCHEMA)
-        assert (spec["output"], spec["baseline"]) == (f"recipes/characters/runs/{path.stem}", "LSTM")
+        assert (spec["output"], spec["baseline"]) == (f"recipes/{path.parent.name}/runs/{path.stem}", "LSTM")
         assert spec["budget"] == {"processor_minutes": base["training"]["max_minutes"]}
-        assert base["training"]["validation_metric"] == "bits_per_token"
         assert base["schedule"]["over"] == "time"  # what each has is the time
+        by_characters = base["tokenizer"]["name"] == "characters"
+        assert base["training"]["validation_metric"] == ("bits_per_token" if by_characters else "perplexity")
         assert list(spec["systems"]) == ["SRU", "LSTM"] and "set" not in spec
 
 

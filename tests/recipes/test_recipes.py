@@ -43,6 +43,7 @@ def test_there_are_recipes():
         "jaquad",
         "copying",
         "characters",
+        "wikitext-2",
     }
     speeds = {RECIPES / name for name in ("layers", "latency", "compare")}  # tables and their commands
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
