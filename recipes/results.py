@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = (
     "quickstart",
     "multi30k",
+    "sentences",
     "ptb",
     "wikitext-2",
     "characters",

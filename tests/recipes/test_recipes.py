@@ -44,6 +44,7 @@ def test_there_are_recipes():
         "copying",
         "characters",
         "wikitext-2",
+        "sentences",
     }
     speeds = {RECIPES / name for name in ("layers", "latency", "compare")}  # tables and their commands
     assert {path.parent for path in CONFIGS} | speeds == {path.parent for path in RECIPES.glob("*/README.md")}
