@@ -18,6 +18,11 @@ INTERVAL = ("middle", "half")
 COMPARED = ("difference", "p_value")
 
 
+def digits(measure: str) -> int:
+    """How many digits of a measure say something: a model of characters has one or two bits a token."""
+    return 3 if measure.startswith("bits_") else 2
+
+
 def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
     """The heads of the table, and what stands below each."""
     measure, split = table["measure"] or "test", table["split"]
@@ -25,11 +30,13 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
         ("system", lambda row: row["system"]),
     ]
     for name in (None, *table["further"]):  # the headline first
-        found.append((f"{split} {name or measure}", partial(_tested, name=name)))
+        after = digits(name or measure)
+        found.append((f"{split} {name or measure}", partial(_tested, name=name, after=after)))
         if table["baseline"] is not None:
-            found.append((f"to {table['baseline']}", partial(_against, name=name)))
+            found.append((f"to {table['baseline']}", partial(_against, name=name, after=after)))
+    validated = table["validation_metric"] or ""
     found += [
-        (f"validation {table['validation_metric'] or ''}".strip(), lambda row: _number(row["validation"], 2)),
+        (f"validation {validated}".strip(), lambda row: _number(row["validation"], digits(validated))),
         ("parameters", lambda row: "" if row["parameters"] is None else f"{row['parameters']:,}"),
     ]
     if any(row["depth"] is not None for row in table["systems"]):
@@ -80,7 +87,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     for system, found in table["search"].items():
         chosen = ", ".join(f"{name} {shown(value)}" for name, value in found["settings"].items())
         which = f"{system}: trial {found['trial']} of {len(found['trials'])}, {chosen}"
-        parts.append(f"{which}; validation {found['value']:.2f} at the end of the search.\n")
+        value = f"{found['value']:.{digits(table['validation_metric'] or '')}f}"
+        parts.append(f"{which}; validation {value} at the end of the search.\n")
     if table["warnings"]:
         parts.append("".join(f"* {line}\n" for line in table["warnings"]))
     if signatures:
@@ -169,15 +177,15 @@ def _measured(row: Row, name: str | None) -> Row:
     return row if name is None else row["further"][name]
 
 
-def _tested(row: Row, name: str | None) -> str:
+def _tested(row: Row, name: str | None, after: int) -> str:
     found = _measured(row, name)
     interval = found["interval"]
-    return _number(found["test"], 2) + ("" if interval is None else f" (95 % ± {interval[1]:.2f})")
+    return _number(found["test"], after) + ("" if interval is None else f" (95 % ± {interval[1]:.{after}f})")
 
 
-def _against(row: Row, name: str | None) -> str:
+def _against(row: Row, name: str | None, after: int) -> str:
     found = _measured(row, name)["to_baseline"]
-    return "" if found is None else f"{found['difference']:+.2f} (p = {found['p_value']:.3f})"
+    return "" if found is None else f"{found['difference']:+.{after}f} (p = {found['p_value']:.3f})"
 
 
 def _time(row: Row, name: str, of: str) -> str:

@@ -70,6 +70,19 @@ def test_numbers_beyond_all_numbers_are_null_and_drawn_nowhere(tmp_path):
     assert as_csv(TABLE).splitlines()[1].startswith("A,,10,,inf,nan,2,")
 
 
+def test_bits_have_a_digit_more_than_percent_and_perplexities():
+    one = {"mean": 1.50049, "deviation": 0.0, "n": 1}
+    compared = {"difference": -0.01951, "p_value": 0.25}
+    row = {**ROW, "test": one, "interval": [1.5, 0.00449], "to_baseline": compared, "validation": one}
+    named = {"measure": "bits_per_token", "validation_metric": "bits_per_token", "baseline": "A"}
+    search = {"A": {"settings": {"optimizer.lr": 0.1}, "trial": 1, "trials": {"1": {}}, "value": 1.60049}}
+    shown = markdown({**TABLE, **named, "systems": [row], "search": search})
+    assert shown.splitlines()[2].startswith(
+        "| A | 1.500 (95 % ± 0.004) | -0.020 (p = 0.250) | 50.00 (95 % ± 1.50) | -0.50 (p = 0.250) | 1.500 | "
+    )
+    assert "trial 1 of 1, optimizer.lr 0.1; validation 1.600 at the end of the search.\n" in shown
+
+
 def test_a_further_measure_has_its_columns():
     head = markdown({**TABLE, "baseline": "B"}).splitlines()[0]
     assert head.startswith("| system | test perplexity | to B | test chrf | to B | validation perplexity | ")

@@ -257,6 +257,9 @@ def test_a_comparison_gives_its_numbers_and_its_table(tree, capsys):
         "command": "seqsru compare deep.yaml",
         "signature": SIGNED,
     }
+    bits = comparison({**compared_run("SRU", 1, better), "interval": [1.5, 0.0049]})
+    made = results.Compared("deep", "-", {**bits, "measure": "bits_per_token", "further": []})
+    assert "42.284 ± 0.005 | +3.037 (p = 0.001)" in results.written(made.lines()[2], made.numbers)
     assert found["deep_LSTM_f1"]["unsigned"] == "of 2 trainings, whose signatures the table has"
     assert results.main(["--check", "--take", "multi30k"], tree) == 0  # nothing is new
     file.write_text(json.dumps(comparison(compared_run("SRU.", 1, None), compared_run("SRU-", 1, None))))
