@@ -32,6 +32,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from seqsru.comparing.forms import digits_of
+
 Row = Mapping[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 # The README's rows, in its order; a recipe without rows there still has tables.
@@ -232,11 +234,6 @@ def take(recipe: Path) -> list[str]:
     return told
 
 
-def _digits(measure: str) -> int:
-    """As many as the tables of `seqsru compare` have."""
-    return 3 if measure.startswith("bits_") else 2
-
-
 class Compared:
     """What a comparison found, as numbers by name and as the lines of a table, of the systems with a test.
 
@@ -283,14 +280,14 @@ class Compared:
         spread = further["interval"][1] if further["interval"] is not None else None
         if further["test"]["n"] > 1:
             spread = further["test"]["deviation"]
-        return self._put(row, name, further["test"]["mean"], _digits(name), spread)
+        return self._put(row, name, further["test"]["mean"], digits_of(name), spread)
 
     def _against(self, row: Row, name: str) -> str:
         found = (row if name == self._table["measure"] else row["further"][name])["to_baseline"]
         if found is None:
             return ""
         difference = self._put(
-            row, f"{name} less the baseline's", found["difference"], _digits(name), how="+"
+            row, f"{name} less the baseline's", found["difference"], digits_of(name), how="+"
         )
         return f"{difference} (p = {self._put(row, f'p of {name}', found['p_value'], 3)})"
 

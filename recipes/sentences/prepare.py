@@ -59,15 +59,13 @@ def download(folder: Path) -> Path:
     """The archive as it is today; what it holds is checked by its own sums when it is read."""
     path = folder / ADDRESS.rsplit("/", 1)[-1]
     if not path.exists():
-        part = path.with_name(path.name + ".part")
         asked = urllib.request.Request(ADDRESS, headers={"User-Agent": "seqsru"})
         try:
             with urllib.request.urlopen(asked, timeout=60) as response:
-                write_whole(part, response.read())
+                write_whole(path, response.read())
         except OSError as error:
             do = f"put the archive at {path}, or the six files in {folder}"
             raise NotFound(f"an answer from {ADDRESS}", str(error), do) from None
-        part.rename(path)
     return path
 
 

@@ -18,8 +18,8 @@ INTERVAL = ("middle", "half")
 COMPARED = ("difference", "p_value")
 
 
-def digits(measure: str) -> int:
-    """How many digits of a measure say something: a model of characters has one or two bits a token."""
+def digits_of(measure: str) -> int:
+    """Digits after the point in a table: a model of characters has one or two bits a token."""
     return 3 if measure.startswith("bits_") else 2
 
 
@@ -30,13 +30,13 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
         ("system", lambda row: row["system"]),
     ]
     for name in (None, *table["further"]):  # the headline first
-        after = digits(name or measure)
-        found.append((f"{split} {name or measure}", partial(_tested, name=name, after=after)))
+        places = digits_of(name or measure)
+        found.append((f"{split} {name or measure}", partial(_tested, name=name, places=places)))
         if table["baseline"] is not None:
-            found.append((f"to {table['baseline']}", partial(_against, name=name, after=after)))
+            found.append((f"to {table['baseline']}", partial(_against, name=name, places=places)))
     validated = table["validation_metric"] or ""
     found += [
-        (f"validation {validated}".strip(), lambda row: _number(row["validation"], digits(validated))),
+        (f"validation {validated}".strip(), lambda row: _number(row["validation"], digits_of(validated))),
         ("parameters", lambda row: "" if row["parameters"] is None else f"{row['parameters']:,}"),
     ]
     if any(row["depth"] is not None for row in table["systems"]):
@@ -87,7 +87,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     for system, found in table["search"].items():
         chosen = ", ".join(f"{name} {shown(value)}" for name, value in found["settings"].items())
         which = f"{system}: trial {found['trial']} of {len(found['trials'])}, {chosen}"
-        value = f"{found['value']:.{digits(table['validation_metric'] or '')}f}"
+        value = f"{found['value']:.{digits_of(table['validation_metric'] or '')}f}"
         parts.append(f"{which}; validation {value} at the end of the search.\n")
     if table["warnings"]:
         parts.append("".join(f"* {line}\n" for line in table["warnings"]))
@@ -177,15 +177,17 @@ def _measured(row: Row, name: str | None) -> Row:
     return row if name is None else row["further"][name]
 
 
-def _tested(row: Row, name: str | None, after: int) -> str:
+def _tested(row: Row, name: str | None, places: int) -> str:
     found = _measured(row, name)
     interval = found["interval"]
-    return _number(found["test"], after) + ("" if interval is None else f" (95 % ± {interval[1]:.{after}f})")
+    return _number(found["test"], places) + (
+        "" if interval is None else f" (95 % ± {interval[1]:.{places}f})"
+    )
 
 
-def _against(row: Row, name: str | None, after: int) -> str:
+def _against(row: Row, name: str | None, places: int) -> str:
     found = _measured(row, name)["to_baseline"]
-    return "" if found is None else f"{found['difference']:+.{after}f} (p = {found['p_value']:.3f})"
+    return "" if found is None else f"{found['difference']:+.{places}f} (p = {found['p_value']:.3f})"
 
 
 def _time(row: Row, name: str, of: str) -> str:
