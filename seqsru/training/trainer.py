@@ -28,7 +28,6 @@ from seqsru.training.finite import (
     together,
     told,
 )
-from seqsru.training.heap import keep_freed
 from seqsru.training.interrupt import Interrupt
 from seqsru.training.objective import Carried, Objective
 from seqsru.training.pending import Seen
@@ -202,8 +201,6 @@ class Trainer:
         """
         with ExitStack() as held, Interrupt(self.processes.several) as interrupt:
             self.processes.first(lambda: self.hold(held))
-            if self.device.type == "cpu":
-                keep_freed()
             if not self._resumed:
                 self.resume(newest(self.run))
             self._resumed = False
