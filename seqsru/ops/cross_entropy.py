@@ -157,8 +157,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 rows, weight.to(product), bias, targets.view(-1), smoothing, wanted
             )
         inputs = (x, weight, bias)
+        # The weight's is no view: autograd adds in place, as to a tied weight's, only to memory nobody else holds.
         ctx.gradients = [
-            None if g is None or t is None else g.view(t.shape).to(t.dtype) for g, t in zip(gradients, inputs)
+            None if g is None or t is None else (g if g.shape == t.shape else g.view(t.shape)).to(t.dtype)
+            for g, t in zip(gradients, inputs)
         ]
         ctx.mark_non_differentiable(nll)
         ctx.set_materialize_grads(False)  # nll's would be zeros, and a launch
@@ -172,7 +174,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             return (None,) * 7
         if torch.is_grad_enabled() or ctx.gradients is None:  # with create_graph, or for the second time
             return _gradients_again(ctx, grad_loss)
-        scaled = [None if g is None else g.mul_(grad_loss) for g in ctx.gradients]
+        scaled = ctx.gradients
+        # One is what `loss.backward()` gives; on another device it would be waited for.
+        if grad_loss.device.type != "cpu" or watched(grad_loss) or grad_loss.item() != 1.0:
+            scaled = [None if g is None else g.mul_(grad_loss) for g in scaled]
         ctx.gradients = None  # so that autograd may keep these tensors as .grad without a copy
         return (*scaled, None, None, None, None)
 

@@ -200,3 +200,26 @@ def test_errors_say_what_was_expected_and_found():
         linear_cross_entropy(x, weight[:, :6], bias, targets)
     with pytest.raises(Refused, match=r"smoothing: expected .* from 0 to below 1, found 1\.0"):
         linear_cross_entropy(x, weight, bias, targets, smoothing=1.0)
+
+
+def test_autograd_adds_to_the_gradient_of_a_tied_weight_in_its_place(monkeypatch):
+    """A new table of vocabulary × width for every update would be as large as the weight."""
+    places = []
+    by_blocks = cross_entropy._by_blocks
+
+    def noted(*given):
+        found = by_blocks(*given)
+        places.append(found[2][1].data_ptr())
+        return found
+
+    monkeypatch.setattr(cross_entropy, "_by_blocks", noted)
+    _, weight, bias, targets = problem(6, 7, 11)
+    for factor in (1.0, 3.0):
+        weight.grad = None
+        x = F.embedding(targets, weight)
+        loss, _ = linear_cross_entropy(x, weight, bias, targets)
+        (loss * factor).backward()
+        again = F.embedding(targets, weight)
+        expected = F.cross_entropy(F.linear(again, weight, bias), targets, reduction="sum") * factor
+        torch.testing.assert_close(weight.grad, torch.autograd.grad(expected, weight)[0])
+        assert weight.grad.data_ptr() == places[-1]
