@@ -24,9 +24,10 @@ def declare(parser: Parser) -> None:
 
 Each has the same time or updates, the same number of parameters if the file asks for that, and the same
 seeds. The folder that `output` names gets a run directory of each training, results.jsonl with what was
-measured, and the table as table.md, table.csv and table.json, with plots. One training runs at a time; what
-is done is not done again, so the same command goes on after Ctrl-C or a crash. Results of other settings,
-sources or machines are refused, and never put into one table. The exit status is 1 where a training failed.
+measured, and the table as table.md, table.csv and table.json, with plots. One training runs at a time, or
+as many as `jobs` says; what is done is not done again, so the same command goes on after Ctrl-C or a crash.
+Results of other settings, sources or machines are refused, and never put into one table. The exit status is
+1 where a training failed.
 
   seqsru compare ptb.yaml --check               # widths, settings, the plan and its time; train nothing
   seqsru compare ptb.yaml

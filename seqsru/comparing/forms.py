@@ -70,7 +70,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     heads = columns(table)
     lines = [[name for name, _ in heads], ["---"] * len(heads)]
     lines += [[text(row) for _, text in heads] for row in table["systems"]]
-    told = [f"{table['budget']} each, seeds {', '.join(map(str, table['seeds']))}."]
+    at_once = f", {table['jobs']} trainings at once" if table["jobs"] > 1 else ""
+    told = [f"{table['budget']} each, seeds {', '.join(map(str, table['seeds']))}{at_once}."]
     if table["made"] is not None:
         made = table["made"]
         told.append(

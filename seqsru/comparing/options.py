@@ -141,6 +141,9 @@ class Options:
         Setting, such as model.stack.num_layers, that the plots have on their x axis.
     split : {"test", "validation"}
         What the trained systems are measured on.
+    jobs : int
+        Trainings at once, each with its own threads. More than one only with budgets that they do not take
+        from one another, so not with minutes of the clock; tokens/s are those of a machine that is shared.
     measures : tuple of str
         Numbers of that which the table has besides the headline, such as chrf or exact_match.
     """
@@ -152,6 +155,7 @@ class Options:
     goal: float | None = None
     depth: str | None = None
     split: Split = "test"
+    jobs: int = 1
     measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -162,5 +166,6 @@ class Options:
         for seed in self.seeds:
             check_at_least(0, seeds=seed)
             check_seed(seeds=seed)
+        check_at_least(1, jobs=self.jobs)
         if self.output.exists() and not self.output.is_dir():
             raise Refused("a folder", f"the file {self.output}", "name another", "output")

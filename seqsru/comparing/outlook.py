@@ -42,7 +42,7 @@ def left(spec: Spec, records: Records, made: Mapping[str, Any], settings: Values
     took = [line.result["took"] for line in done if line.step == "train"]
     usual = sum(took) / len(took) if took else None
     seconds = [_seconds(budget, made["threads"], usual) for budget in todo]
-    about = "" if None in seconds else f", about {duration(sum(filter(None, seconds)))}"
+    about = "" if None in seconds else f", about {duration(sum(filter(None, seconds)) / spec.options.jobs)}"
     number = f"{len(todo)} training{'s' if len(todo) != 1 else ''}"
     return f"; to train, this one included: {number}{about}"
 
@@ -99,6 +99,9 @@ def described(spec: Spec, plan: Plan) -> list[str]:
         lines.append(
             f"latency: {spec.timing.count} lines, {spec.timing.rounds} rounds, {spec.timing.engine} engine"
         )
+    if spec.options.jobs > 1:
+        lines.append(f"{spec.options.jobs} trainings at once, of {threads} thread(s) each")
+        total /= spec.options.jobs
     lines.append(
         f"training time: about {duration(total)}" if known else "training time: told after the first one"
     )

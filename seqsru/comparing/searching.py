@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from seqsru import settings as strict
@@ -44,10 +45,13 @@ class Searching:
                     scores, higher = self._scores(system, alive[system], rung - 1, rungs[rung - 2][1])
                     alive[system] = best(scores, count, higher)
             turns = max(map(len, alive.values()), default=0)
-            for turn in range(turns):
-                for system in order(left, turn):
-                    job = self.plan.trial(system, sorted(alive[system])[turn], rung, budget)
-                    self.steps.train(f"{TRAIN} to round {rung}", job)
+            jobs = [
+                self.plan.trial(system, sorted(alive[system])[turn], rung, budget)
+                for turn in range(turns)
+                for system in order(left, turn)
+            ]
+            train = partial(self.steps.train, f"{TRAIN} to round {rung}")
+            self.steps.at_work.each(train, jobs, self.plan.spec.options.jobs)
             for system in left:
                 scores, higher = self._scores(system, alive[system], rung, budget)
                 log[system].append({"budget": str(budget), "scores": {str(n): s for n, s in scores.items()}})

@@ -197,6 +197,11 @@ def read(path: Path) -> Spec:
     if values["search"] is not None:
         made = values["search"].of(Search).make()
     drawn = _drawn(searched, values) if made is not None else {}
+    for one in (budget, *(() if made is None else (made.budget,))):
+        if options.jobs > 1 and one.minutes:
+            do = "give processor_minutes, updates or epochs, or set jobs to 1"
+            found = f"{one}, of which {options.jobs} trainings at once take each other's"
+            raise values.error(Refused("a budget other than minutes of the clock", found, do, "jobs"))
     return Spec(
         path,
         values,

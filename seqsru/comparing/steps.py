@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
-from seqsru.comparing.children import call, wait_until_free
+from seqsru.comparing.children import AtWork, call, wait_until_free
 from seqsru.comparing.identity import differing
 from seqsru.comparing.outcomes import trained
 from seqsru.comparing.outlook import left
@@ -34,7 +35,7 @@ class Broken(Refused):
 
 
 class Steps:
-    """What was done, and how a step is done.
+    """What was done, and how a step is done; several threads may do several at once.
 
     Parameters
     ----------
@@ -52,6 +53,10 @@ class Steps:
     records : Records
     failed : list of str
         Steps that failed in this process.
+    at_work : AtWork
+        The commands of all steps.
+    lock : RLock
+        Is held by who reads or changes any of these, or what was made of them all.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Steps:
         self.output = spec.options.output
         self.records = Records(self.output)
         self.failed: list[str] = []
+        self.at_work, self.lock = AtWork(), RLock()
 
     def check_known(self) -> None:
         """Refuse lines of other sources or another machine, or put them aside."""
@@ -106,7 +112,7 @@ class Steps:
             systems = {job.rpartition("/")[2].rpartition("-")[0] for job in again}
             gone |= {key for key in self.records.lines if key[0] == SEARCH and key[1] in systems}
         for job in sorted(again):
-            wait_until_free(self.output / job, self.tell)
+            wait_until_free(self.output / job, self.tell, self.at_work)
             for path in (self.output / job, *(self.output / f"{job}{end}" for end in BESIDE)):
                 if path.exists():
                     (place / job).parent.mkdir(parents=True, exist_ok=True)
@@ -116,33 +122,37 @@ class Steps:
 
     def do(self, step: str, job: Job, what: dict[str, Any], work: Callable[[], dict[str, Any]]) -> bool:
         """Do a step unless it is done, and note what came of it; say whether it is done."""
-        self.check({(step, job.name): what})
-        line = self.records.lines.get((step, job.name))
-        if line is not None and line.state == "done":
-            return True
-        if line is not None and line.state == "failed" and step.startswith(f"{TRAIN} to"):
-            if not line.result["stopped"]:
-                return False  # that it fails is what the search found of it
-        self.records.write(Line(step, job.name, "begun", what, self.made, {}))
-        about = left(self.spec, self.records, self.made, job.settings) if TRAIN in step else ""
-        self.tell(f"{step} {job.name}{about}")
+        with self.lock:
+            self.at_work.go_on()
+            self.check({(step, job.name): what})
+            line = self.records.lines.get((step, job.name))
+            if line is not None and line.state == "done":
+                return True
+            if line is not None and line.state == "failed" and step.startswith(f"{TRAIN} to"):
+                if not line.result["stopped"]:
+                    return False  # that it fails is what the search found of it
+            self.records.write(Line(step, job.name, "begun", what, self.made, {}))
+            about = left(self.spec, self.records, self.made, job.settings) if TRAIN in step else ""
+            self.tell(f"{step} {job.name}{about}")
         start = time.monotonic()
         try:
             result = work()
         except Refused as refusal:
             told = {"told": str(refusal), "stopped": isinstance(refusal, Broken) and refusal.stopped}
-            self.records.write(Line(step, job.name, "failed", what, self.made, told))
-            self.failed.append(f"{step} {job.name}")
-            self.tell(f"failed: {step} {job.name}: {refusal}")
+            with self.lock:
+                self.records.write(Line(step, job.name, "failed", what, self.made, told))
+                self.failed.append(f"{step} {job.name}")
+                self.tell(f"failed: {step} {job.name}: {refusal}")
             return False
         result["took"] = time.monotonic() - start
-        self.records.write(Line(step, job.name, "done", what, self.made, result))
+        with self.lock:
+            self.records.write(Line(step, job.name, "done", what, self.made, result))
         return True
 
     def call(self, job: Job, *arguments: str | Path) -> None:
         """Run a command on a training; refuse where it does not end well."""
         log = self.output / f"{job.name}.log"
-        ended = call(arguments, log)
+        ended = call(arguments, log, self.at_work)
         if ended.status == 0:
             return
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
@@ -155,7 +165,7 @@ class Steps:
         run = self.output / job.name
 
         def work() -> dict[str, Any]:
-            wait_until_free(run, self.tell)
+            wait_until_free(run, self.tell, self.at_work)
             self.call(job, "train", write_config(job, self.output))
             kept = {"parameters": job.parameters, "width": job.width, "label": job.label}
             return {**kept, **trained(run, job.settings)}

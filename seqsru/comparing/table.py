@@ -108,6 +108,7 @@ def summary(
         "base": str(spec.options.base),
         "budget": str(spec.budget),
         "seeds": spec.options.seeds,
+        "jobs": spec.options.jobs,
         "split": spec.options.split,
         "baseline": baseline,
         "goal": goal,

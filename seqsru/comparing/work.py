@@ -1,4 +1,4 @@
-"""A comparison from its file to its table: one training at a time, and what was done is not done again."""
+"""A comparison from its file to its table; what was done is not done again."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Work:
             if self.spec.search is not None:
                 Searching(self.plan, self.steps).run()
             jobs = self._jobs()
-            for job in by_turns(jobs):
-                self._train_and_test(job, jobs)
+            both = partial(self._train_and_test, jobs=jobs)
+            self.steps.at_work.each(both, by_turns(jobs), self.spec.options.jobs)
             self._time(jobs)
             self.table(jobs)
         return not self.steps.failed
@@ -157,9 +157,11 @@ class Work:
                 "signature": numbers["signature"],
             }
 
-        before = self.steps.records.done(TEST, job.name)
+        with self.steps.lock:
+            before = self.steps.records.done(TEST, job.name)
         if self.steps.do(TEST, job, self._asked(job)[TEST], work) and before is None:
-            self.table(jobs)
+            with self.steps.lock:
+                self.table(jobs)
 
     def _time(self, jobs: dict[str, list[Job]]) -> None:
         """Measure one training of each system, the systems by turns, in several rounds."""

@@ -157,7 +157,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 rows, weight.to(product), bias, targets.view(-1), smoothing, wanted
             )
         inputs = (x, weight, bias)
-        # The weight's is no view: autograd adds in place, as to a tied weight's, only to memory nobody else holds.
+        # The weight's is no view: autograd adds to a tied weight's in place only where nobody else holds it.
         ctx.gradients = [
             None if g is None or t is None else (g if g.shape == t.shape else g.view(t.shape)).to(t.dtype)
             for g, t in zip(gradients, inputs)

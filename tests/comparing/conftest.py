@@ -2,6 +2,7 @@
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
+from threading import Lock
 
 import pytest
 from tiny_runs import write_texts
@@ -24,13 +25,14 @@ def texts(tmp_path_factory):
 @pytest.fixture
 def calls(monkeypatch):
     """The commands that were called, in this process."""
-    called = []
+    called, one = [], Lock()
 
-    def call(arguments, log):
-        called.append([str(one) for one in arguments])
-        with io.StringIO() as said:
+    def call(arguments, log, at_work):
+        given = [str(argument) for argument in arguments]
+        with io.StringIO() as said, one:  # there is one standard output
+            called.append(given)
             with redirect_stdout(said), redirect_stderr(said):
-                status = main(called[-1])
+                status = main(given)
             log.write_text(said.getvalue())
             told = said.getvalue().strip().splitlines()
         return Ended(status, 0.0, told[-1] if status and told else "")

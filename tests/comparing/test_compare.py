@@ -434,8 +434,8 @@ def test_a_training_that_breaks_is_told_and_the_others_go_on(compared, calls, mo
     spec = SMALL + "seeds: [1]\nsystems:\n  BAD: {optimizer.lr: 1}\n  SRU: {}\nbaseline: SRU\n"
     good_call = steps.call
 
-    def call(arguments, log):
-        ended = good_call(arguments, log)
+    def call(arguments, log, at_work):
+        ended = good_call(arguments, log, at_work)
         return Ended(-9, 0.0, "nothing said") if "BAD" in str(arguments[1]) else ended
 
     monkeypatch.setattr(steps, "call", call)

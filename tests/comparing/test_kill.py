@@ -1,13 +1,10 @@
 """Ctrl-C and kill -9 in the middle of a comparison: the same command goes on, with the same bits."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from started import start, steps_of, wait_for_step
 from tiny_runs import LANGUAGE_MODEL
 
 from seqsru.commands.main import main
@@ -21,33 +18,6 @@ budget: {{updates: 500}}
 seeds: [1]
 latency: false
 """
-
-
-def start(spec):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "seqsru", "compare", str(spec)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def steps_of(run):
-    """Updates that a training has saved."""
-    return max([int(path.name[5:]) for path in (run / "checkpoints").glob("step-*")], default=0)
-
-
-def wait_for_step(run, step, process):
-    """Wait until a training has saved more than so many updates."""
-    for _ in range(6000):
-        if steps_of(run) > step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("it does not train")
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ ROW = {
 TABLE = {
     "budget": "1 minutes",
     "seeds": [1],
+    "jobs": 1,
     "split": "test",
     "baseline": None,
     "goal": None,
