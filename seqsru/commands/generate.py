@@ -25,6 +25,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 Each line of stdin is the beginning of a line; --prompt gives one instead. Drawn lines go to stdout, whole.
 
   seqsru generate runs/lm --prompt "the company" --count 5 --temperature 0.8
+  seqsru generate runs/characters --prompt "ROMEO:" --lines 9
   seqsru generate runs/lm --top-p 0.9 < beginnings.txt
 """
     add_run(parser)

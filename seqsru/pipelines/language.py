@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy
+
 from seqsru.data.lines import one_line, text_lines, unbroken
 from seqsru.data.tokenizers import Tokenizer
 from seqsru.decoding import Decoding, Hypothesis
@@ -155,8 +157,9 @@ class LanguagePipeline:
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 1,
+        lines: int = 1,
     ) -> list[str]:
-        """Continue a prompt to the end of its line, drawing each token at random.
+        """Continue a prompt to the end of its line, or over more lines, drawing each token at random.
 
         Parameters
         ----------
@@ -165,7 +168,7 @@ class LanguagePipeline:
         count : int
             Continuations to draw.
         max_length : int
-            Most tokens of a continuation.
+            Most tokens of a line's continuation; one that is as long without an end is the last of its text.
         temperature : float
             Divides the log probabilities; below 1 is more careful.
         top_k : int
@@ -173,38 +176,34 @@ class LanguagePipeline:
         top_p : float
             Draw from the fewest likeliest tokens that together have this probability.
         seed : int
-            Of the generator: the same seed gives the same text.
+            Of the generator: the same seed gives the same text, and more lines begin with the same ones.
+        lines : int
+            Lines of a continuation, each drawn after those before it, as the lines of a text follow.
 
         Returns
         -------
         list of str
-            Whole lines, the prompt included as the model read it.
+            Whole lines, the prompt included as the model read it; several of a text with breaks between.
 
         Raises
         ------
         Refused
             A setting that cannot be meant.
         """
-        check_at_least(1, count=count, max_length=max_length)
+        check_at_least(1, count=count, max_length=max_length, lines=lines)
         check_seed(seed=seed)
-        if self.engine is not None:
-            return self._drawn(self.engine, prompt, count, max_length, temperature, top_k, top_p, seed)
-        from seqsru.pipelines.eager import draw
-
         check_drawing(temperature, top_k, top_p)
-        prefix = self._prefix(prompt)
-        drawn = draw(
-            self._torch(),
-            [self.tokenizer.eos, *prefix],
-            count,
-            eos=self.tokenizer.eos,
-            max_length=max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-        return [self._text(prefix, hypothesis) for hypothesis in drawn]
+        how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        how["max_length"] = max_length
+        eos, prefix = self.tokenizer.eos, self._prefix(prompt)
+        drawn = self._draw([eos, *prefix], count, seed=seed, **how)
+        if lines == 1:
+            return [self._text(prefix, one) for one in drawn]
+        texts = []
+        for number, first in enumerate(drawn):
+            seeds = numpy.random.SeedSequence((seed, number)).generate_state(lines - 1)
+            texts.append(self._text_of_lines(prefix, first, seeds.tolist(), how))
+        return texts
 
     @checked_arguments
     def search(
@@ -275,34 +274,40 @@ class LanguagePipeline:
         inputs = [[self.tokenizer.eos, *sentence[:-1]] for sentence in sentences]
         return engine.score([()] * len(sentences), inputs, sentences)
 
-    def _drawn(
-        self,
-        engine: CompiledModel,
-        prompt: str,
-        count: int,
-        max_length: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        seed: int,
-    ) -> list[str]:
-        """Draw in the engine what `sample` would draw."""
-        check_drawing(temperature, top_k, top_p)
-        *before, last = context = [self.tokenizer.eos, *self._prefix(prompt)]
-        drawn = engine.engine().draw(
+    def _draw(self, context: list[int], count: int, *, max_length: int, seed: int, **how: Any) -> list[Any]:
+        """Draw what follows a context, in the engine what `sample` would draw."""
+        eos = self.tokenizer.eos
+        if self.engine is None:
+            from seqsru.pipelines.eager import draw
+
+            return draw(self._torch(), context, count, eos=eos, max_length=max_length, seed=seed, **how)
+        *before, last = context
+        drawn: list[Any] = self.engine.engine().draw(
             before,
             last,
             count,
-            eos=self.tokenizer.eos,
+            eos=eos,
             max_length=max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
             uniform=uniform(seed, max_length * count).reshape(max_length, count),
-            minimum=engine.fewest,
-            times=engine.times(max_length),
+            minimum=self.engine.fewest,
+            times=self.engine.times(max_length),
+            **how,
         )
-        return [self._text(context[1:], output) for output in drawn]
+        return drawn
+
+    def _text_of_lines(
+        self, prefix: list[int], drawn: Hypothesis | Output, seeds: list[int], how: dict[str, Any]
+    ) -> str:
+        """Draw a line for each seed after the one that was drawn, as long as they come to an end."""
+        eos, found = self.tokenizer.eos, [self._text(prefix, drawn)]
+        context = [eos, *prefix, *drawn.tokens]
+        for seed in seeds:
+            if context[-1] != eos:
+                break
+            (drawn,) = self._draw(context, 1, seed=seed, **how)
+            found.append(self._text([], drawn))
+            context += drawn.tokens
+        return "\n".join(found)
 
     def _text(self, prefix: list[int], hypothesis: Hypothesis | Output) -> str:
         tokens = [*prefix, *(t for t in hypothesis.tokens if t != self.tokenizer.eos)]

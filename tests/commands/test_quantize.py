@@ -86,6 +86,7 @@ def test_language_models_too(run, texts, language_run, language_file):
         ["--count", "5"],
         ["--top-k", "3", "--seed", "9"],
         ["--top-p", "0.6", "--temperature", "1.5"],
+        ["--lines", "4", "--count", "2"],
     ):
         arguments = ["--prompt", "a", "--max-length", "9", *drawing]
         assert run("generate", language_file, *arguments) == run("generate", language_run, *arguments)

@@ -3,6 +3,7 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from seqsru.data.vocabulary import Words
 from seqsru.errors import Refused
 from seqsru.evaluation import latency
 from seqsru.models import LanguageModel
+from seqsru.pipelines.eager import draw
 from seqsru.pipelines.language import LanguagePipeline
 
 LINES = ["a b c d", "b c", "d d a", ""]
@@ -48,6 +50,29 @@ def test_drawing_repeats_with_the_seed_and_keeps_the_prompt(pipeline):
     assert texts != pipeline.generate("a b", count=5, max_length=6, seed=4)
     assert len(set(texts)) > 1 and all(text.startswith("a b") for text in texts)
     assert all(len(text.split()) <= 8 for text in texts)
+
+
+def test_more_lines_are_drawn_after_those_before_them(pipeline):
+    alone = pipeline.generate("a b", count=3, max_length=40, seed=3)
+    three = pipeline.generate("a b", count=3, max_length=40, seed=3, lines=3)
+    five = pipeline.generate("a b", count=3, max_length=40, seed=3, lines=5)
+    assert [text.split("\n")[0] for text in five] == alone
+    assert [text.split("\n")[:3] for text in five] == [text.split("\n") for text in three]
+    assert {len(text.split("\n")) for text in five} == {5} and len(set(five)) == 3
+    # The second line, once more with the first one as its prompt.
+    eos, encode = pipeline.tokenizer.eos, pipeline.tokenizer.encode
+    for number, text in enumerate(three):
+        first, second, _ = text.split("\n")
+        seed = int(numpy.random.SeedSequence((3, number)).generate_state(1)[0])
+        how = {"eos": eos, "max_length": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": seed}
+        (again,) = draw(pipeline.model, [eos, *encode(first), eos], 1, **how)
+        assert second == pipeline.tokenizer.decode(again.tokens[:-1])
+
+
+def test_a_line_without_an_end_is_the_last(pipeline):
+    for text in pipeline.generate("a", count=20, max_length=2, seed=5, lines=3):
+        *ended, last = text.split("\n")
+        assert len(ended) == 2 or len(last.split()) == 2 + (not ended)
 
 
 def test_the_likeliest_token_each_time_is_greedy_search(pipeline):
