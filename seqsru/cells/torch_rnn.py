@@ -14,6 +14,7 @@ from seqsru.cells.cell import State
 from seqsru.cells.masks import zero_invalid
 from seqsru.ops import recorded
 from seqsru.ops.precision import cudnn_as_products
+from seqsru.ops.products import row_rule
 
 Sequence = TypeVar("Sequence", Tensor, PackedSequence)
 SHUT = 1e4  # a gate's sum that is exactly 0 or 1 after the sigmoid, in bfloat16 and float16 too
@@ -29,7 +30,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
 
     Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM
     differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs (`_torch_lstm`),
-    and rows of zeros are added: to 4, 8 or at least 12 at every step. A row's bits then do not depend on the
+    and rows of zeros are added at every step, as many as `row_rule` wants. A row's bits then do not depend on the
     rows beside it. (For a single step oneDNN's would be several times slower as well: it reorders the weights
     on each call.)
 
@@ -67,8 +68,9 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
         and not torch.is_grad_enabled()
         and not recorded()
     )
+    fewest, block = row_rule() if steady else (0, 1)
     if valid is None:
-        extra = -B % 4 if steady and B < 12 else 0
+        extra = -B % block if steady and B < fewest else 0
         y, last = _call(rnn, _append(x, extra), _append_to(state, extra), steady)
         return y[:, :B], tuple(new[:B].to(old.dtype) for new, old in zip(last, state))
     lengths = valid.sum(0).cpu()
@@ -76,7 +78,7 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
     if steady:
         steps = int(runs.max())
         full = int((runs == steps).sum())  # rows that still run at the last step
-        extra = max(0, 12 - full) if full < B else -B % 4 if B < 12 else 0
+        extra = max(0, fewest - full) if full < B else -B % block if B < fewest else 0
         runs = torch.cat([runs, runs.max().expand(extra)])
     padded, before = _append(zero_invalid(x, valid), extra), _append_to(state, extra)
     if steady and full == B:  # nothing to pack
@@ -156,7 +158,7 @@ def _follows_products(tensor: Tensor) -> bool:
 
 
 def _torch_lstm(rnn: nn.LSTM, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """Run torch's own LSTM over x (T, R, I), R being 4, 8 or at least 12.
+    """Run torch's own LSTM over x (T, R, I), R being one of `row_rule`.
 
     oneDNN's takes every call that it can. It has no single steps and no packed rows of different lengths, so
     four rows of zeros run for the first step beside the others. (The switch that leaves oneDNN out is one for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from seqsru.ops.watchers import recorded
 # Numbers of rows and of outputs from which on the library sums every element of a float32 product in one
 # order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines.
 # Measured with one thread and two and 1 to 60,000 rows on a processor with AVX2; the rule for rows was
-# found on one with AVX-512. `tests/ops/test_products.py` measures both again.
+# found on one with AVX-512. On processors with AMX nothing below 16 rows will do (4 to 4,200 inputs, 16 to
+# 3,000 outputs, up to 300 rows). `tests/ops/test_products.py` measures all of it again.
 ROWS, ROW_BLOCK, OUTPUTS = 12, 4, 16
+MORE_ROWS = 16
 
 _C: Any = torch._C  # torch has no types here
 _any_autocast = _C._is_any_autocast_enabled
@@ -46,8 +49,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
     rows, outputs = x.shape[:-1].numel(), weight.shape[0]
     flat = x.reshape(rows, x.shape[-1]).contiguous()
-    if rows < ROWS and rows % ROW_BLOCK:
-        flat = functional.pad(flat, (0, 0, 0, -rows % ROW_BLOCK))
+    fewest, block = row_rule()
+    if rows < fewest and rows % block:
+        flat = functional.pad(flat, (0, 0, 0, -rows % block))
     if outputs < OUTPUTS:
         weight = functional.pad(weight, (0, 0, 0, OUTPUTS - outputs))
         bias = None if bias is None else functional.pad(bias, (0, OUTPUTS - outputs))
@@ -78,6 +82,19 @@ def product_weight(weight: Tensor) -> Tensor:
     """Return a weight in the dtype of its products, for operators unknown to autocast."""
     dtype = product_dtype(weight)
     return weight if weight.dtype is dtype else weight.to(dtype)
+
+
+@cache
+def row_rule() -> tuple[int, int]:
+    """Numbers of rows from which on, and of which multiples, this processor has one routine: see `ROWS`."""
+    inputs = 512
+    x = torch.arange(MORE_ROWS * inputs, dtype=torch.float32).sin().view(MORE_ROWS, inputs)
+    weight = torch.arange(OUTPUTS * inputs, dtype=torch.float32).cos().view(OUTPUTS, inputs)
+    whole = functional.linear(x, weight)
+    few = range(ROW_BLOCK, MORE_ROWS, ROW_BLOCK)
+    if all(torch.equal(functional.linear(x[:rows], weight), whole[:rows]) for rows in few):
+        return ROWS, ROW_BLOCK
+    return MORE_ROWS, MORE_ROWS
 
 
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

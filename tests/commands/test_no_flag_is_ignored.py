@@ -80,6 +80,7 @@ VALUES = {
     "--repeats": "3",
     "--rule": "min_length.length=4",
     "--seed": "7",
+    "--lines": "3",
     "--split": "validation",
     "--state": "separate",
     "--stop": "all",
