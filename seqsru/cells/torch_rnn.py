@@ -30,9 +30,9 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, valid: Tensor | None) -> tuple
 
     Matrix products of few rows round a row differently for different numbers of rows, and oneDNN's LSTM
     differently from torch's own. So without gradients, in float32 on a CPU, torch's own runs (`_torch_lstm`),
-    and rows of zeros are added at every step, as many as `row_rule` wants. A row's bits then do not depend on the
-    rows beside it. (For a single step oneDNN's would be several times slower as well: it reorders the weights
-    on each call.)
+    and rows of zeros are added at every step, as many as `row_rule` wants. A row's bits then do not depend on
+    the rows beside it. (For a single step oneDNN's would be several times slower as well: it reorders the
+    weights on each call.)
 
     On a GPU cuDNN computes float32 as torch computes other products, not by its own choice, which is TF32.
 

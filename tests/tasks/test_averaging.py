@@ -98,7 +98,7 @@ def test_the_mean_begins_by_what_validation_finds_and_a_task_says_which_is_bette
     """Accuracy, of which more is better."""
     write_texts(tmp_path)
     rule = "averaging={name: nt_asgd, checks: 0}"
-    given = ["training.epochs=0", "training.steps=40", "training.validate_every=1", "optimizer.lr=3"]
+    given = ["training.epochs=0", "training.steps=30", "training.validate_every=1", "optimizer.lr=0.5"]
     runs.train(settings(tmp_path, CLASSIFICATION, rule, "training.keep=99", *given), silent)
     found = [checkpoints.verified(path) for path in checkpoints.paths(tmp_path / "run" / "checkpoints")]
     best, expected = 0.0, None
@@ -110,7 +110,7 @@ def test_the_mean_begins_by_what_validation_finds_and_a_task_says_which_is_bette
             expected = checkpoint.step
         best = max(best, checkpoint.record["validation"]["value"])
     assert expected is not None
-    assert [c.step for c in found if c.record["averaged"]] == list(range(expected + 1, 41))
+    assert [c.step for c in found if c.record["averaged"]] == list(range(expected + 1, 31))
 
 
 @pytest.mark.parametrize(
