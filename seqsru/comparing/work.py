@@ -157,8 +157,7 @@ class Work:
                 "signature": numbers["signature"],
             }
 
-        with self.steps.lock:
-            before = self.steps.records.done(TEST, job.name)
+        before = self.steps.records.done(TEST, job.name)
         if self.steps.do(TEST, job, self._asked(job)[TEST], work) and before is None:
             with self.steps.lock:
                 self.table(jobs)

@@ -14,9 +14,10 @@ from seqsru.ops.watchers import recorded
 # Numbers of rows and of outputs from which on the library sums every element of a float32 product in one
 # order, whatever their number; it does with 4 and 8 rows too. Smaller products go to other routines.
 # Measured with one thread and two and 1 to 60,000 rows on a processor with AVX2; the rule for rows was
-# found on one with AVX-512. On processors with AMX nothing below 16 rows will do (4 to 4,200 inputs, 16 to
-# 3,000 outputs, up to 300 rows). `tests/ops/test_products.py` measures all of it again.
+# found on one with AVX-512. `tests/ops/test_products.py` measures both again.
 ROWS, ROW_BLOCK, OUTPUTS = 12, 4, 16
+# The same where 4 and 8 rows go elsewhere too: found on a processor with AMX, for 1 to 4,200 inputs, 16 to
+# 3,000 outputs and up to 300 rows.
 MORE_ROWS = 16
 
 _C: Any = torch._C  # torch has no types here
@@ -88,8 +89,8 @@ def product_weight(weight: Tensor) -> Tensor:
 def row_rule() -> tuple[int, int]:
     """Numbers of rows from which on, and of which multiples, this processor has one routine: see `ROWS`."""
     inputs = 512
-    x = torch.arange(MORE_ROWS * inputs, dtype=torch.float32).sin().view(MORE_ROWS, inputs)
-    weight = torch.arange(OUTPUTS * inputs, dtype=torch.float32).cos().view(OUTPUTS, inputs)
+    values = torch.arange(MORE_ROWS * inputs, dtype=torch.float32, device="cpu")  # whatever the default is
+    x, weight = values.sin().view(MORE_ROWS, inputs), values[: OUTPUTS * inputs].cos().view(OUTPUTS, inputs)
     whole = functional.linear(x, weight)
     few = range(ROW_BLOCK, MORE_ROWS, ROW_BLOCK)
     if all(torch.equal(functional.linear(x[:rows], weight), whole[:rows]) for rows in few):
