@@ -107,10 +107,5 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def gates(product: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Return so many slices (T, B, D) of a product (T, B, count · D), wide.
-
-    Apply sigmoid and tanh to these slices, not to what was computed from them: torch goes through a slice row
-    by row, but through a tensor of its own as one array, where it rounds such functions otherwise in the last
-    few elements. So a row's bits do not depend on how many rows there are.
-    """
+    """Return so many slices (T, B, D) of a product (T, B, count · D), wide."""
     return wide(product).chunk(count, dim=-1)

@@ -9,7 +9,7 @@ from seqsru.cells.cell import Cell, State
 from seqsru.cells.history import extend, latest, windows
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import Refused, check_at_least
-from seqsru.ops import linear
+from seqsru.ops import linear, pointwise
 
 
 class ConvCell(Cell):
@@ -69,8 +69,10 @@ class ConvCell(Cell):
         (history,) = state
         extended = extend(history, zero_invalid(x, valid))  # (k - 1 + T, B, I)
         product = linear(windows(extended, self.window), self.weight, self.bias)  # (T, B, 2·D)
-        content, gate = product.chunk(2, dim=-1)  # see `gates`
-        return zero_invalid(content * torch.sigmoid(gate), valid), (latest(extended, history, valid),)
+        content, gate = product.chunk(2, dim=-1)
+        return zero_invalid(content * pointwise(torch.sigmoid, gate), valid), (
+            latest(extended, history, valid),
+        )
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.output_size}, window={self.window}"

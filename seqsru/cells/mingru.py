@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import Backend, linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan, pointwise
 
 
 class MinGRUCell(Cell):
@@ -71,7 +71,7 @@ class MinGRUCell(Cell):
         """Run over time; see `Cell.forward`."""
         product = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 2·D)
         z, n = gates(product, 2)  # each (T, B, D)
-        z = torch.sigmoid(z)
+        z = pointwise(torch.sigmoid, z)
         h, last = linear_scan(1.0 - z, z * positive(n), state[0], valid=valid, backend=self.backend)
         return h.to(product.dtype), (last,)
 
@@ -81,4 +81,4 @@ class MinGRUCell(Cell):
 
 def positive(a: Tensor) -> Tensor:
     """Return g(a) of equation 2: continuous, rising, above 0."""
-    return torch.where(a >= 0, a + 0.5, torch.sigmoid(a))
+    return torch.where(a >= 0, a + 0.5, pointwise(torch.sigmoid, a))

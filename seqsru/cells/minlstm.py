@@ -11,7 +11,7 @@ from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.cells.mingru import positive
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import Backend, linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan, pointwise
 
 
 class MinLSTMCell(Cell):
@@ -74,11 +74,14 @@ class MinLSTMCell(Cell):
         """Run over time; see `Cell.forward`."""
         product = linear(zero_invalid(x, valid), self.weight, self.bias)  # (T, B, 3·D)
         f, i, _ = gates(-product, 3)  # each (T, B, D)
-        d = functional.softplus(i) - functional.softplus(f)
-        f, i = gates(torch.cat([d, -d], dim=-1), 2)
+        d = pointwise(functional.softplus, i) - pointwise(functional.softplus, f)
         _, _, n = gates(product, 3)
         h, last = linear_scan(
-            torch.sigmoid(f), torch.sigmoid(i) * positive(n), state[0], valid=valid, backend=self.backend
+            pointwise(torch.sigmoid, d),
+            pointwise(torch.sigmoid, -d) * positive(n),
+            state[0],
+            valid=valid,
+            backend=self.backend,
         )
         return h.to(product.dtype), (last,)
 

@@ -10,7 +10,7 @@ from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.history import extend, latest, windows
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known, check_probability
-from seqsru.ops import Backend, linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan, pointwise
 
 Pooling = Literal["f", "fo", "ifo"]
 
@@ -110,13 +110,13 @@ class QRNNCell(Cell):
             x, history = windows(extended, self.window), (latest(extended, history[0], valid),)
         product = linear(x, self.weight, self.bias)  # (T, B, n·D)
         z, f, *others = gates(product, 1 + len(self.pooling))  # each (T, B, D)
-        f = torch.sigmoid(f)
+        f = pointwise(torch.sigmoid, f)
         if self.zoneout:
             moves = 1.0 - self.zoneout
             f = 1.0 - (1.0 - f) * (torch.empty_like(f).bernoulli_(moves) if self.training else moves)
-        i = torch.sigmoid(others[1]) if self.pooling == "ifo" else 1.0 - f
-        c, last = linear_scan(f, i * torch.tanh(z), state[0], valid=valid, backend=self.backend)
-        h = c if self.pooling == "f" else torch.sigmoid(others[0]) * c
+        i = pointwise(torch.sigmoid, others[1]) if self.pooling == "ifo" else 1.0 - f
+        c, last = linear_scan(f, i * pointwise(torch.tanh, z), state[0], valid=valid, backend=self.backend)
+        h = c if self.pooling == "f" else pointwise(torch.sigmoid, others[0]) * c
         return h.to(product.dtype), (last, *history)
 
     def extra_repr(self) -> str:

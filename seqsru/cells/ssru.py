@@ -10,7 +10,7 @@ from torch.nn import functional
 from seqsru.cells.cell import Cell, State, gates, wide
 from seqsru.cells.masks import zero_invalid
 from seqsru.errors import check_at_least, check_known
-from seqsru.ops import Backend, linear, linear_scan
+from seqsru.ops import Backend, linear, linear_scan, pointwise
 
 
 class SSRUCell(Cell):
@@ -75,7 +75,7 @@ class SSRUCell(Cell):
         bias = functional.pad(self.bias, (self.output_size, 0))  # of the gate alone
         product = linear(zero_invalid(x, valid), self.weight, bias)  # (T, B, 2·D)
         u, f = gates(product, 2)  # each (T, B, D)
-        f = torch.sigmoid(f)
+        f = pointwise(torch.sigmoid, f)
         c, last = linear_scan(f, (1.0 - f) * u, state[0], valid=valid, backend=self.backend)
         return torch.relu(c).to(product.dtype), (last,)
 

@@ -13,7 +13,7 @@ from seqsru.cells.depth import MOST_LAYERS, CellKind, check_options, initial_sta
 from seqsru.cells.masks import drop_features
 from seqsru.errors import Refused, check_at_least, check_at_most, check_known, check_probability, within
 from seqsru.models.attention import ATTENTIONS, Attention, init_uniform
-from seqsru.ops import apply_linear
+from seqsru.ops import apply_linear, pointwise
 
 Attend = Literal["all", "first", "last"]
 Start = Literal["bridge", "zeros"]
@@ -233,7 +233,7 @@ class Decoder(nn.Module):
         # Batch first and summed over the middle axis: a row's sum has the same bits in any batch.
         total = memory.transpose(0, 1).contiguous().masked_fill(~real, 0.0).sum(1)  # (B, O)
         mean = total / real.sum(1).clamp(min=1)
-        values = torch.tanh(apply_linear(self.bridge, mean))
+        values = pointwise(torch.tanh, apply_linear(self.bridge, mean))
         started, first = [], 0
         for tensor in state:
             if _bridgeable(tensor):

@@ -7,6 +7,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for editors and checkers of types
     from seqsru.ops.backends import Backend as Backend
     from seqsru.ops.backends import backend_status as backend_status
     from seqsru.ops.calls import Activation as Activation
+    from seqsru.ops.elementwise import pointwise as pointwise
     from seqsru.ops.loops import mgu_loop as mgu_loop
     from seqsru.ops.loops import pru_loop as pru_loop
     from seqsru.ops.products import apply_linear as apply_linear
@@ -29,6 +30,7 @@ _PLACES = {
     "linear": "products",
     "linear_scan": "scan",
     "mgu_loop": "loops",
+    "pointwise": "elementwise",
     "product_dtype": "products",
     "product_scan": "scan",
     "product_weight": "products",
@@ -47,6 +49,7 @@ __all__ = [
     "linear",
     "linear_scan",
     "mgu_loop",
+    "pointwise",
     "product_dtype",
     "product_scan",
     "product_weight",

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from seqsru.ops.elementwise import pointwise
 from seqsru.ops.products import linear
 from seqsru.ops.second import second_gradients
 
@@ -102,9 +103,9 @@ def run_mgu_forward(
     gate_weight, candidate_weight = weight.chunk(2)
     h = h0
     for t in range(u.shape[0]):
-        f, n = u[t].to(h.dtype, copy=True).chunk(2, dim=1)  # slices, as `seqsru.cells.cell.gates` says
-        f = torch.sigmoid(f.add_(_product(h, gate_weight)))  # (1)
-        n = torch.tanh(n.add_(_product(f * h, candidate_weight)))  # (2)
+        f, n = u[t].to(h.dtype, copy=True).chunk(2, dim=1)
+        f = pointwise(torch.sigmoid, f.add_(_product(h, gate_weight)))  # (1)
+        n = pointwise(torch.tanh, n.add_(_product(f * h, candidate_weight)))  # (2)
         if keep:
             before[t] = h
             torch.cat([f, n], dim=1, out=gates[t])
@@ -169,7 +170,7 @@ def run_pru_forward(
     s = s0
     for t in range(u.shape[0]):
         n, c = (u[t].to(s.dtype) + _product(s, weight)).chunk(2, dim=1)
-        n, c = torch.tanh(n), torch.sigmoid(c)  # (1), (2)
+        n, c = pointwise(torch.tanh, n), pointwise(torch.sigmoid, c)  # (1), (2)
         if keep:
             before[t] = s
             torch.cat([n, c], dim=1, out=gates[t])

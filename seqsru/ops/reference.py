@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seqsru.ops import directions
 from seqsru.ops.calls import RELU, TANH
+from seqsru.ops.elementwise import pointwise
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -74,8 +75,8 @@ def sru_loop(
     outputs, states = [], []
     for now, skip, ok in zip(u.unbind(0), x.unbind(0), valid[:, :, None].unbind(0)):
         u0, u1, u2 = now.unbind(1)[:3]  # each (B, D)
-        f = torch.sigmoid(u1 + v[0] * c + b[0])  # (1)
-        r = torch.sigmoid(u2 + v[1] * c + b[1])  # (2)
+        f = pointwise(torch.sigmoid, u1 + v[0] * c + b[0])  # (1)
+        r = pointwise(torch.sigmoid, u2 + v[1] * c + b[1])  # (2)
         c = torch.where(ok, (c - u0) * f + u0, c)  # (3)
         h = skip + (_activate(c, activation) - skip) * m * r  # (4)
         outputs.append(torch.where(ok, h, 0.0))
@@ -177,8 +178,8 @@ def sru_backward(
         else:
             skip = now[:, 3] if u.shape[2] == 4 else torch.zeros_like(c0)
         before = c[t - 1] if t else c0
-        f = torch.sigmoid(now[:, 1] + w[0] * before + b[0])
-        r = torch.sigmoid(now[:, 2] + w[1] * before + b[1])
+        f = pointwise(torch.sigmoid, now[:, 1] + w[0] * before + b[0])
+        r = pointwise(torch.sigmoid, now[:, 2] + w[1] * before + b[1])
         g = _activate(c[t], activation)
         gx_t = torch.where(ok, g_out * (1 - m * r), 0.0)  # (5)
         gr = g_out * (g - skip) * m * r * (1 - r)  # (6)
@@ -236,7 +237,7 @@ def linear_backward(
 
 def _activate(c: Tensor, activation: int) -> Tensor:
     if activation == TANH:
-        return torch.tanh(c)
+        return pointwise(torch.tanh, c)
     return torch.relu(c) if activation == RELU else c
 
 
