@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +19,9 @@ LEAST_EPS = 1e-45  # the smallest number that float32 has
 
 # With their names, as `nn.Module.named_parameters` gives them, where the optimizer looks at these.
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]]
+
+# Last parts of the names of parameters whose rows are vectors: `HighwayCell.add_weights`.
+ROWS = "v", "bias"
 
 # Where torch's fused optimizers look for a number that is not 0 if the step is not to be made.
 FOUND = "found_inf"
@@ -105,8 +109,9 @@ def adamw(
     weight_decay : float
         λ: every weight is multiplied by 1 − lr·λ before the step.
     decay_vectors : bool
-        Whether that is done to vectors too, such as biases and the weights of a normalisation; false is to
-        matrices alone.
+        Whether that is done to vectors too, such as biases, what gates give the state, and the weights of a
+        normalisation; false is to matrices alone. That a cell's vectors are the rows of one parameter is
+        known by its name.
 
     Raises
     ------
@@ -119,11 +124,9 @@ def adamw(
     check_probability(beta1=beta1, beta2=beta2)
     groups: Any = parameters
     if not decay_vectors:
-        every = [one[1] if isinstance(one, tuple) else one for one in parameters]
-        groups = _groups(
-            ([p for p in every if p.dim() > 1], {}),
-            ([p for p in every if p.dim() < 2], {"weight_decay": 0.0}),
-        )
+        named = [one if isinstance(one, tuple) else ("", one) for one in parameters]
+        named.sort(key=lambda one: one[1].dim() < 2)
+        groups = _groups(named, lambda name, p: {} if _is_matrix(name, p) else {"weight_decay": 0.0})
     return torch.optim.AdamW(
         groups, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )
@@ -198,7 +201,8 @@ class Muon(torch.optim.Optimizer):
     Parameters
     ----------
     parameters : iterable of dict
-        Groups with ``params`` and ``orthogonal``; of an orthogonal one each is a matrix.
+        Groups with ``params``, ``orthogonal`` and ``rows``; of an orthogonal one each is a matrix, and one of
+        rows holds vectors in parameters of two axes.
     lr, momentum, weight_decay, beta1, beta2, eps : float
         As of `muon`.
     """
@@ -215,6 +219,15 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, {**options, "beta1": beta1, "beta2": beta2, "eps": eps})
+
+    def taken(self, state: dict[int, dict[str, Tensor]]) -> dict[int, dict[str, Tensor]]:
+        """Of the state of each parameter, what is to be gone on with.
+
+        Earlier versions took rows of vectors for matrices: such parameters begin anew.
+        """
+        places = (group["rows"] for group in self.param_groups for _ in group["params"])
+        rows = {place for place, of_rows in enumerate(places) if of_rows}
+        return {i: own for i, own in state.items() if i not in rows or own.keys() != {"momentum_buffer"}}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -299,8 +312,9 @@ def muon(
         (4) W = (1 − lr·λ)·W − 0.2·√max(A, B)·lr·O
 
     Embeddings, the output's matrix and whatever is no matrix get AdamW's steps with the same rate; vectors do
-    not shrink. Step (3) costs about 20·min(A, B) operations a weight and update, whatever the batch: as much
-    as learning from 3·min(A, B) tokens, so it is for large batches. The matrix of a layer's gates is one.
+    not shrink, nor do the rows of a cell's that lie in one parameter. Step (3) costs about 20·min(A, B)
+    operations a weight and update, whatever the batch: as much as learning from 3·min(A, B) tokens, so it is
+    for large batches. The matrix of a layer's gates is one.
 
     Parameters
     ----------
@@ -329,7 +343,7 @@ def muon(
     check_between(0.0, MOST_DECAY, weight_decay=weight_decay)
     check_probability(momentum=momentum, beta1=beta1, beta2=beta2)
     given = list(parameters)
-    named: dict[str, nn.Parameter] = dict(one for one in given if isinstance(one, tuple))
+    named = [one for one in given if isinstance(one, tuple)]
     if len(named) < len(given):
         raise Refused(
             "each parameter with its name, which says what it is of",
@@ -337,24 +351,36 @@ def muon(
             "pass model.named_parameters()",
             "parameters",
         )
-    between = [p for name, p in named.items() if _is_between(name, p)]
-    others = [(name, p) for name, p in named.items() if not _is_between(name, p)]
-    groups = _groups(
-        (between, {"orthogonal": True}),
-        ([p for _, p in others if p.dim() > 1], {"orthogonal": False}),
-        ([p for _, p in others if p.dim() < 2], {"orthogonal": False, "weight_decay": 0.0}),
-    )
-    return Muon(groups, lr, momentum, weight_decay, beta1, beta2, eps)
+    named.sort(key=lambda one: (not _is_between(*one), one[1].dim() < 2))
+
+    def options(name: str, parameter: nn.Parameter) -> dict[str, Any]:
+        if _is_matrix(name, parameter):
+            return {"orthogonal": _is_between(name, parameter), "rows": False}
+        return {"orthogonal": False, "rows": parameter.dim() > 1, "weight_decay": 0.0}
+
+    return Muon(_groups(named, options), lr, momentum, weight_decay, beta1, beta2, eps)
 
 
 def _is_between(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix between embedding and output, by the names of the models' parts."""
+    """Whether a parameter of two axes is between embedding and output, by the names of the models' parts."""
     return parameter.dim() == 2 and "embedding" not in name and not name.startswith("output")
 
 
-def _groups(*given: tuple[list[nn.Parameter], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups of parameters with options of their own, those without parameters left out."""
-    return [{"params": parameters, **options} for parameters, options in given if parameters]
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter multiplies vectors; cells have theirs, one for each gate, in the rows of one."""
+    return parameter.dim() > 1 and name.rpartition(".")[2] not in ROWS
+
+
+def _groups(
+    named: list[tuple[str, nn.Parameter]], options: Callable[[str, nn.Parameter], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Groups of parameters that have options of their own, in the order given.
+
+    Those of one group lie side by side, so there may be several with the same options: the places of
+    parameters are their names in a checkpoint.
+    """
+    runs = groupby(named, lambda one: options(*one))
+    return [{"params": [p for _, p in members], **own} for own, members in runs]
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

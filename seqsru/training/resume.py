@@ -18,6 +18,7 @@ from seqsru.training import checkpoints
 from seqsru.training.averaging import Average
 from seqsru.training.checkpoints import ADVICE, Checkpoint, CheckpointError
 from seqsru.training.objective import Carried
+from seqsru.training.optimizers import Muon
 from seqsru.training.progress import Progress
 from seqsru.training.run_directory import RunDirectory
 from seqsru.training.schedules import Schedule
@@ -281,6 +282,8 @@ def _restore(
         else:
             generators[generator] = tensor
     device = next(model.parameters()).device
+    if isinstance(optimizer, Muon):
+        state = optimizer.taken(state)
     _check_optimizer(state, optimizer, source)
     _check_carried(carried, like, source)
     _check_average(beside, average, source)

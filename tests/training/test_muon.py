@@ -17,9 +17,10 @@ from tiny_runs import (
 )
 from torch import nn
 
+from seqsru.cells.sru import SRUCell
 from seqsru.errors import Refused
 from seqsru.tasks.making import prepare
-from seqsru.training import CheckpointError
+from seqsru.training import CheckpointError, optimizers
 from seqsru.training.optimizers import OPTIMIZERS, orthogonal, step
 
 
@@ -101,11 +102,16 @@ def test_which_matrices_lie_between_embedding_and_output(tmp_path, task):
     text, apart = BETWEEN[task]
     trainer = prepare(settings(tmp_path, text, "optimizer={name: muon, lr: 0.01}"), lambda line: None)
     names = {p: name for name, p in trainer.model.named_parameters()}
-    between, *others = ([names[p] for p in group["params"]] for group in trainer.optimizer.param_groups)
-    matrices = {name for p, name in names.items() if p.dim() == 2}
-    assert set(between) == matrices - apart and len(between) > 1
-    assert sorted([*between, *(name for one in others for name in one)]) == sorted(names.values())
-    assert [g["weight_decay"] for g in trainer.optimizer.param_groups][-1] == 0.0
+    groups = trainer.optimizer.param_groups
+    assert sorted(names[p] for group in groups for p in group["params"]) == sorted(names.values())
+    between = {names[p] for group in groups if group["orthogonal"] for p in group["params"]}
+    shrink = {names[p] for group in groups if group["weight_decay"] for p in group["params"]}
+    rows = {name for name in names.values() if re.search(r"layers.*\.(v|bias)$", name)}
+    two_axes = {name for p, name in names.items() if p.dim() == 2}
+    rows &= two_axes
+    matrices = two_axes - rows
+    assert between == matrices - apart and shrink == matrices and len(between) > 1 and rows
+    assert rows == {names[p] for group in groups if group["rows"] for p in group["params"]}
 
 
 RUNS = {
@@ -144,6 +150,35 @@ def test_vectors_do_not_shrink_where_they_are_not_to():
     optimizer.step()
     torch.testing.assert_close(one.weight, before[0] * 0.95)
     assert one.bias.equal(before[1])
+
+
+def test_nor_do_the_vectors_of_a_cell_though_they_are_rows_of_one_parameter():
+    cell = SRUCell(6, 6)
+    before = {name: p.detach().clone() for name, p in cell.named_parameters()}
+    for name in ("adamw", "muon"):
+        options = {"decay_vectors": False} if name == "adamw" else {}
+        optimizer = OPTIMIZERS[name](cell.named_parameters(), 0.1, weight_decay=0.5, **options)
+        for p in cell.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    torch.testing.assert_close(cell.weight, before["weight"] * 0.95**2)
+    assert cell.bias.equal(before["bias"]) and cell.v.equal(before["v"])
+
+
+def test_a_run_of_a_version_that_took_such_rows_for_a_matrix_goes_on(tmp_path, monkeypatch):
+    def kept(trainer):
+        names = {p: name for name, p in trainer.model.named_parameters()}
+        return {names[p]: sorted(state) for p, state in trainer.optimizer.state.items()}
+
+    monkeypatch.setattr(optimizers, "ROWS", ())
+    earlier = stop_after(tiny.make(tmp_path, **RUNS["muon"]), 8)
+    earlier.fit()
+    assert kept(earlier)["stack.layers.0.0.bias"] == ["momentum_buffer"]
+    monkeypatch.undo()
+    later = tiny.make(tmp_path, **RUNS["muon"])
+    assert later.fit().reason != "interrupted"
+    assert kept(later)["stack.layers.0.0.bias"] == ["exp_avg", "exp_avg_sq", "step"]
+    assert kept(later).keys() == kept(earlier).keys()
 
 
 @pytest.mark.parametrize(
