@@ -17,6 +17,7 @@ from seqsru.models.attention import init_uniform
 from seqsru.models.mixture import OUTPUTS
 from seqsru.ops import apply_linear
 from seqsru.ops.cross_entropy import linear_cross_entropy, logits_cross_entropy
+from seqsru.ops.embedding import embed
 from seqsru.ops.mixture import mixture_cross_entropy, mixture_log_probs
 
 
@@ -155,7 +156,7 @@ class LanguageModel(nn.Module):
         state : State
             To be carried to the next window (detach it there).
         """
-        x = self.embedding(tokens)  # (T, B, E)
+        x = embed(self.embedding, tokens)  # (T, B, E)
         x = drop_words(x, tokens, self.vocabulary_size, self.word_dropout, self.training)
         x = drop_features(x, self.embedding_dropout, self.training)
         h, state = self.stack(x, state, valid)  # (T, B, O)

@@ -15,6 +15,7 @@ from seqsru.models.attention import init_uniform
 from seqsru.models.decoder import Decoder, Memory
 from seqsru.ops import apply_linear, linear
 from seqsru.ops.cross_entropy import linear_cross_entropy
+from seqsru.ops.embedding import embed
 
 Tying = Literal["all", "target", "none"]
 
@@ -214,7 +215,7 @@ class Translator(nn.Module):
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         """Return embeddings (T, N, E) of tokens (T, N)."""
-        x = embedding(tokens) * math.sqrt(self.embedding_size)
+        x = embed(embedding, tokens) * math.sqrt(self.embedding_size)
         x = drop_words(x, tokens, embedding.num_embeddings, self.word_dropout, self.training)
         return drop_features(x, self.embedding_dropout, self.training)
 

@@ -10,6 +10,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from seqsru.ops import embedding
 from seqsru.training.averaging import Average
 from seqsru.training.objective import BatchLoss, Carried, Objective
 from seqsru.training.optimizers import step
@@ -159,9 +160,9 @@ class Updates:
         What is returned has no history: while that is there, the next backward pass goes on with its nodes,
         and with the stream of the GPU that they were made on, which a capture is not to leave.
         """
-        with self.autocast():
+        with self.autocast(), embedding.kept() as rows:
             result = self._loss(self._model, batch, carried, 1.0)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        rows.backward(result.loss)
         return result._replace(loss=result.loss.detach())
 
     def _loss(self, model: nn.Module, batch: Any, carried: Carried | None, weight: float) -> BatchLoss:

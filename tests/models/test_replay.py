@@ -41,8 +41,8 @@ def without(monkeypatch, run):
 def language(cell="sru", **options):
     torch.manual_seed(0)
     words = Words.train(PROMPTS)
-    stack = Stack(cell, 8, 8, 2, options=options)
-    return LanguagePipeline(LanguageModel(words.size, stack, 8, output_dropout=0.5), words)
+    stack = Stack(cell, 32, 32, 2, options=options)  # whole vectors: see `seqsru.ops.pointwise`
+    return LanguagePipeline(LanguageModel(words.size, stack, 32, output_dropout=0.5), words)
 
 
 @pytest.mark.parametrize("cell", ["sru", "gru", "mgu", "ssru"])
