@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import random
 import sys
-import urllib.request
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqsru.data.download import download as fetch
 from seqsru.data.files import write_whole
-from seqsru.errors import NotFound, Refused, unknown
+from seqsru.errors import NotFound, Refused, Unreachable, unknown
 
 FOLDERS = {"tatoeba": "tatoeba-deu-eng", "debian": "debian-ddtp-en-de"}
 ADDRESS = "http://www.manythings.org/anki/deu-eng.zip"
@@ -31,9 +32,14 @@ Pair = tuple[str, str]  # English, German
 
 
 def pairs_of(archive: Path) -> list[Pair]:
-    """Pairs of the published archive, each once, in its order."""
-    with zipfile.ZipFile(archive) as opened:
-        text = opened.read("deu.txt").decode()
+    """Pairs of the published archive, each once, in its order; one that is damaged is removed."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            text = opened.read("deu.txt").decode()
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        archive.unlink()
+        do = "it was removed: run the same command again, or put another one there"
+        raise Refused(f"a whole archive with deu.txt at {archive}", str(error), do) from None
     rows = (line.split("\t") for line in text.split("\n"))
     return list(dict.fromkeys((row[0], row[1]) for row in rows if len(row) > 1))
 
@@ -59,13 +65,11 @@ def download(folder: Path) -> Path:
     """The archive as it is today; what it holds is checked by its own sums when it is read."""
     path = folder / ADDRESS.rsplit("/", 1)[-1]
     if not path.exists():
-        asked = urllib.request.Request(ADDRESS, headers={"User-Agent": "seqsru"})
         try:
-            with urllib.request.urlopen(asked, timeout=60) as response:
-                write_whole(path, response.read())
-        except OSError as error:
-            do = f"put the archive at {path}, or the six files in {folder}"
-            raise NotFound(f"an answer from {ADDRESS}", str(error), do) from None
+            fetch(ADDRESS, path, None)
+        except Unreachable as error:
+            do = f"{error.do}, or put the archive at {path}, or the six files in {folder}"
+            raise Unreachable(error.expected, error.found, do) from None
     return path
 
 

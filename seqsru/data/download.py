@@ -18,7 +18,7 @@ from seqsru.errors import NoRoom, Refused, Unreachable
 
 
 def download(
-    url: str, path: Path, digest: str, *, attempts: int = 5, pause: float = 1.0, timeout: float = 60.0
+    url: str, path: Path, digest: str | None, *, attempts: int = 5, pause: float = 1.0, timeout: float = 60.0
 ) -> None:
     """Fetch `url` to `path`.
 
@@ -31,8 +31,9 @@ def download(
         Address, http or https.
     path : Path
         Where the file goes; its folder exists.
-    digest : str
-        ``md5:`` or ``sha256:`` and the sum in hexadecimal.
+    digest : str or None
+        ``md5:`` or ``sha256:`` and the sum in hexadecimal. None is of a file that changes with time: whoever
+        reads it checks it.
     attempts : int
         Give up after so many connections in a row that brought nothing new.
     pause : float
@@ -80,12 +81,12 @@ def download(
                 "run the same command again to go on from there",
             )
         time.sleep(pause)
-    found = file_digest(part, digest.partition(":")[0])
+    found = None if digest is None else file_digest(part, digest.partition(":")[0])
     if found != digest:
         part.unlink()
         raise Refused(
             f"{digest} for {url}",
-            found,
+            str(found),
             "the download was damaged or the file there has changed: it was removed, run the same command "
             "again to fetch it afresh",
         )

@@ -82,6 +82,13 @@ def test_goes_on_where_the_connection_broke(server, tmp_path):
     assert [wanted for _, wanted in server.requests] == [None, "bytes=1000-", "bytes=6000-"]
 
 
+def test_a_file_without_a_known_sum_goes_on_too(server, tmp_path):
+    server.script = [("cut", 1000)]
+    download(server.url, tmp_path / "f", None, attempts=3, pause=0, timeout=10)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=1000-"]
+
+
 def test_goes_on_in_a_later_call(server, tmp_path):
     server.script = [("cut", 1000), ("cut", 0), ("cut", 0), ("cut", 0)]
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -54,12 +55,35 @@ def test_without_a_mirror_the_archive_is_split_and_files_that_are_there_are_kept
     assert f"{tmp_path}/tatoeba/test.de: 2 lines" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["cut", "changed", "another", "text"])
+def test_a_damaged_archive_is_told_of_and_removed(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("SEQSRU_MIRROR", raising=False)
+    path = tmp_path / "tatoeba" / "deu-eng.zip"
+    path.parent.mkdir()
+    archive(path)
+    whole = path.read_bytes()
+    if kind == "another":
+        with zipfile.ZipFile(path, "w") as made:
+            made.writestr("fra.txt", "nothing")
+    else:
+        at = whole.index(b"Go 7.")
+        kinds = {"cut": whole[: at + 9], "changed": whole[:at] + b"No" + whole[at + 2 :], "text": b"<html>"}
+        path.write_bytes(kinds[kind])
+    assert prepare.main(["tatoeba", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert (
+        told.startswith(f"expected a whole archive with deu.txt at {path}, found") and "Traceback" not in told
+    )
+    assert not path.exists()
+
+
 def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("SEQSRU_MIRROR", raising=False)
     monkeypatch.setattr(prepare, "ADDRESS", "http://localhost:9/deu-eng.zip")
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     for name, message in (
         ("debian", "expected a text at"),
-        ("tatoeba", "expected an answer from"),
+        ("tatoeba", f"or put the archive at {tmp_path}/tatoeba/deu-eng.zip"),
         ("tatoba", "did you mean"),
     ):
         assert prepare.main([name, str(tmp_path)]) == 2
