@@ -16,6 +16,7 @@ from seqsru.commands.flags import (
     use_threads,
     write_json,
 )
+from seqsru.commands.pages import ask_for_huge_pages
 from seqsru.errors import Refused, unknown
 from seqsru.evaluation.items import shares_of
 from seqsru.tasks.answers import Answering, Evaluation
@@ -75,6 +76,7 @@ their substitutions, deletions and insertions. Each number with its signature, o
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
+    ask_for_huge_pages()
     use_threads(arguments)
     trained = open_run(arguments)
     files, task = arguments.files, trained.task

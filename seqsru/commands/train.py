@@ -6,21 +6,18 @@ import argparse
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from seqsru import runs
 from seqsru import settings as strict
 from seqsru.commands.flags import tell
+from seqsru.commands.pages import ask_for_huge_pages
 from seqsru.commands.parser import Parser
 from seqsru.errors import NotFound, Refused
 from seqsru.regular import is_regular, read
 from seqsru.tasks.sharing import leads
 from seqsru.training.lock import CONFIG, SIGNATURE, check_free
-
-# What the kernel does with pages of 2 MiB: "always [madvise] never", say.
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def declare(parser: Parser) -> None:
@@ -86,22 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
     if leads():
         print(read(directory / SIGNATURE, strict.MOST_BYTES, "train again").decode(), end="")
     return 128 + outcome.signal if outcome.signal else 0
-
-
-def ask_for_huge_pages() -> None:
-    """Have torch ask for pages of 2 MiB, which it looks up before its first tensor on a CPU.
-
-    Gradients and what an update casts are allocated anew each time, and every page of 4 KiB of them costs a
-    fault. What the user has set stays; where there are no such pages, asking for them would only be told of.
-    """
-    if "torch" in sys.modules:
-        return
-    try:
-        given = HUGE_PAGES.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return
-    if "[madvise]" in given or "[always]" in given:
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def _check_free(file: strict.File, overrides: Sequence[str]) -> None:
