@@ -4,8 +4,9 @@
     python tools/bench_updates.py lm.yaml --beside OMP_NUM_THREADS=1 --set training.precision=float32
 
 Each is `seqsru train` in a process of its own, which ends after so many updates and keeps nothing. They take
-turns, and a ratio divides two medians of one turn: only such ratios mean anything on a shared machine. Time
-is that of all threads of the process (user and system); faults are pages of memory that it had to be given.
+turns, and a ratio divides two times of one turn: only such ratios mean anything on a shared machine. The time
+of a turn is the first decile of its updates, as what others do on the machine only adds to it. It is that of
+all threads of the process, user and system; faults are pages of memory that it had to be given.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def train(updates: int, arguments: Sequence[str]) -> None:
 def child(
     config: Path, updates: int, settings: Sequence[str], environment: Mapping[str, str]
 ) -> dict[str, float]:
-    """Medians over the updates of a training in a process of its own."""
+    """What an update of a training in a process of its own takes: of its updates the first decile."""
     with tempfile.TemporaryDirectory() as folder:
         own = [f"output={folder}/run", "training.tensorboard=false", *settings]
         further = [word for one in own for word in ("--set", one)]
@@ -77,7 +78,7 @@ def child(
             "see what `seqsru train` says of it",
         )
     found = json.loads(done.stdout.splitlines()[-1])
-    return {name: statistics.median(one[name] for one in found) for name in MEASURES}
+    return {name: statistics.quantiles([one[name] for one in found], n=10)[0] for name in MEASURES}
 
 
 def table(turns: Sequence[Mapping[str, Mapping[str, float]]]) -> str:

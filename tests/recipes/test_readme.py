@@ -70,7 +70,7 @@ def test_the_ten_line_cell_keeps_the_contract(test, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     monkeypatch.setitem(CELLS, "mine", module(tmp_path / "mine.py").MineCell)
     check = getattr(CONTRACT, test)
-    given = {"name": "mine", "input_size": 4, "options": {}, "dtype": torch.bfloat16}
+    given = {"name": "mine", "input_size": 4, "options": {}, "dtype": torch.bfloat16, "width": 20}
     check(**{name: given[name] for name in inspect.signature(check).parameters})
 
 
