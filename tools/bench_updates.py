@@ -78,7 +78,10 @@ def child(
             "see what `seqsru train` says of it",
         )
     found = json.loads(done.stdout.splitlines()[-1])
-    return {name: statistics.quantiles([one[name] for one in found], n=10)[0] for name in MEASURES}
+    return {
+        name: statistics.quantiles([one[name] for one in found], n=10, method="inclusive")[0]
+        for name in MEASURES
+    }
 
 
 def table(turns: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
