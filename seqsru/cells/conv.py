@@ -70,9 +70,8 @@ class ConvCell(Cell):
         extended = extend(history, zero_invalid(x, valid))  # (k - 1 + T, B, I)
         product = linear(windows(extended, self.window), self.weight, self.bias)  # (T, B, 2·D)
         content, gate = product.chunk(2, dim=-1)
-        return zero_invalid(content * pointwise(torch.sigmoid, gate), valid), (
-            latest(extended, history, valid),
-        )
+        h = content * pointwise(torch.sigmoid, gate)
+        return zero_invalid(h, valid), (latest(extended, history, valid),)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.output_size}, window={self.window}"

@@ -80,11 +80,12 @@ def embed(embedding: nn.Embedding, tokens: Tensor) -> Tensor:
     Tensor of shape (*tokens, E)
         The same, and with `kept` its gradient has the same bits.
     """
-    rows, weight = _rows.get(), embedding.weight
+    rows = _rows.get()
+    if rows is None or not torch.is_grad_enabled():
+        return embedding(tokens)  # type: ignore[no-any-return]
+    weight = embedding.weight
     if (
-        rows is None
-        or not torch.is_grad_enabled()
-        or not weight.requires_grad
+        not weight.requires_grad
         or weight.device.type != "cpu"
         or type(embedding) is not nn.Embedding
         or embedding.padding_idx is not None
@@ -95,6 +96,7 @@ def embed(embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         or watched(weight, tokens)
         or not weight.is_leaf
         or weight._backward_hooks
+        or weight._post_accumulate_grad_hooks
     ):
         return embedding(tokens)  # type: ignore[no-any-return]
     rows.await_from(weight)

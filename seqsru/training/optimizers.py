@@ -312,7 +312,7 @@ def muon(
         (4) W = (1 − lr·λ)·W − 0.2·√max(A, B)·lr·O
 
     Embeddings, the output's matrix and whatever is no matrix get AdamW's steps with the same rate; vectors do
-    not shrink, nor do the rows of a cell's that lie in one parameter. Step (3) costs about 20·min(A, B)
+    not shrink, nor do those of a cell that are the rows of one parameter. Step (3) costs about 20·min(A, B)
     operations a weight and update, whatever the batch: as much as learning from 3·min(A, B) tokens, so it is
     for large batches. The matrix of a layer's gates is one.
 

@@ -105,6 +105,11 @@ def test_whoever_watches_sees_torchs_own():
     with kept():
         embed(embedding, tokens).sum().backward()
     assert len(seen) == 2 and seen[1].equal(embedding.weight.grad)
+    other = nn.Embedding(V, E)
+    other.weight.register_post_accumulate_grad_hook(lambda weight: seen.append(weight.grad.clone()))
+    with kept():
+        embed(other, tokens).sum().backward()
+    assert len(seen) == 3 and seen[2].equal(other.weight.grad)
 
 
 def test_outside_a_training_the_gradient_is_autograds():
