@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The comparisons that answer four criticisms of SRU, from raw data to their tables and plots:
-#   bash recipes/compare/run.sh [ptb | depth | multi30k | copy | search | optimizers | sgd | layers …]   (none named: copy and layers)
+#   bash recipes/compare/run.sh [ptb | depth | multi30k | copy | search | optimizers | sgd | additions | layers …]   (none named: copy and layers)
 # README.md says how long each takes. Can be run again: what is done is kept, and an interrupted comparison goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -19,9 +19,9 @@ for name in "$@"; do
             ;;
         copy) seqsru fetch copying recipes/copying/data ;;
         multi30k) seqsru fetch multi30k recipes/multi30k/data ;;
-        ptb | depth | search | optimizers | sgd) seqsru fetch ptb recipes/ptb/data ;;
+        ptb | depth | search | optimizers | sgd | additions) seqsru fetch ptb recipes/ptb/data ;;
         *)
-            echo "expected ptb, depth, multi30k, copy, search, optimizers, sgd or layers, found '$name'; name one of these" >&2
+            echo "expected ptb, depth, multi30k, copy, search, optimizers, sgd, additions or layers, found '$name'; name one of these" >&2
             exit 2
             ;;
     esac

@@ -83,8 +83,8 @@ def solved(spec, given, goal):
     return min((at(low), at(high)), key=lambda found: abs(found - goal))
 
 
-def test_there_is_one_for_each_criticism():
-    names = ["copy", "depth", "multi30k", "optimizers", "ptb", "search", "sgd"]
+def test_there_is_one_for_each_question():
+    names = ["additions", "copy", "depth", "multi30k", "optimizers", "ptb", "search", "sgd"]
     assert [path.stem for path in SPECS] == names
     script = (ROOT / "recipes" / "compare" / "run.sh").read_text(encoding="utf-8")
     readme = (ROOT / "recipes" / "compare" / "README.md").read_text(encoding="utf-8")
@@ -125,7 +125,7 @@ def test_other_texts_have_twins():
     for path in TEXTS:
         spec, base = read(path), strict.load(ROOT / read(path)["base"], SCHEMA)
         assert (spec["output"], spec["baseline"]) == (f"recipes/{path.parent.name}/runs/{path.stem}", "LSTM")
-        assert spec["budget"] == {"processor_minutes": base["training"]["max_minutes"]}
+        assert spec["budget"] == {"processor_minutes": base["training"]["max_processor_minutes"]}
         assert base["schedule"]["over"] == "time"  # what each has is the time
         by_characters = base["tokenizer"]["name"] == "characters"
         assert base["training"]["validation_metric"] == ("bits_per_token" if by_characters else "perplexity")
