@@ -19,7 +19,17 @@ from cuda_cases import (
     whole_groups,
 )
 
-from seqsru.ops import cuda, operators, scan
+from seqsru.ops import cuda, cuda_build, cuda_kernels, operators, scan
+
+# The simulator starts a thread of Python for each of a block's threads, which is nearly all of its time, and most cases
+# have fewer than ten features. Those of whole groups run in blocks as large as a GPU's too.
+FEW = 8
+
+
+def block_size(threads: int) -> None:
+    """Have launches, grids and kernels take blocks of so many threads."""
+    for module in (cuda, cuda_build, cuda_kernels):
+        module.THREADS = threads
 
 
 def through_the_operators() -> float:
@@ -49,6 +59,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     assert cuda.simulated()
     report = {}
+    for case in whole_groups(torch.float32) + both_directions(torch.bfloat16):
+        report[f"{case}-in-blocks-of-{cuda.THREADS}"] = distances(cuda, case)
+    block_size(FEW)
     for dtype in DTYPES:
         cases = every_variant(dtype) if dtype == torch.float32 else some_variants(dtype)
         for case in cases + whole_groups(dtype) + both_directions(dtype):
