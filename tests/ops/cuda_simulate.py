@@ -21,8 +21,8 @@ from cuda_cases import (
 
 from seqsru.ops import cuda, cuda_build, cuda_kernels, operators, scan
 
-# The simulator starts a thread of Python for each of a block's threads, which is nearly all of its time, and most cases
-# have fewer than ten features. Those of whole groups run in blocks as large as a GPU's too.
+# The simulator starts a thread of Python for each of a block's threads, which is nearly all of its time,
+# and most cases have fewer than ten features. Those of whole groups run in blocks as large as a GPU's too.
 FEW = 8
 
 
