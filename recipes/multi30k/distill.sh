@@ -32,7 +32,7 @@ fi
 
 echo "== what they make of the captions: of ten translations the closest to each caption's own"
 if [ ! -e "$here/data/distilled.de" ]; then
-    seqsru distill "${teacher[@]}" ${search[@]+"${search[@]}"} "$data/train.en" "$data/train.de" --beam 10 --threads 1 \
+    seqsru distill "${teacher[@]}" ${search[@]+"${search[@]}"} "$data/train.en" "$data/train.de" --beam 10 --alpha 1.0 --threads 1 \
         --output "$here/data/distilled.de"
 fi
 

@@ -20,7 +20,10 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "multi30k"
 @pytest.fixture(scope="module")
 def configs():
     known = runs.schema()
-    return {name: strict.load(RECIPE / f"{name}.yaml", known) for name in ("sru", "long", "lower", "student")}
+    return {
+        name: strict.load(RECIPE / f"{name}.yaml", known)
+        for name in ("sru", "long", "lower", "again", "student")
+    }
 
 
 def parameters(settings):
@@ -37,9 +40,19 @@ def test_sizes_are_those_the_readme_names(configs):
     assert counts["long"] < 4_000_000 and 2 * counts["student"] < counts["long"]
 
 
+def differing(a, b):
+    return {name for name in a if a[name] != b[name]}
+
+
 def test_the_lower_case_config_is_the_other_on_other_text(configs):
-    differing = {name for name in configs["long"] if configs["long"][name] != configs["lower"][name]}
-    assert differing == {"data", "output"}
+    assert differing(configs["long"], configs["lower"]) == {"data", "output"}
+
+
+def test_the_model_taught_by_itself_is_the_other_on_both_texts(configs):
+    long, again = configs["long"], configs["again"]
+    assert differing(long, again) == {"data", "output", "training"}
+    assert differing(long["training"], again["training"]) == {"epochs"}
+    assert again["data"] == configs["student"]["data"]
 
 
 def test_the_student_reads_the_captions_and_what_the_script_distils(configs):
