@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from seqsru.cells.history import extend, latest
 from seqsru.ops import linear, recorded, transformed
+from seqsru.ops.products import keeps_rows_apart, product
 
 Sight = Literal["causal", "full"]
 Normalize = Literal["after", "before", "none"]
@@ -21,8 +22,8 @@ Past = tuple[Tensor, ...]
 # Queries that are compared with their keys at once: a causal step sees a band of keys, so that long sequences
 # are worked through in blocks.
 BLOCK = 128
-# A block's queries are padded to a multiple of so many, so that a row's bits do not depend on how long its
-# neighbours are, as far as they stay within that multiple.
+# Where a row's bits are to depend on no other row, queries and keys are padded to a multiple of so many:
+# products of other numbers of steps go to other routines. More than BLOCK keys a product may sum otherwise.
 STEP = 16
 
 
@@ -96,7 +97,7 @@ class SelfAttention(nn.Module):
         if self.reach:
             kept, count = past
             extended = extend(kept, key_value)  # (M + T, B, 2·P)
-            seen = self._causal(q, extended, count)
+            seen = self._causal(q, extended, count, valid is None)
             steps = x.shape[0] if valid is None else valid.sum(0)
             past = latest(extended, kept, valid), (count + steps).clamp(max=self.reach)
         else:
@@ -107,15 +108,16 @@ class SelfAttention(nn.Module):
     if TYPE_CHECKING:  # nn.Module's own says nothing about arguments and results
         __call__ = forward
 
-    def _causal(self, q: Tensor, extended: Tensor, count: Tensor) -> Tensor:
+    def _causal(self, q: Tensor, extended: Tensor, count: Tensor, all_valid: bool) -> Tensor:
         """Attend from q (T, B, P) to each step's own and the M before it in extended (M + T, B, 2·P)."""
         T, M = q.shape[0], self.reach
         if recorded():  # one node for any number of steps
             return self._band(q, extended, count, 0)
         outputs = []
+        alone = T == 1 and all_valid  # a step of a stream, which is to be fast: it has no longer neighbours
         for start in range(0, T, BLOCK):
             here = min(BLOCK, T - start)
-            size = here if T == 1 else -(-here // STEP) * STEP
+            size = here if alone else -(-here // STEP) * STEP
             keys = extended[start : start + here + M]
             found = self._band(_pad(q[start : start + here], size), _pad(keys, size + M), count, start)
             outputs.append(found[:here])
@@ -138,7 +140,19 @@ class SelfAttention(nn.Module):
         if valid is not None:
             first = torch.arange(q.shape[0], device=q.device) == 0
             mask = (valid.t() | first).unsqueeze(1)  # (B, 1, T)
-        return self._attend(q, key_value, mask)
+        if not self._keeps_rows_apart(q, key_value):
+            return self._attend(q, key_value, mask)
+        if mask is None:
+            mask = torch.ones(1, 1, q.shape[0], dtype=torch.bool, device=q.device)
+        outputs = []
+        for start in range(0, q.shape[0], BLOCK):
+            here = min(BLOCK, q.shape[0] - start)
+            part = _pad(q[start : start + here], -(-here // STEP) * STEP)
+            outputs.append(self._attend(part, key_value, mask)[:here])
+        return torch.cat(outputs)
+
+    def _keeps_rows_apart(self, q: Tensor, key_value: Tensor) -> bool:
+        return not (self.training and self.dropout) and keeps_rows_apart(q, key_value)
 
     def _attend(self, q: Tensor, key_value: Tensor, mask: Tensor | None) -> Tensor:
         """Return the values (T, B, P) that q (T, B, P) finds in key_value (S, B, 2·P)."""
@@ -151,6 +165,8 @@ class SelfAttention(nn.Module):
                 scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
             weights = functional.dropout(torch.softmax(scores, -1), self.dropout, self.training)
             return (weights @ v).permute(2, 0, 1, 3).flatten(2)
+        if mask is not None and q.shape[2] > 1 and self._keeps_rows_apart(q, key_value):
+            return _in_blocks(q, k, v, mask.unsqueeze(1)).permute(2, 0, 1, 3).flatten(2)
         found = functional.scaled_dot_product_attention(
             q,
             k,
@@ -159,6 +175,26 @@ class SelfAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         return found.permute(2, 0, 1, 3).flatten(2)
+
+
+def _in_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attend from q (B, heads, n, d) to k and v (B, heads, S, d), BLOCK keys at a time.
+
+    Keys that the mask (B or 1, 1, n or 1, S) hides, and blocks of them, add zeros: what a row finds has the
+    same bits with and without them.
+    """
+    shape, missing = q.shape, -k.shape[2] % STEP
+    k, v = (functional.pad(t, (0, 0, 0, missing)) for t in (k, v))
+    mask = functional.pad(mask, (0, missing))
+    q = (q / math.sqrt(shape[-1])).flatten(0, 1)  # (B * heads, n, d)
+    keys, values = (torch.split(t.flatten(0, 1), BLOCK, dim=1) for t in (k, v))
+    scores = torch.cat([product(q, part.transpose(1, 2).contiguous()) for part in keys], -1)
+    scores = scores.view(*shape[:3], -1).masked_fill(~mask, -math.inf)
+    weights = torch.split(torch.softmax(scores, -1).flatten(0, 1), BLOCK, dim=-1)
+    found = product(weights[0].contiguous(), values[0].contiguous())
+    for share, part in zip(weights[1:], values[1:]):
+        found = found + product(share.contiguous(), part.contiguous())
+    return found.view(shape)
 
 
 def _pad(x: Tensor, steps: int) -> Tensor:

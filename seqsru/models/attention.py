@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqsru.errors import Refused, check_at_least, check_probability
-from seqsru.ops import apply_linear, recorded
+from seqsru.ops import apply_linear
+from seqsru.ops.products import product
 
 
 class Attention(nn.Module, ABC):
@@ -112,8 +113,8 @@ class DotAttention(Attention):
         self.key = nn.Linear(memory_size, size, bias=False)
         self.value = nn.Linear(memory_size, size, bias=False)
         self.output = nn.Linear(size, output_size, bias=False)
-        for product in (self.query, self.key, self.value, self.output):
-            init_uniform(product.weight)
+        for layer in (self.query, self.key, self.value, self.output):
+            init_uniform(layer.weight)
 
     def remember(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (B, heads, d, S) and values (B, heads, S, d)."""
@@ -216,25 +217,6 @@ class AdditiveAttention(Attention):
             return context, None
         weights = weights.view(sentences, steps, beam, length).transpose(0, 1)
         return context, weights.reshape(steps, rows, length)
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return the products of matrices a (G, M, d) and b (G, d, S), whose bits do not depend on G.
-
-    On a CPU fewer matrices than threads are each cut among threads, which rounds differently: without
-    gradients zeros make up the number. `b` is to be contiguous, so that it is laid out alike with and without
-    them. Nor do few matrices of half precision round as many do: their products are float32's, rounded once.
-    """
-    if a.device.type == "cpu" and not (torch.is_grad_enabled() or recorded()):
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else a.dtype
-        if kind.itemsize == 2:
-            with torch.autocast("cpu", enabled=False):
-                return product(a.float(), b.float()).to(kind)
-    missing = torch.get_num_threads() - a.shape[0] if a.device.type == "cpu" else 0
-    if torch.is_grad_enabled() or missing <= 0 or recorded():
-        return torch.bmm(a, b)
-    more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
-    return more[: a.shape[0]]
 
 
 def init_uniform(matrix: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The matrix product of the layers, whose rows do not influence each other."""
+"""The matrix products of the layers, whose rows do not influence each other."""
 
 from __future__ import annotations
 
@@ -68,6 +68,25 @@ def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
     return linear(x, layer.weight, layer.bias) if type(layer) is nn.Linear else layer(x)
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the products of matrices a (G, M, d) and b (G, d, S), whose bits do not depend on G.
+
+    On a CPU fewer matrices than threads are each cut among threads, which rounds differently: without
+    gradients zeros make up the number. `b` is to be contiguous, so that it is laid out alike with and without
+    them. Nor do few matrices of half precision round as many do: their products are float32's, rounded once.
+    """
+    if a.device.type == "cpu" and not (torch.is_grad_enabled() or recorded()):
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else a.dtype
+        if kind.itemsize == 2:
+            with torch.autocast("cpu", enabled=False):
+                return product(a.float(), b.float()).to(kind)
+    missing = torch.get_num_threads() - a.shape[0] if a.device.type == "cpu" else 0
+    if torch.is_grad_enabled() or missing <= 0 or recorded():
+        return torch.bmm(a, b)
+    more = torch.bmm(functional.pad(a, (0, 0, 0, 0, 0, missing)), functional.pad(b, (0, 0, 0, 0, 0, missing)))
+    return more[: a.shape[0]]
+
+
 def product_dtype(weight: Tensor) -> torch.dtype:
     """Return the dtype that products with a weight have, under ``torch.autocast`` too.
 
@@ -85,6 +104,19 @@ def product_weight(weight: Tensor) -> Tensor:
     return weight if weight.dtype is dtype else weight.to(dtype)
 
 
+def keeps_rows_apart(*factors: Tensor | None) -> bool:
+    """Say whether a row's bits are to depend on no other row.
+
+    That is on a CPU in float32, where no gradient is wanted, without autocast and not in a recorded graph.
+    """
+    if recorded() or torch.is_autocast_enabled("cpu"):
+        return False
+    given = [tensor for tensor in factors if tensor is not None]
+    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in given):
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given))
+
+
 @cache
 def row_rule() -> tuple[int, int]:
     """Numbers of rows from which on, and of which multiples, this processor has one routine: see `ROWS`."""
@@ -100,11 +132,6 @@ def row_rule() -> tuple[int, int]:
 
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether the promise of `linear` holds for this product; a shape error is left to torch."""
-    if recorded() or torch.is_autocast_enabled("cpu"):
-        return False
-    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
-        return False
     if x.dim() == 0 or weight.dim() != 2 or x.shape[-1] != weight.shape[1] or not x.numel() * weight.numel():
         return False
-    wanted = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    return not (wanted and torch.is_grad_enabled())
+    return keeps_rows_apart(x, weight, bias)

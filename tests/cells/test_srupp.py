@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from seqsru.cells import CELLS, Stack, self_attention, stack_from_srupp
+from seqsru.cells.self_attention import SelfAttention
 from seqsru.errors import Refused
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -224,3 +225,34 @@ def test_it_computes_what_the_package_computes(path):
     if "input_gradient" in tensors:
         (y * tensors["output_gradient"]).sum().backward()
         torch.testing.assert_close(x.grad, tensors["input_gradient"], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@pytest.mark.parametrize("reach", [0, 7, 100])
+def test_what_a_step_sees_has_the_same_bits_beside_longer_rows(reach, threads):
+    """Past multiples of what steps are padded to, past a block of queries, and past one of keys."""
+    for size, heads in ((20, 1), (48, 3)):
+        attention = SelfAttention(24, size, heads, reach, "after", 0.0).eval()
+        attention.alpha.fill_(0.7)
+        x, lengths = torch.randn(290, 6, 24), torch.tensor([290, 1, 15, 33, 129, 200])
+        valid = torch.arange(290).unsqueeze(1) < lengths
+        whole, _ = attention(x, attention.initial_past(6), valid)
+        for some in ([1], [2], [3], [4], [5], [1, 3], [5, 2, 4]):
+            steps = int(lengths[some].max())
+            given = x[:steps, some], attention.initial_past(len(some)), valid[:steps, some]
+            found, _ = attention(*given)
+            assert torch.equal(found[valid[:steps, some]], whole[:steps, some][valid[:steps, some]])
+
+
+@pytest.mark.parametrize("reach", [0, 7, 150])
+def test_with_and_without_gradients_a_step_sees_the_same(reach):
+    attention = SelfAttention(24, 48, 3, reach, "after", 0.0)
+    with torch.no_grad():
+        attention.alpha.fill_(0.7)
+    x, valid = torch.randn(290, 4, 24), torch.arange(290).unsqueeze(1) < torch.tensor([290, 1, 130, 0])
+    for given in (None, valid):
+        want, _ = attention(x, attention.initial_past(4), given)  # torch's own attention
+        with torch.no_grad():
+            found, _ = attention(x, attention.initial_past(4), given)
+        assert want.requires_grad and (found - want).abs().max() < 2e-5
