@@ -111,10 +111,13 @@ def keeps_rows_apart(*factors: Tensor | None) -> bool:
     """
     if recorded() or torch.is_autocast_enabled("cpu"):
         return False
-    given = [tensor for tensor in factors if tensor is not None]
-    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in given):
-        return False
-    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given))
+    graded = torch.is_grad_enabled()
+    for tensor in factors:
+        if tensor is not None and (
+            tensor.device.type != "cpu" or tensor.dtype != torch.float32 or graded and tensor.requires_grad
+        ):
+            return False
+    return True
 
 
 @cache
@@ -132,6 +135,7 @@ def row_rule() -> tuple[int, int]:
 
 def _pads(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether the promise of `linear` holds for this product; a shape error is left to torch."""
-    if x.dim() == 0 or weight.dim() != 2 or x.shape[-1] != weight.shape[1] or not x.numel() * weight.numel():
+    if not keeps_rows_apart(x, weight, bias):
         return False
-    return keeps_rows_apart(x, weight, bias)
+    fits = x.dim() > 0 and weight.dim() == 2 and x.shape[-1] == weight.shape[1]
+    return fits and x.numel() * weight.numel() > 0
