@@ -90,7 +90,6 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         above.set_ylim(0, 1)
         below.set_xscale("log", base=2)
         below.set_yscale("log")
-        below.set_ylim(bottom=1e-4)
         below.xaxis.set_major_formatter("{x:g}")
         below.set_xlabel("steps back")
         if len(one["layers"]) > 1:
@@ -98,6 +97,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         for axes in (above, below):
             axes.grid(True, alpha=0.3)
     panels[0][0].set_ylabel("share of c that a step keeps\n(P5 to P95, P25 to P75, P50)")
+    panels[1][0].set_ylim(bottom=1e-4)  # after all are drawn: the axis is shared, and this keeps its top
     panels[1][0].set_ylabel("size of dc/dc of k steps before")
     figure.savefig(path, dpi=130)
 

@@ -22,8 +22,10 @@ seqsru train "$here/$config" "${@:2}"
 
 for split in validation test; do
     echo "== perplexity of the $split text, one stream, state carried"
-    seqsru evaluate "$run" --split $split --state carried --json "$run/$split.json"
+    seqsru evaluate "$run" --split $split --state carried --threads 1 --json "$run/$split.json"
 done
+echo "== perplexity of the test text while the model learns from it, rates and temperature tuned on the validation text"
+seqsru evaluate "$run" --split test --state carried --dynamic rms --temperature tune --threads 1 --json "$run/dynamic.json"
 
 echo "== comparing with what is expected"
 python recipes/check.py "$here/expected.json" "$run"

@@ -18,7 +18,7 @@ CELLS = ("sru", "lstm", "gru", "qrnn")
 
 def configured(cell):
     values = strict.load(RECIPE / f"{cell}.yaml", runs.schema())
-    tokenizers = {"tokenizer": SimpleNamespace(size=30), "features": FeatureSpace([0.0] * 13, [1.0] * 13)}
+    tokenizers = {"tokenizer": SimpleNamespace(size=29), "features": FeatureSpace([0.0] * 13, [1.0] * 13)}
     return values, sum(p.numel() for p in runs.task_of(values).model(tokenizers).parameters())
 
 
