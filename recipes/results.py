@@ -267,7 +267,7 @@ class Compared:
         found += [
             ("parameters", lambda row: self._put(row, "parameters", row["parameters"], 0)),
             ("passes", lambda row: self._put(row, "passes", _mean(row["passes"]), 1)),
-            ("processor ms an update", self._update),
+            ("processor ms an update, all in all", self._update),
         ]
         if table["goal"] is not None:
             found.append((f"{table.get('time', 'minutes')} to `{table['goal']:g}`", self._to_goal))

@@ -70,6 +70,14 @@ def measured(
     return {"run": run.name, "layers": [asdict(use) for use in uses], "signature": signature(fields)}
 
 
+def check_names(folders: list[Path]) -> None:
+    """Refuse two runs of one name, which is the key of each in the results."""
+    names = [folder.name for folder in folders]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise Refused("runs of different names", f"{twice[0]} twice", "measure them one by one", "RUN")
+
+
 def draw(found: list[dict[str, Any]], path: Path) -> None:
     """Draw the gates' percentiles and the reach of every layer, a column a run."""
     figure = new_figure(path, width=1.4 + 1.6 * max(2, len(found)), height=5.4)
@@ -118,6 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     found = []
     try:
+        check_names(given.runs)
         for run in given.runs:
             found.append(
                 measured(
@@ -136,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             given.json.write_text(json.dumps(by_run, indent=1) + "\n", encoding="utf-8")
         if given.plot is not None:
             draw(found, given.plot)
-    except Refused as error:
+    except (Refused, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

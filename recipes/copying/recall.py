@@ -42,7 +42,11 @@ def measured(run: Path) -> dict[str, Any]:
     model = trained.pipeline.model
     if not isinstance(model, LanguageModel):
         raise Refused("a run of a language model", trained.task.noun, "name one of recipes/copying", "RUN")
-    (test,), (train,), (valid,) = (trained.task.files(split) for split in ("test", "train", "validation"))
+    files = {split: trained.task.files(split) for split in ("test", "train", "validation")}
+    for split, own in files.items():
+        if len(own) != 1:
+            raise Refused(f"a run with one {split} text", len(own), "name one of recipes/copying", "RUN")
+    (test,), (train,), (valid,) = files.values()
     lines = read_lines(test).lines
     found = recall(model, trained.pipeline.tokenizer, lines, before=read_lines(valid).lines[:BEFORE])
     device = next(model.parameters()).device

@@ -21,6 +21,7 @@ from seqsru import runs
 from seqsru import settings as strict
 from seqsru.data import LineReport, read_lines
 from seqsru.data.inputs import STANDARD, Arriving, check_sources, opened, readable_once
+from seqsru.data.json_files import finite
 from seqsru.data.lines import iter_all_lines
 from seqsru.data.outputs import check_outputs, write_output, written
 from seqsru.engine.file import is_package
@@ -309,4 +310,4 @@ def output(path: Path | None) -> Iterator[TextIO]:
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write a result where ``--json`` says, if it was given."""
     if path is not None and leads():
-        write_output(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_output(path, (json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n").encode())

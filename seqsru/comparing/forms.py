@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 SPREAD = ("mean", "deviation", "n")
 INTERVAL = ("middle", "half")
-COMPARED = ("difference", "p_value")
+COMPARED = ("difference", "p_value", "compared_n")
 
 
 def digits_of(measure: str) -> int:
@@ -33,7 +33,8 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
         places = digits_of(name or measure)
         found.append((f"{split} {name or measure}", partial(_tested, name=name, places=places)))
         if table["baseline"] is not None:
-            found.append((f"to {table['baseline']}", partial(_against, name=name, places=places)))
+            against = partial(_against, name=name, places=places, seeds=table["seeds"])
+            found.append((f"to {table['baseline']}", against))
     validated = table["validation_metric"] or ""
     found += [
         (f"validation {validated}".strip(), lambda row: _number(row["validation"], digits_of(validated))),
@@ -46,7 +47,7 @@ def columns(table: Mapping[str, Any]) -> list[tuple[str, Callable[[Row], str]]]:
         ("ms an update", lambda row: _number(row["update_milliseconds"], 1)),
     ]
     if table["goal"] is not None:
-        found.append((f"{table['time']} to {table['goal']:g}", lambda row: _minutes(row["goal_seconds"])))
+        found.append((f"{table['time']} to {table['goal']:g}", _to_goal))
     found += [
         ("minutes", lambda row: _minutes(row["seconds"])),
         ("passes", lambda row: _number(row["passes"], 1)),
@@ -138,7 +139,9 @@ def as_csv(table: Mapping[str, Any]) -> str:
 
 
 def _to_baseline(row: Row) -> dict[str, Any]:
-    return {name: (row["to_baseline"] or {}).get(name) for name in COMPARED}
+    found = row["to_baseline"]
+    values = {} if found is None else {**found, "compared_n": len(found["seeds"])}
+    return {name: values.get(name) for name in COMPARED}
 
 
 def search_csv(search: Mapping[str, Any]) -> str:
@@ -186,9 +189,19 @@ def _tested(row: Row, name: str | None, places: int) -> str:
     )
 
 
-def _against(row: Row, name: str | None, places: int) -> str:
+def _against(row: Row, name: str | None, places: int, seeds: Sequence[int]) -> str:
     found = _measured(row, name)["to_baseline"]
-    return "" if found is None else f"{found['difference']:+.{places}f} (p = {found['p_value']:.3f})"
+    if found is None:
+        return ""
+    # Where a seed is missing on either side this is not the difference of the means beside it.
+    which = "" if len(found["seeds"]) == len(seeds) else f", seed {', '.join(map(str, found['seeds']))}"
+    return f"{found['difference']:+.{places}f} (p = {found['p_value']:.3f}{which})"
+
+
+def _to_goal(row: Row) -> str:
+    found, every = row["goal_seconds"], len(row["runs"])
+    few = found is not None and found["n"] < every
+    return _minutes({**found, "n": 1}) + f" ({found['n']} of {every})" if few else _minutes(found)
 
 
 def _time(row: Row, name: str, of: str) -> str:

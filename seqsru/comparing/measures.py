@@ -61,5 +61,8 @@ def compared(baseline: Mapping[int, Shares], system: Mapping[int, Shares], name:
     seeds = [seed for seed in baseline if seed in system and name in baseline[seed] and name in system[seed]]
     if name is None or not seeds:
         return None
+    both = [one[seed][name].value() for one in (baseline, system) for seed in seeds]
+    if not all(map(math.isfinite, both)):  # a perplexity beyond all numbers
+        return None
     found = compare([baseline[seed][name] for seed in seeds], [system[seed][name] for seed in seeds])
     return {**found._asdict(), "difference": found.system - found.baseline, "seeds": seeds}

@@ -8,7 +8,7 @@ from typing import Any
 from seqsru.comparing.identity import machine
 from seqsru.comparing.options import CUT, Budget
 from seqsru.comparing.plan import Plan
-from seqsru.comparing.records import Records
+from seqsru.comparing.records import Records, final
 from seqsru.comparing.spec import Spec
 from seqsru.settings import Values
 
@@ -25,12 +25,13 @@ def left(spec: Spec, records: Records, made: Mapping[str, Any], settings: Values
     settings : Values
         Those of one training.
     """
-    search, seeds = spec.search, len(spec.options.seeds)
-    systems = len(spec.systems)
-    todo: list[Budget] = []
-    done = [line for line in records.lines.values() if line.state == "done"]
-    trains = sum(line.step == "train" for line in done)
-    todo += [spec.budget] * (systems * seeds - trains)
+    search, systems = spec.search, len(spec.systems)
+    done = [line for line in records.lines.values() if line.state == "done" or final(line)]
+    names = [f"runs/{system}-{seed}" for system in spec.systems for seed in spec.options.seeds]
+    if search is not None:  # a system of which the search found nothing is not trained
+        none = [line.job for line in done if line.step == "search" and final(line)]
+        names = [name for name in names if name.removeprefix("runs/").rpartition("-")[0] not in none]
+    todo: list[Budget] = [spec.budget for name in names if records.done("train", name) is None]
     if search is not None and len([line for line in done if line.step == "search"]) < systems:
         before = 0.0
         for rung, (count, budget) in enumerate(search.rungs(), 1):
@@ -39,7 +40,7 @@ def left(spec: Spec, records: Records, made: Mapping[str, Any], settings: Values
             todo += [more] * max(0, systems * count - ended)
             if spec.goes_on(settings):
                 before = budget.amount
-    took = [line.result["took"] for line in done if line.step == "train"]
+    took = [line.result["took"] for line in done if line.step == "train" and line.state == "done"]
     usual = sum(took) / len(took) if took else None
     seconds = [_seconds(budget, made["threads"], usual) for budget in todo]
     about = "" if None in seconds else f", about {duration(sum(filter(None, seconds)) / spec.options.jobs)}"

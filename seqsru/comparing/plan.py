@@ -93,7 +93,7 @@ class Plan:
         self._tokenizers: dict[str, Any] = {}
         self._widths: dict[str, Width] = {}
         self._jobs: dict[str, Job] = {}
-        self._wanted: int | None = None if spec.size is None else spec.size.count
+        self._size: int | None = None if spec.size is None else spec.size.count
 
     def runs(self, system: str, found: Mapping[str, Any]) -> list[Job]:
         """The trainings of a system that count, one a seed.
@@ -201,7 +201,7 @@ class Plan:
         """Refuse a system that is measured on something else, or in another way."""
         own, others = job.settings.flat(), first.settings.flat()
         for name in {**others, **own}:
-            if name not in MEASURED and not name.startswith("data.test"):
+            if name not in MEASURED and not name.startswith(("data.test", "data.validation")):
                 continue
             if own.get(name) != others.get(name):
                 places = {**first.settings.places, **job.settings.places}
@@ -219,7 +219,7 @@ class Plan:
         key = json.dumps([name, [(one.path, one.node.plain()) for one in more]])
         if key in self._jobs:
             return self._jobs[key]
-        if spec.size is not None and system != spec.size.like:
+        if spec.size is not None and (system != spec.size.like or self._resized(system, seed, more)):
             width = self._width(system, seed, more)
             place = spec.values.places["parameters.by"]
             more = [*more, *(Override(by, Node(width.width, place)) for by in spec.size.by)]
@@ -228,6 +228,22 @@ class Plan:
         job = Job(name, system, seed, settings, parameters, None if width is None else width.width)
         self._jobs[key] = job
         return job
+
+    def _wanted(self) -> int:
+        """How many parameters each system has: as many as one has by itself, if the file gives no number."""
+        size = self.spec.size
+        assert size is not None
+        if self._size is None:
+            assert size.like is not None
+            itself = self.spec.settings(size.like, self.spec.options.seeds[0], "runs/none")
+            self._size = self._count(itself)
+        return self._size
+
+    def _resized(self, system: str, seed: int, more: list[Override]) -> bool:
+        """Whether a search, or a seed, gives the system that the others are as large as another size."""
+        assert self.spec.size is not None
+        count = self._count(self.spec.settings(system, seed, "runs/none", *more))
+        return abs(count - self._wanted()) > self.spec.size.within * self._wanted()
 
     def _width(self, system: str, seed: int, more: list[Override]) -> Width:
         spec = self.spec
@@ -240,9 +256,6 @@ class Plan:
                 do = did_you_mean(by, known) or "name one of the model's"
                 told = Refused(f"settings of {system} that are whole numbers", repr(by), do, "parameters.by")
                 raise spec.values.error(told)
-        if self._wanted is None:
-            assert size.like is not None
-            self._wanted = self._count(spec.settings(size.like, seed, "runs/none"))
         place = spec.values.places["parameters.by"]
         turn = seed if spec.by_seed else None
         key = json.dumps([system, turn, [(one.path, one.node.plain()) for one in more]])
@@ -254,7 +267,7 @@ class Plan:
             return self._count(spec.settings(system, seed, "runs/none", *more, *widths))
 
         try:
-            found = solved(parameters, self._wanted, size.within, size.multiple, " = ".join(size.by))
+            found = solved(parameters, self._wanted(), size.within, size.multiple, " = ".join(size.by))
         except strict.SettingsError:
             raise
         except Refused as refusal:
@@ -287,7 +300,7 @@ def _node(value: Any, place: str) -> Node:
 
 def by_turns(jobs: Mapping[str, list[Job]]) -> list[Job]:
     """Trainings seed by seed, the systems by turns, another one first each time."""
-    seeds = max(map(len, jobs.values()))
+    seeds = max(map(len, jobs.values()), default=0)
     systems = list(jobs.values())
     return [own[turn] for turn in range(seeds) for own in order(systems, turn)]
 

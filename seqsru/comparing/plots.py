@@ -131,6 +131,7 @@ def plot_depth(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
             ("encoder ms, batch 1: P50", latency("encoding", "p50"), None),
         ]
     panels = [one for one in panels if any(one[1](row) is not None for row in rows)]
+    rows = _one_at_a_depth(rows)
     labels = list(dict.fromkeys(row["label"] for row in rows))
     figure = new_figure(path, width=1.0 + 3.4 * len(panels), height=3.6)
     for place, (name, value, dashed) in enumerate(panels):
@@ -152,6 +153,13 @@ def plot_depth(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
         else:
             axes.legend(fontsize=8)
     save(figure, path)
+
+
+def _one_at_a_depth(rows: list[Row]) -> list[Row]:
+    """The rows, those of one label and depth under the systems' names: variants of a cell are lines."""
+    places = [(row["label"], row["depth"]) for row in rows]
+    several = {label for label, depth in places if places.count((label, depth)) > 1}
+    return [{**row, "label": row["system"]} if row["label"] in several else row for row in rows]
 
 
 def _better(higher: bool | None) -> str:

@@ -50,6 +50,11 @@ class Line:
         return json.dumps(vars(self), ensure_ascii=False).encode() + b"\n"
 
 
+def final(line: Line) -> bool:
+    """Whether a step failed in such a way that it would do so again."""
+    return line.state == "failed" and bool(line.result.get("final"))
+
+
 class Records:
     """The lines of a comparison's folder.
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from seqsru import settings as strict
 from seqsru.comparing.options import Budget
-from seqsru.errors import Refused, check_at_least, check_between, check_seed
+from seqsru.errors import check_at_least, check_between, check_seed
 from seqsru.settings import Section, Setting
 from seqsru.settings.places import Node
 
 Method = Literal["random", "halving"]
+DRAWS = 100  # of one trial, until it is unlike those before
 _RANGE = Section(
     {
         "from": Setting(float),
@@ -95,7 +96,7 @@ class Drawn:
     whole: bool
     place: str
 
-    def draw(self, name: str, seed: int, trial: int) -> Any:
+    def draw(self, name: str, seed: int, trial: str) -> Any:
         """The value of a trial, which does not depend on what else is searched."""
         drawn = random.Random(f"{seed}/{trial}/{name}").random()
         if self.values:
@@ -145,8 +146,19 @@ def drawn_from(name: str, node: Node) -> Drawn:
 
 
 def trial_values(drawn: Mapping[str, Drawn], seed: int, trial: int) -> dict[str, Any]:
-    """The values of one trial, by setting; trials are numbered from 1."""
-    return {name: one.draw(name, seed, trial) for name, one in drawn.items()}
+    """The values of one trial, by setting; trials are numbered from 1.
+
+    One that has the values of an earlier trial is drawn again, as long as that helps: lists have few.
+    """
+    found: list[dict[str, Any]] = []
+    for number in range(1, trial + 1):
+        for again in range(DRAWS):
+            turn = f"{number}/{again}" if again else f"{number}"
+            values = {name: one.draw(name, seed, turn) for name, one in drawn.items()}
+            if values not in found:
+                break
+        found.append(values)
+    return found[-1]
 
 
 def best(scores: Mapping[int, float | None], count: int, higher_is_better: bool) -> list[int]:
@@ -168,14 +180,6 @@ def best(scores: Mapping[int, float | None], count: int, higher_is_better: bool)
         return False, -score if higher_is_better else score, trial
 
     return sorted(scores, key=rank)[:count]
-
-
-def check_some(scores: Mapping[int, float | None], system: str, log: str) -> None:
-    """Refuse a search of which nothing came."""
-    if all(score is None for score in scores.values()):
-        raise Refused(
-            f"a trial of {system} that trains to its end", "none", f"see {log}, and change the search"
-        )
 
 
 def order(items: Sequence[Any], turn: int) -> list[Any]:

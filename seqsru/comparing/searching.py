@@ -11,8 +11,8 @@ from typing import Any
 from seqsru import settings as strict
 from seqsru.comparing.options import Budget
 from seqsru.comparing.plan import Job, Plan
-from seqsru.comparing.records import Line
-from seqsru.comparing.search import best, check_some, order
+from seqsru.comparing.records import Line, final
+from seqsru.comparing.search import best, order
 from seqsru.comparing.steps import SEARCH, TRAIN, Steps
 from seqsru.evaluation.signature import DIGITS
 
@@ -52,12 +52,15 @@ class Searching:
             ]
             train = partial(self.steps.train, f"{TRAIN} to round {rung}")
             self.steps.at_work.each(train, jobs, self.plan.spec.options.jobs)
+            left = [system for system in left if self._ended(system, alive[system], rung, budget)]
             for system in left:
                 scores, higher = self._scores(system, alive[system], rung, budget)
                 log[system].append({"budget": str(budget), "scores": {str(n): s for n, s in scores.items()}})
         for system in left:
             scores, higher = self._scores(system, alive[system], len(rungs), rungs[-1][1])
-            check_some(scores, system, str(self.steps.output / "search"))
+            if all(score is None for score in scores.values()):
+                self._tell_none(system, asked[system])
+                continue
             chosen = best(scores, 1, higher)[0]
             values = self.plan.values(chosen)
             trials = {str(number): self.plan.values(number) for number in range(1, self.search.trials + 1)}
@@ -66,6 +69,29 @@ class Searching:
             self.steps.records.write(Line(SEARCH, system, "done", asked[system], self.steps.made, result))
             told = ", ".join(f"{name} {strict.shown(value)}" for name, value in values.items())
             self.steps.tell(f"search {system}: trial {chosen}, {told}: validation {scores[chosen]:g}")
+
+    def _ended(self, system: str, trials: list[int], rung: int, budget: Budget) -> bool:
+        """Whether every trial of a round came to an end: what a full disk stopped is no result of it."""
+        step = f"{TRAIN} to round {rung}"
+        lines = {
+            n: self.steps.records.lines.get((step, self.plan.trial(system, n, rung, budget).name))
+            for n in trials
+        }
+        again = [n for n, line in lines.items() if line is None or (line.state != "done" and not final(line))]
+        if again:
+            numbers = ", ".join(map(str, again))
+            self.steps.tell(f"search {system}: waits for its trials {numbers}; give the command again")
+        return not again
+
+    def _tell_none(self, system: str, asked: dict[str, Any]) -> None:
+        """Note that all trials of a system diverged; the others are compared without it."""
+        told = f"expected a trial of {system} that trains to its end, found none; change the search"
+        told += f" (see {self.steps.output / 'search'})"
+        self.steps.records.write(
+            Line(SEARCH, system, "failed", asked, self.steps.made, {"told": told, "final": True})
+        )
+        self.steps.failed.append(f"{SEARCH} {system}")
+        self.steps.tell(f"failed: {SEARCH} {system}: {told}")
 
     def _trials(self, system: str) -> Iterator[tuple[str, Job]]:
         """Every step that the search of a system may have, with its training."""

@@ -1,8 +1,9 @@
 """The file of a comparison: what it may say, read as strictly as the settings of a run."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +192,23 @@ def read(path: Path) -> Spec:
     systems = _systems(values, free["systems"], free["set"], root)
     base = strict.File(options.base)
     size = _size(values, systems)
+    by_seed = _by_seed(free["by_seed"], options, root)
     if options.baseline is not None and options.baseline not in systems:
         raise values.error(unknown(options.baseline, systems, "baseline"))
     made: Search | None = None
     if values["search"] is not None:
         made = values["search"].of(Search).make()
     drawn = _drawn(searched, values) if made is not None else {}
+    solved = () if size is None else size.by
+    check = partial(_check_free, budgets=(budget, made))
+    check("set", _section(free["set"], "set"))
+    for system, node in _section(free["systems"], "systems").items():
+        own_size = size is not None and system == size.like  # which is no other than its settings say
+        check(f"systems.{system}", _section(node, f"systems.{system}"), solved=() if own_size else solved)
+    for turn in range(len(options.seeds)):
+        check("by_seed", {name: nodes[turn] for name, nodes in by_seed.items()}, solved=solved)
+    if made is not None:
+        check("search.settings", _section(searched, "search.settings"), solved=solved, sections=False)
     for one in (budget, *(() if made is None else (made.budget,))):
         if options.jobs > 1 and one.minutes:
             do = "give processor_minutes, updates or epochs, or set jobs to 1"
@@ -212,7 +224,7 @@ def read(path: Path) -> Spec:
         drawn,
         None if values["latency"] is None else values["latency"].make(),
         systems,
-        _by_seed(free["by_seed"], options, root),
+        by_seed,
         _flags(free["evaluate"], base, systems, values),
         base,
         runs.schema(),
@@ -238,12 +250,51 @@ def _section(node: Node | None, name: str) -> dict[str, Node]:
 
 
 def _overrides(node: Node | None, name: str) -> list[Override]:
-    found = _section(node, name)
-    for path, one in found.items():
-        if path in TAKEN:
-            do = "set it for the whole comparison" if path == "output" else "name it in seeds"
-            raise strict.refuse(one.place, "settings other than output and seed", path, do, f"{name}.{path}")
-    return [Override(path, one) for path, one in found.items()]
+    return [Override(path, one) for path, one in _section(node, name).items()]
+
+
+def _check_free(
+    where: str,
+    found: Mapping[str, Node],
+    *,
+    budgets: tuple[Budget, Search | None],
+    solved: Sequence[str] = (),
+    sections: bool = True,
+) -> None:
+    """Refuse settings that would be without effect, as something else decides them.
+
+    Parameters
+    ----------
+    where : str
+        Dotted key of what they stand in.
+    found : mapping of str to Node
+        Settings and sections, by dotted key.
+    budgets : (Budget, Search or None)
+    solved : sequence of str
+        What the equal size decides there.
+    sections : bool
+        Whether a node may be a section of settings, not what a setting is drawn from.
+    """
+    budget, search = budgets
+    budgeted = {**budget.settings(), **({} if search is None else search.budget.settings())}
+    for name, node in found.items():
+        for path, place in [(name, node.place), *(_below(name, node) if sections else ())]:
+            if path in TAKEN:
+                do = "set it for the whole comparison" if path == "output" else "name it in seeds"
+                raise strict.refuse(place, "settings other than output and seed", path, do, f"{where}.{path}")
+            if path in budgeted:
+                raise strict.refuse(place, "what the budget does not set", path, "leave it out", path)
+            if path in solved:
+                do = "leave it out, or take it out of parameters.by"
+                raise strict.refuse(place, "what is not solved for", path, do, path)
+
+
+def _below(name: str, node: Node) -> Iterator[tuple[str, str]]:
+    """The dotted keys below a section, with their places."""
+    if isinstance(node.value, dict):
+        for key, one in node.value.items():
+            yield f"{name}.{key}", one.place
+            yield from _below(f"{name}.{key}", one)
 
 
 def _systems(values: Values, node: Node | None, shared: Node | None, root: Node) -> dict[str, list[Override]]:
@@ -256,13 +307,7 @@ def _systems(values: Values, node: Node | None, shared: Node | None, root: Node)
     if wrong:
         expected = "letters, digits, +, -, _ and ., the first a letter or digit"
         raise strict.refuse(found[wrong[0]].place, expected, repr(wrong[0]), "rename it", "systems")
-    budgeted = values["budget"].make().settings() if values["budget"] is not None else {}
-    systems = {name: [*everywhere, *_overrides(one, f"systems.{name}")] for name, one in found.items()}
-    for one in [one for overrides in systems.values() for one in overrides]:
-        if one.path in budgeted:
-            do = "leave it out"
-            raise strict.refuse(one.node.place, "what the budget does not set", one.path, do, one.path)
-    return systems
+    return {name: [*everywhere, *_overrides(one, f"systems.{name}")] for name, one in found.items()}
 
 
 def _size(values: Values, systems: Mapping[str, Any]) -> Size | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -13,9 +13,11 @@ from seqsru.comparing.identity import differing
 from seqsru.comparing.outcomes import trained
 from seqsru.comparing.outlook import left
 from seqsru.comparing.plan import Job, write_config
-from seqsru.comparing.records import Line, Records
+from seqsru.comparing.records import Line, Records, final
 from seqsru.comparing.spec import Spec
 from seqsru.errors import Refused
+from seqsru.training import RunDirectory
+from seqsru.training.finite import stopped
 
 SHOWN = 5  # steps that are named in a refusal
 BESIDE = (".yaml", ".log", ".test.json", ".items.json", ".latency.json")  # a run directory
@@ -27,11 +29,12 @@ class Broken(Refused):
 
     Attributes
     ----------
-    stopped : bool
-        Whether a signal ended it, so that it may end well another time.
+    diverged : bool
+        Whether it would do so again: a training came to numbers that are not finite. All else, such as a
+        full disk, may end well another time.
     """
 
-    stopped = False
+    diverged = False
 
 
 class Steps:
@@ -101,8 +104,7 @@ class Steps:
             more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             do = "put it back, choose another output, or do these anew with --anew"
             raise Refused(f"results of {expected} in {self.records.path}", "; ".join(shown) + more, do)
-        number = next(n for n in range(1, 10**9) if not (self.output / "earlier" / str(n)).exists())
-        place = self.output / "earlier" / str(number)
+        place = self._earlier()
         again = {job for step, job in wrong if step.startswith(TRAIN)}
         gone = {key for key in self.records.lines if key in wrong or key[1] in again}
         # What was timed side by side is timed anew side by side.
@@ -128,9 +130,8 @@ class Steps:
             line = self.records.lines.get((step, job.name))
             if line is not None and line.state == "done":
                 return True
-            if line is not None and line.state == "failed" and step.startswith(f"{TRAIN} to"):
-                if not line.result["stopped"]:
-                    return False  # that it fails is what the search found of it
+            if line is not None and final(line) and step.startswith(f"{TRAIN} to"):
+                return False  # that it fails is what the search found of it
             self.records.write(Line(step, job.name, "begun", what, self.made, {}))
             about = left(self.spec, self.records, self.made, job.settings) if TRAIN in step else ""
             self.tell(f"{step} {job.name}{about}")
@@ -138,7 +139,7 @@ class Steps:
         try:
             result = work()
         except Refused as refusal:
-            told = {"told": str(refusal), "stopped": isinstance(refusal, Broken) and refusal.stopped}
+            told = {"told": str(refusal), "final": isinstance(refusal, Broken) and refusal.diverged}
             with self.lock:
                 self.records.write(Line(step, job.name, "failed", what, self.made, told))
                 self.failed.append(f"{step} {job.name}")
@@ -149,6 +150,15 @@ class Steps:
             self.records.write(Line(step, job.name, "done", what, self.made, result))
         return True
 
+    def put_back(self, keys: Collection[tuple[str, str]]) -> None:
+        """Forget steps, which are then done anew; their lines are kept beside."""
+        self.records.drop(sorted(keys), self._earlier() / "results.jsonl")
+
+    def _earlier(self) -> Path:
+        """A folder for what is put aside, which is not there yet."""
+        number = next(n for n in range(1, 10**9) if not (self.output / "earlier" / str(n)).exists())
+        return self.output / "earlier" / str(number)
+
     def call(self, job: Job, *arguments: str | Path) -> None:
         """Run a command on a training; refuse where it does not end well."""
         log = self.output / f"{job.name}.log"
@@ -156,9 +166,7 @@ class Steps:
         if ended.status == 0:
             return
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
-        broken = Broken(f"`seqsru {arguments[0]}` to end well", f"{how}: {ended.told}", f"see {log}")
-        broken.stopped = not 0 < ended.status < 128
-        raise broken
+        raise Broken(f"`seqsru {arguments[0]}` to end well", f"{how}: {ended.told}", f"see {log}")
 
     def train(self, step: str, job: Job) -> bool:
         """Train, unless that is done; say whether it came to its end."""
@@ -166,7 +174,11 @@ class Steps:
 
         def work() -> dict[str, Any]:
             wait_until_free(run, self.tell, self.at_work)
-            self.call(job, "train", write_config(job, self.output))
+            try:
+                self.call(job, "train", write_config(job, self.output))
+            except Broken as broken:
+                broken.diverged = stopped(RunDirectory(run).metrics)
+                raise
             kept = {"parameters": job.parameters, "width": job.width, "label": job.label}
             return {**kept, **trained(run, job.settings)}
 

@@ -18,6 +18,7 @@ from seqsru.comparing.plots import plot_all
 from seqsru.comparing.records import Line, Records
 from seqsru.comparing.spec import Spec
 from seqsru.data.files import write_whole
+from seqsru.data.json_files import finite
 from seqsru.errors import NotInstalled, Refused
 from seqsru.regular import read
 
@@ -60,7 +61,7 @@ def write_tables(
     """
     folder = spec.options.output
     table = summary(spec, jobs, depths, records)
-    whole = json.dumps(_finite(table), indent=1, ensure_ascii=False) + "\n"
+    whole = json.dumps(finite(table), indent=1, ensure_ascii=False) + "\n"
     for name, text in zip(TABLES, (whole, as_csv(table), markdown(table))):
         write_whole(folder / name, text.encode())
     if table["search"]:
@@ -128,15 +129,6 @@ def summary(
     }
 
 
-def _finite(value: Any) -> Any:
-    """The same without numbers that JSON does not have: they are null there."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _lines(job: Job, records: Records) -> dict[str, Line]:
     """The lines of what was done with a training, by step."""
     found = {step: line for (step, name), line in records.lines.items() if name == job.name}
@@ -152,7 +144,7 @@ def _row(
     return {
         "system": system,
         "depth": depth,
-        "label": lines[0]["train"].result["label"] if lines and "train" in lines[0] else system,
+        "label": next((one["train"].result["label"] for one in lines if "train" in one), system),
         "parameters": runs[0]["parameters"] if runs else None,
         "width": runs[0]["width"] if runs else None,
         "test": spread(tested),
@@ -265,6 +257,17 @@ def _warnings(spec: Spec, jobs: Mapping[str, list[Job]], rows: Sequence[Row], re
             found.append(
                 f"{row['system']}: {len(goal)} of {len(row['runs'])} trainings did not reach the goal"
             )
+    unknown = {
+        row["system"]: run["numbers"]["unknown"]
+        for row in rows
+        for run in row["runs"]
+        if run["numbers"] is not None and "unknown" in run["numbers"]
+    }
+    if len(set(unknown.values())) > 1:
+        counts = ", ".join(f"{system} {count:,.0f}" for system, count in unknown.items())
+        found.append(
+            f"unknown tokens of the test: {counts}: what is easy to predict differs, and so do measures"
+        )
     cut = [system for system, own in jobs.items() if spec.may_cut(own[0].settings)]
     if cut:
         found.append(f"{', '.join(cut)}: {CUT}")

@@ -65,7 +65,8 @@ class Work:
             both = partial(self._train_and_test, jobs=jobs)
             self.steps.at_work.each(both, by_turns(jobs), self.spec.options.jobs)
             self._time(jobs)
-            self.table(jobs)
+            if jobs:
+                self.table(jobs)
         return not self.steps.failed
 
     def make_table(self) -> None:
@@ -165,11 +166,18 @@ class Work:
     def _time(self, jobs: dict[str, list[Job]]) -> None:
         """Measure one training of each system, the systems by turns, in several rounds."""
         timing = self.spec.timing
-        ready = {
-            s: own[0] for s, own in jobs.items() if self.steps.records.done(TRAIN, own[0].name) is not None
-        }
+        done = self.steps.records.done
+        trained = {s: [job for job in own if done(TRAIN, job.name) is not None] for s, own in jobs.items()}
+        ready = {system: own[0] for system, own in trained.items() if own}
         if timing is None or not ready:
             return
+        # Only what was timed by turns can be compared: a round that some had without the others begins anew.
+        steps = [f"{TIME} {turn + 1}" for turn in range(timing.rounds)]
+        rounds = {
+            step: [(step, job.name) for job in ready.values() if done(step, job.name)] for step in steps
+        }
+        if parts := [key for keys in rounds.values() if len(keys) < len(ready) for key in keys]:
+            self.steps.put_back(parts)
         engine: str = timing.engine
         for turn in range(timing.rounds):
             for system in order(list(ready), turn):

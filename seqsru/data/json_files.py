@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from os import PathLike, fspath
 from typing import Any
 
@@ -33,6 +34,15 @@ def load_json(path: str | PathLike[str], what: str) -> Any:
         raise Refused(f"{what} as JSON in {name}", found, "check the file") from None
     except (ValueError, RecursionError) as error:  # a number or a nesting beyond all measure
         raise Refused(f"{what} as JSON in {name}", str(error)[:80], "check the file") from None
+
+
+def finite(value: Any) -> Any:
+    """The same without numbers that JSON does not have: they are null there."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def member(holder: Any, name: str, kind: type, place: str) -> Any:

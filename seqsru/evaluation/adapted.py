@@ -90,7 +90,8 @@ def adapted_nlls(
     choices = Choices((adaptation.temperature,))
     if cache is not None:
         choices = Choices((adaptation.temperature,), (cache.size,), (cache.theta,), (cache.share,))
-    parts = list(_parts(model, tokens, eos, choices, adaptation.dynamic, rms, window))
+    with torch.inference_mode(False):  # weights that learn have gradients, whatever the caller's have
+        parts = list(_parts(model, tokens.clone(), eos, choices, adaptation.dynamic, rms, window))
     nlls = torch.cat([part.flatten() for part in parts]) if parts else torch.zeros(0, dtype=torch.float64)
     if adaptation.dynamic is not None and not math.isfinite(nlls.sum().item()):
         rate = f"{nlls.sum().item()} at {adaptation.dynamic.rate:g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from seqsru.data.padding import pad
 from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
 from seqsru.evaluation.adaptation import Adaptation, check_carried
-from seqsru.evaluation.adapted import adapted_nll, adapted_nlls, tempered_nlls
+from seqsru.evaluation.adapted import adapted_nlls, tempered_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.language_model import LanguageModel
 
@@ -56,25 +56,50 @@ def perplexity(
     Refused
         No lines, a cache or dynamic evaluation of lines apart, or weights that diverge as they learn.
     """
+    return perplexity_by_line(model, text, carried=carried, window=window, adaptation=adaptation, rms=rms)[0]
+
+
+@torch.no_grad()
+def perplexity_by_line(
+    model: LanguageModel,
+    text: TokenStream,
+    *,
+    carried: bool = True,
+    window: int = WINDOW,
+    adaptation: Adaptation | None = None,
+    rms: Sequence[Tensor] | None = None,
+) -> tuple[TextScore, list[float]]:
+    """Score a text, and say what each line and its end add to the negative log probability.
+
+    Parameters and errors are those of `perplexity`; it is one pass over the text.
+    """
     if not len(text.tokens):
         raise Refused("at least one line of text", "none", "check the file", "text")
     if adaptation is not None:
         check_carried(adaptation.carries, carried)
-    if carried and adaptation is not None:
-        nll = adapted_nll(model, text.tokens, text.eos, adaptation, rms)
-    elif carried:
-        nll = stream_nll(model, text.tokens, text.eos, window=window)
+    ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
+    if not carried:
+        temperature = 1.0 if adaptation is None else adaptation.temperature
+        sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
+        lines = sentence_nlls(model, sentences, text.eos, temperature)
+        nll = math.fsum(lines)
     else:
-        nll = math.fsum(line_nlls(model, text, carried=False, adaptation=adaptation))
-    return TextScore(
-        nll,
-        len(text.tokens),
-        text.words,
-        text.lines,
-        text.bytes,
-        text.unknown,
-        "carried" if carried else "separate",
-    )
+        if adaptation is not None:
+            parts = [adapted_nlls(model, text.tokens, text.eos, adaptation, rms)]
+        else:
+            parts = list(_by_window(model, text.tokens, text.eos, window))
+        nll = _sum(parts)
+        lines = [float(part.sum()) for part in torch.cat(parts).cpu().tensor_split(ends[:-1])]
+    state = "carried" if carried else "separate"
+    return TextScore(nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown, state), lines
+
+
+def _sum(parts: Iterable[Tensor]) -> float:
+    """The sum of all parts, window by window."""
+    total: Tensor | float = 0.0
+    for part in parts:
+        total = total + part.sum()
+    return float(total)
 
 
 @torch.no_grad()
@@ -90,10 +115,7 @@ def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = 
     window : int
         Tokens in a forward call.
     """
-    total = torch.zeros((), dtype=torch.float64, device=model.embedding.weight.device)
-    for nll in _by_window(model, tokens, eos, window):
-        total += nll.sum()
-    return total.item()
+    return _sum(_by_window(model, tokens, eos, window))
 
 
 def _by_window(model: LanguageModel, tokens: Tensor, eos: int, window: int) -> Iterator[Tensor]:
@@ -153,37 +175,3 @@ def _by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-@torch.no_grad()
-def line_nlls(
-    model: LanguageModel,
-    text: TokenStream,
-    *,
-    carried: bool = True,
-    adaptation: Adaptation | None = None,
-    rms: Sequence[Tensor] | None = None,
-) -> list[float]:
-    """Negative log probability of each line and its end, which add up to that of the text.
-
-    Parameters
-    ----------
-    model : LanguageModel
-        In evaluation mode.
-    text : TokenStream
-        At least one line.
-    carried, adaptation, rms
-        As for `perplexity`, with its errors.
-    """
-    ends = (text.tokens == text.eos).nonzero().squeeze(1) + 1
-    if adaptation is not None:
-        check_carried(adaptation.carries, carried)
-    if not carried:
-        temperature = 1.0 if adaptation is None else adaptation.temperature
-        sentences = [part.tolist() for part in text.tokens.tensor_split(ends[:-1])]
-        return sentence_nlls(model, sentences, text.eos, temperature)
-    if adaptation is not None:
-        nlls = adapted_nlls(model, text.tokens, text.eos, adaptation, rms)
-    else:
-        nlls = torch.cat(list(_by_window(model, text.tokens, text.eos, WINDOW)))
-    return [float(part.sum()) for part in nlls.cpu().tensor_split(ends[:-1])]

@@ -10,9 +10,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from seqsru.data.stream import TokenStream
 from seqsru.errors import Refused
 from seqsru.evaluation.adaptation import Adaptation, Cache, Dynamic
 from seqsru.evaluation.adapted import WINDOW, Choices, stream_nlls
+from seqsru.evaluation.perplexity import perplexity
 from seqsru.evaluation.wanted import Wanted
 from seqsru.models.language_model import LanguageModel
 
@@ -25,7 +27,7 @@ SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
 # Where the search for η and λ begins, and by what it steps up and down.
 RATES = {"sgd": (0.5, 2.0), "rms": (0.002, 2.0)}
 DECAYS = {"sgd": (0.002, 4.0), "rms": (0.02, 4.0)}
-STEPS = 6  # up or down at most
+STEPS = 12  # up or down at most
 GAIN = 1e-3  # nats a token that make a further step worth its time
 
 
@@ -46,7 +48,7 @@ class Seen:
 
     def __str__(self) -> str:
         named = ", ".join(f"{name} {value:g}" for name, value in self.values.items())
-        return f"{named}: {self.perplexity:.2f}"
+        return f"{named or 'as it is'}: {self.perplexity:.2f}"
 
 
 def tuned(
@@ -109,6 +111,30 @@ def tuned(
     if wanted.cache is not None:
         cache = Cache(int(values["cache"]), values["cache_theta"], values["cache_share"])
     return Adaptation(values["temperature"], cache, dynamic), seen
+
+
+def tuned_apart(
+    model: LanguageModel, text: TokenStream, tell: Callable[[Seen], None]
+) -> tuple[Adaptation, list[Seen]]:
+    """Choose the temperature that makes lines likeliest of which each is scored by itself.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        In evaluation mode.
+    text : TokenStream
+        Lines of the validation text.
+    tell : callable
+        Is given what was seen, one after the other.
+    """
+    nlls: dict[float, float] = {}
+    for temperature in TEMPERATURES:
+        found = perplexity(model, text, carried=False, adaptation=Adaptation(temperature))
+        nlls[temperature] = found.nll / found.tokens
+    seen = [_seen({"temperature": temperature}, nll) for temperature, nll in nlls.items()]
+    for one in seen:
+        tell(one)
+    return Adaptation(min(nlls, key=lambda one: nlls[one])), seen
 
 
 def check_enough(wanted: Wanted, tokens: int) -> None:
@@ -179,6 +205,9 @@ class _Search:
             rate = self._climbed(rate, rate_step, math.inf, lambda one: self._nll(one, decay))
         if wanted.dynamic_decay is None:
             decay = self._climbed(decay, decay_step, 1.0, lambda one: self._nll(rate, one))
+        if self._known:  # what is best of those tried need not be better than none
+            model, tokens, eos = self._given
+            self._note(_seen({}, stream_nlls(model, tokens, eos, Choices()).item() / len(tokens)))
         return self._made(rate, decay)
 
     def _made(self, rate: float, decay: float) -> Dynamic:
@@ -200,14 +229,14 @@ class _Search:
         """The best value on the way up or down from the start, as far as each step gains something."""
         tried = [start]
         nll(start)
-        for factor in (step, 1.0 / step):
+        for factor in (step, 1.0 / step) if math.isfinite(nll(start)) else (1.0 / step,):
             value = start
             for _ in range(STEPS):
                 new = float(f"{value * factor:.3g}")
                 if new > most:
                     break
                 tried.append(new)
-                if not nll(new) < nll(value) - GAIN:
+                if math.isfinite(nll(value)) and not nll(new) < nll(value) - GAIN:
                     break
                 value = new
             if value != start:

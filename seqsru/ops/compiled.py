@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,24 @@ TOLD_AFTER = 5.0  # seconds of waiting that a person should know of
 _MAGIC = b"seqsru code 1 "
 _MOST_BYTES = 2**28  # of a file of code, which has a million at most
 _lock = threading.Lock()
+
+
+@dataclass
+class Spent:
+    """What compiling, and waiting for another process that did, has taken in this process.
+
+    Attributes
+    ----------
+    seconds : float
+        By the clock.
+    processor_seconds : float
+    """
+
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+
+spent = Spent()
 _kept: list[object] = []  # what is loaded lives as long as these
 
 # Where a function leaves what it returns, and what it would raise: nobody looks, as it returns a number of
@@ -75,7 +94,7 @@ def address(
         place = 0 if where is None else _loaded(_read(where))
         if place:
             return place
-        with nullcontext() if where is None else _turn(where):
+        with _spending(), nullcontext() if where is None else _turn(where):
             if where is not None:  # by now another process may have made it
                 place = _loaded(_read(where, tell=False))
             if not place:
@@ -100,14 +119,27 @@ def kept(name: str, follows: Iterable[object], make: Callable[[], tuple[str, byt
     """
     place = folder()
     if place is None:
-        return make()
+        with _spending():
+            return make()
     where = _named(place, name, follows)
     with _lock:
         found = _read(where)
         if found is None:
-            found = make()
+            with _spending():
+                found = make()
             _write(where, *found)
         return found
+
+
+@contextmanager
+def _spending() -> Iterator[None]:
+    """Count the time of what is done inside."""
+    began = time.monotonic(), time.process_time()
+    try:
+        yield
+    finally:
+        spent.seconds += time.monotonic() - began[0]
+        spent.processor_seconds += time.process_time() - began[1]
 
 
 def folder() -> Path | None:

@@ -16,7 +16,7 @@ from seqsru.decoding import Decoding, Hypothesis
 from seqsru.decoding.beam import beam_search
 from seqsru.decoding.sampling import sample
 from seqsru.evaluation.adaptation import Adaptation
-from seqsru.evaluation.perplexity import line_nlls, perplexity, sentence_nlls
+from seqsru.evaluation.perplexity import perplexity_by_line, sentence_nlls
 from seqsru.evaluation.text_score import TextScore
 from seqsru.models.ensemble import Ensemble
 from seqsru.models.language_model import LanguageModel
@@ -24,7 +24,7 @@ from seqsru.models.replay import stepper
 from seqsru.models.translator import Translator
 from seqsru.pipelines.batches import padded
 
-__all__ = ["continuations", "draw", "line_nlls_of", "perplexity_of", "score_pairs", "search", "sentence_nlls"]
+__all__ = ["continuations", "draw", "perplexity_of", "score_pairs", "search", "sentence_nlls"]
 
 Ids = Sequence[int]
 
@@ -122,23 +122,10 @@ def perplexity_of(
     carried: bool,
     adaptation: Adaptation | None = None,
     rms: Sequence[Tensor] | None = None,
-) -> TextScore:
-    """Return what a language model makes of lines of text."""
+) -> tuple[TextScore, list[float]]:
+    """Return what a language model makes of a text, and of each of its lines."""
     text = TokenStream.from_lines(lines, tokenizer)
-    return perplexity(model, text, carried=carried, adaptation=adaptation, rms=rms)
-
-
-def line_nlls_of(
-    model: LanguageModel,
-    lines: Sequence[str],
-    tokenizer: Tokenizer,
-    carried: bool,
-    adaptation: Adaptation | None = None,
-    rms: Sequence[Tensor] | None = None,
-) -> list[float]:
-    """Return what each line adds to the negative log probability of the text."""
-    text = TokenStream.from_lines(lines, tokenizer)
-    return line_nlls(model, text, carried=carried, adaptation=adaptation, rms=rms)
+    return perplexity_by_line(model, text, carried=carried, adaptation=adaptation, rms=rms)
 
 
 def draw(

@@ -87,7 +87,10 @@ class Guarded:
     decoding: Decoding
 
     def __call__(self, lines: Sequence[str], attention: bool) -> list[Translation]:
-        """Return the translations of lines, in order; none depends on another line."""
+        """Return the translations of lines, in order; none depends on another line.
+
+        Alternatives are not mended: those that fail a check are left out.
+        """
         remedies: dict[Check, list[Remedy]] = {}
         if "repeats" in self.decoding.guards:
             remedies[self._ends] = [self._next_best, *(partial(self._unrepeated, size) for size in _SIZES)]
@@ -106,6 +109,9 @@ class Guarded:
                     better = next((one for one in others if _passes(checks, read[n], one)), found[n])
                     found[n] = replace(better, alternatives=found[n].alternatives)
                 bad = [n for n in bad if not _passes(checks, read[n], found[n])]
+        for n, line in enumerate(read):
+            sound = tuple(one for one in found[n].alternatives if _passes(checks, line, one))
+            found[n] = replace(found[n], alternatives=sound)
         failed = set(bad)
         for n, (line, raw) in enumerate(zip(read, lines)):
             if n in failed or (raw.strip() and not line.text):

@@ -25,6 +25,12 @@ if TYPE_CHECKING:  # torch takes a second to import, and the engine does without
     from seqsru.models.language_model import LanguageModel
 
 
+def no_shares() -> Refused:
+    """The refusal of an engine that adds up a stream within."""
+    do = "take engine torch, or state separate"
+    return Refused("engine torch for the share of each line", "compiled", do, "engine")
+
+
 @checked_arguments
 @dataclass(frozen=True, eq=False, repr=False)
 class LanguagePipeline:
@@ -109,18 +115,33 @@ class LanguagePipeline:
         Refused
             No lines, or an adaptation of what cannot be adapted.
         """
+        return self.perplexity_by_line(lines, carried=carried, adaptation=adaptation, rms=rms)[0]
+
+    @checked_arguments
+    def perplexity_by_line(
+        self,
+        lines: Sequence[str],
+        *,
+        carried: bool = True,
+        adaptation: Adaptation | None = None,
+        rms: Sequence[Any] | None = None,
+    ) -> tuple[TextScore, list[float] | None]:
+        """What `perplexity` and `line_nlls` return, of one pass over the text.
+
+        Parameters and errors are those of `perplexity`. The compiled engine adds up a stream within, and
+        has no lines of it: None.
+        """
         if self.engine is None:
             from seqsru.pipelines.eager import perplexity_of
 
-            return perplexity_of(self._torch(), lines, self.tokenizer, carried, adaptation, rms)
+            return perplexity_of(self._torch(), text_lines(lines), self.tokenizer, carried, adaptation, rms)
         if adaptation is not None:
             raise no_adaptation()
         text = EncodedText(text_lines(lines), self.tokenizer)
         if carried:
-            nll = self.engine.stream_nll(text.tokens, self.tokenizer.eos)
-        else:
-            nll = -math.fsum(self._scores(self.engine, text.sentences()))
-        return text.scored(nll, carried)
+            return text.scored(self.engine.stream_nll(text.tokens, self.tokenizer.eos), carried), None
+        nlls = [-score for score in self._scores(self.engine, text.sentences())]
+        return text.scored(math.fsum(nlls), carried), nlls
 
     @checked_arguments
     def line_nlls(
@@ -135,16 +156,11 @@ class LanguagePipeline:
 
         Parameters and errors are those of `perplexity`.
         """
-        if self.engine is None:
-            from seqsru.pipelines.eager import line_nlls_of
-
-            return line_nlls_of(self._torch(), text_lines(lines), self.tokenizer, carried, adaptation, rms)
-        if adaptation is not None:
-            raise no_adaptation()
-        if carried:
-            do = "take engine torch, or state separate"
-            raise Refused("engine torch for the share of each line", "compiled", do, "engine")
-        return [-score for score in self.score(lines)]
+        if self.engine is not None and carried and adaptation is None:
+            raise no_shares()
+        nlls = self.perplexity_by_line(lines, carried=carried, adaptation=adaptation, rms=rms)[1]
+        assert nlls is not None
+        return nlls
 
     @checked_arguments
     def generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from seqsru.data import read_lines
 from seqsru.data.files import text_digest
 from seqsru.data.lines import OnBadLine
 from seqsru.evaluation.adaptation import check_carried, no_adaptation
+from seqsru.evaluation.signature import DIGITS
 from seqsru.evaluation.wanted import Wanted
 from seqsru.tasks.answers import Tell, Trained, chosen_files
 
@@ -65,16 +67,21 @@ def adapt(trained: Trained, wanted: Wanted, carried: bool, on_bad_line: OnBadLin
 
     from seqsru.data.stream import TokenStream
     from seqsru.evaluation.learning import ROWS, first_windows, gradient_rms
-    from seqsru.evaluation.tuning import Seen, check_enough, tuned
+    from seqsru.evaluation.tuning import Seen, check_enough, tuned, tuned_apart
 
     task, pipeline = trained.task, trained.pipeline
     tokenizer, rms = pipeline.tokenizer, None
     fields: dict[str, object] = {}
     tokens, files = torch.empty(0, dtype=torch.int64), []
+    apart: TokenStream | None = None
     if wanted.chosen:
         files = chosen_files(task, [], "validation")
         lines = read_lines(files[0], on_bad_line=on_bad_line).lines
         tokens = TokenStream.from_lines(lines, tokenizer).tokens[: wanted.tuned_on]
+        if not carried:  # whole lines, as each is scored by itself
+            ends = (tokens == tokenizer.eos).sum().item()
+            apart = TokenStream.from_lines(lines[: max(1, int(ends))], tokenizer)
+            tokens = apart.tokens
         check_enough(wanted, len(tokens))  # before the work
         fields = {
             "tuned": ",".join(wanted.chosen),
@@ -84,15 +91,20 @@ def adapt(trained: Trained, wanted: Wanted, carried: bool, on_bad_line: OnBadLin
         }
     if wanted.dynamic == "rms":
         windows = task.training_windows({"tokenizer": tokenizer}, ROWS, wanted.segment, lambda line: None)
-        seen = min(wanted.statistics, windows.targets)
+        first = list(first_windows(windows, wanted.statistics))
+        seen = sum(window.count for window in first)
         tell(f"squares of gradients: {seen:,} tokens of the training text")
-        rms = gradient_rms(pipeline.model, first_windows(windows, seen))
-        fields = {"dynamic_statistics": seen, **fields}
+        rms = gradient_rms(pipeline.model, first)
+        read = hashlib.sha256(b"".join(window.targets.numpy().tobytes() for window in first))
+        fields = {"dynamic_statistics": seen, "dynamic_text": read.hexdigest()[:DIGITS], **fields}
 
     def told(one: Seen) -> None:
         tell(f"{files[0].name}, {len(tokens):,} tokens: {one}")
 
-    adaptation, found = tuned(pipeline.model, tokens, tokenizer.eos, wanted, rms, told)
+    if apart is not None:
+        adaptation, found = tuned_apart(pipeline.model, apart, told)
+    else:
+        adaptation, found = tuned(pipeline.model, tokens, tokenizer.eos, wanted, rms, told)
     values: dict[str, Any] = {"adaptation": {**adaptation.fields(), **fields}}
     if wanted.chosen:
         trials = [

@@ -2,7 +2,7 @@
 
 # Annotations are read at run time: the arguments of the functions are flags.
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from seqsru.data.vocabulary import split_words
 from seqsru.evaluation.clock import TimedDecoder
 from seqsru.evaluation.items import Items
 from seqsru.evaluation.wanted import Wanted
-from seqsru.pipelines.language import LanguagePipeline
+from seqsru.pipelines.language import LanguagePipeline, no_shares
 from seqsru.settings import from_signature, joined
 from seqsru.tasks.adapting import UNADAPTED, adapt
 from seqsru.tasks.answers import (
@@ -77,33 +77,38 @@ def evaluate(
     text = read_lines(file, on_bad_line=bad)
     if text.report:
         tell(str(text.report))
-    found = trained.pipeline.perplexity(text.lines, carried=state == "carried", **adapted.given)
+    digest = text_digest(text.lines)
+    if adapted.fields.get("tuned_text") == digest:
+        tell("the values were chosen on this very text: what follows is no measure of another one")
+    pipeline: LanguagePipeline = trained.pipeline
+    found, nlls = pipeline.perplexity_by_line(text.lines, carried=state == "carried", **adapted.given)
     signature = trained.signed(
         {
             "data": file.name,
             "tokens": found.tokens,
             "unknown": found.unknown,
             "state": found.state,
-            "text": text_digest(text.lines),
+            "text": digest,
             **adapted.fields,
         }
     )
     lines = [f"{name} {value:.4f}" for name, value in found.values().items()]
     values = {**found.as_dict(), **adapted.values, "data": str(file), "signature": signature}
     measures = headed(MEASURES, trained.task.settings["training"]["validation_metric"])
-    nlls = cache(lambda: trained.pipeline.line_nlls(text.lines, carried=state == "carried", **adapted.given))
-    items = {name: partial(_items, name, trained.pipeline.tokenizer, text.lines, nlls) for name in measures}
+    items = {name: partial(_items, name, pipeline.tokenizer, text.lines, nlls) for name in measures}
     return Evaluation([*lines, signature], values, items)
 
 
-def _items(name: str, tokenizer: Any, lines: list[str], nlls: Callable[[], list[float]]) -> Items:
+def _items(name: str, tokenizer: Any, lines: list[str], nlls: list[float] | None) -> Items:
     """What each line adds to a measure."""
+    if nlls is None:
+        raise no_shares()
     size: dict[str, Callable[[str], int]] = {
         "perplexity": lambda line: len(split_words(line)) + 1,
         "bits_per_byte": lambda line: len(line.encode()) + 1,
     }
     units = map(size.get(name, lambda line: len(tokenizer.encode(line)) + 1), lines)
-    rows = np.array(list(zip(nlls(), units)), dtype=np.float64)
+    rows = np.array(list(zip(nlls, units)), dtype=np.float64)
     return Items(name, "bits" if name.startswith("bits") else "exp", False, rows, text_digest(lines))
 
 

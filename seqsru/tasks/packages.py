@@ -113,7 +113,11 @@ def packed(trained: Trained, precision: Precision, shortlist: Shortlist | None, 
     from seqsru.pipelines.lowering import lowered
 
     task, pipeline = trained.task, trained.pipeline
-    model = lowered(pipeline.model, int8=precision == "int8")
+    try:
+        model = lowered(pipeline.model, int8=precision == "int8")
+    except Refused as refusal:
+        do = "use the run directory itself, which torch decodes from"
+        raise Refused(refusal.expected, refusal.found, do, "RUN") from None
     record: dict[str, Any] = {
         "task": task.settings.chosen,
         "settings": json.loads(json.dumps(task.settings.plain(), default=str)),  # paths as text

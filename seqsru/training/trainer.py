@@ -17,6 +17,7 @@ from torch import nn
 
 from seqsru.data.room import peak_memory
 from seqsru.errors import Refused
+from seqsru.ops import compiled
 from seqsru.training.averaging import Average, Averaging, NoAveraging
 from seqsru.training.checkpoints import Checkpoint, rank
 from seqsru.training.finite import (
@@ -206,8 +207,10 @@ class Trainer:
             self._resumed = False
             at, progress = self.standing, self.standing.progress
             self._logged, self._tokens = time.monotonic(), 0
-            self._started = self._logged - progress.seconds
-            self._worked = time.process_time() - progress.processor_seconds
+            # Code that is compiled when it is first used is kept: no training should pay for the next ones.
+            self._started = self._logged - compiled.spent.seconds - progress.seconds
+            spent = time.process_time() - compiled.spent.processor_seconds
+            self._worked = spent - progress.processor_seconds
             total = self._total_steps(self.options)
             flags = self.processes.every(self._flags(interrupt))
             self.updates.flags = any(late for late, _ in flags), any(asked for _, asked in flags)
@@ -456,12 +459,12 @@ class Trainer:
         return options.steps or options.epochs * -(-self.objective.epoch_length() // options.accumulate)
 
     def _seconds(self) -> float:
-        """Time spent in training, earlier processes included."""
-        return time.monotonic() - self._started
+        """Time spent in training, earlier processes included, compiling not."""
+        return time.monotonic() - compiled.spent.seconds - self._started
 
     def _processor_seconds(self) -> float:
-        """Time that processors spent in it, earlier processes included."""
-        return time.process_time() - self._worked
+        """Time that processors spent in it, earlier processes included, compiling not."""
+        return time.process_time() - compiled.spent.processor_seconds - self._worked
 
     def _peak(self) -> int:
         """Most memory that this process took so far, in bytes: of the GPU where it trains on one."""

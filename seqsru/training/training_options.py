@@ -30,8 +30,9 @@ class TrainingOptions:
     steps : int
         Updates; 0 where `epochs` is given. As for epochs.
     max_minutes : float
-        End after so much training time, with a validation and a checkpoint; 0 is no limit. A schedule does
-        not know of it: it goes by steps and epochs.
+        End after so much training time, with a validation and a checkpoint; 0 is no limit. Kernels that are
+        compiled, which happens once on a machine, do not count. A schedule does not know of it: it goes by
+        steps and epochs, but for cosine with ``over: time``.
     max_processor_minutes : float
         The same of the time that processors spend, which other work on the machine does not use up; of
         several processes that of each. 0 is no limit.

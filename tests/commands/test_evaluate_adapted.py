@@ -1,11 +1,14 @@
 """``seqsru evaluate`` of a language model with a temperature, a cache and dynamic evaluation."""
 
 import json
+import math
 import re
 import shutil
 
 import pytest
 from tiny_runs import LANGUAGE_MODEL, write_config
+
+from seqsru.commands.flags import write_json
 
 ALL = ("--temperature", "tune", "--cache", "tune", "--dynamic", "rms", "--dynamic-segment", "8")
 GIVEN = (
@@ -178,3 +181,51 @@ def test_other_tasks_have_none_of_it(refused, classification_run):
         assert refused("evaluate", classification_run, name, value) == (
             f"seqsru: expected {name} with a language model, found a classifier; leave it out"
         )
+
+
+def test_a_temperature_of_lines_apart_is_chosen_on_lines_apart(run, language_run, tmp_path):
+    asked = "--state", "separate", "--split", "validation"
+    flags = (*asked, "--temperature", "tune", "--json", tmp_path / "o.json")
+    status, out, err = run("evaluate", language_run, *flags)
+    assert status == 0 and err.splitlines()[-1] == (
+        "the values were chosen on this very text: what follows is no measure of another one"
+    )
+    seen = json.loads((tmp_path / "o.json").read_text())["tuning"]["seen"]
+    for one in seen:  # each is what the flag gives
+        given = run("evaluate", language_run, *asked, "--temperature", one["temperature"])[1]
+        assert f"token_perplexity {one['token_perplexity']:.4f}" in given
+    best = min(seen, key=lambda one: one["token_perplexity"])
+    assert f"token_perplexity {best['token_perplexity']:.4f}" in out
+    assert "chosen on this very text" not in run("evaluate", language_run, "--temperature", "tune")[2]
+
+
+def test_the_text_of_the_statistics_is_in_the_signature(texts, run, tmp_path):
+    for name in ("train.txt", "valid.txt", "test.txt"):
+        shutil.copy(texts / name, tmp_path)
+    assert run("train", write_config(tmp_path, LANGUAGE_MODEL))[0] == 0
+    flags = ("--dynamic", "rms", "--dynamic-rate", "0.002", "--dynamic-decay", "0.02")
+    flags = (*flags, "--dynamic-statistics", "5", "--dynamic-segment", "2")
+
+    def signed():
+        out = run("evaluate", tmp_path / "run", *flags)[1]
+        return re.search(r"dynamic_statistics:(\d+)\|dynamic_text:(\w{12})\|", out).groups()
+
+    count, before = signed()
+    assert int(count) == 20  # a window of two steps and ten rows is the least
+    words = (tmp_path / "train.txt").read_text().split("\n")
+    (tmp_path / "train.txt").write_text("\n".join(reversed(words)))
+    assert signed()[1] != before
+
+
+def test_numbers_beyond_all_numbers_are_null_in_json(run, language_run, tmp_path):
+    flags = ("--dynamic", "sgd", "--dynamic-rate", "1e9", "--dynamic-decay", "0", "--dynamic-clip", "0")
+    status, out, _ = run("evaluate", language_run, *flags, "--json", tmp_path / "o.json")
+    if status == 0:  # it may be refused as diverged
+
+        def none(name):
+            raise AssertionError(name)
+
+        found = json.loads((tmp_path / "o.json").read_text(), parse_constant=none)
+        assert ("perplexity inf" in out) == (found["perplexity"] is None)
+    write_json(tmp_path / "p.json", {"a": [1.5, math.inf], "b": {"c": math.nan}})
+    assert json.loads((tmp_path / "p.json").read_text()) == {"a": [1.5, None], "b": {"c": None}}

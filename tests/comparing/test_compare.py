@@ -454,3 +454,97 @@ def test_a_training_that_breaks_is_told_and_the_others_go_on(compared, calls, mo
     monkeypatch.setattr(steps, "call", good_call)
     assert compared(CLASSIFICATION, spec)[2]  # once more: what failed is tried, the rest is not
     assert [call[0] for call in calls[done:]] == ["train", "evaluate"]
+
+
+@pytest.mark.slow
+def test_what_was_not_timed_beside_the_others_is_timed_again_with_them(compared, calls, monkeypatch):
+    """And of a system whose first seed broke another one is timed."""
+    spec = "latency: {count: 2, rounds: 2, length: 4, engine: torch}\nbudget: {epochs: 1}\nseeds: [1, 2]\n"
+    spec += "systems:\n  BAD: {optimizer.lr: 1}\n  SRU: {}\n"
+    good_call = steps.call
+    broken = ["runs/BAD-1.yaml", "runs/BAD-2.yaml"]
+
+    def call(arguments, log, at_work):
+        if any(str(arguments[1]).endswith(one) for one in broken):
+            return Ended(-9, 0.0, "nothing said")
+        return good_call(arguments, log, at_work)
+
+    def timed():
+        return [one[1].rpartition("/")[2] for one in calls if one[0] == "latency"]
+
+    monkeypatch.setattr(steps, "call", call)
+    assert not compared(LANGUAGE_MODEL, spec)[2] and timed() == ["SRU-1", "SRU-1"]
+    calls.clear()
+    broken.pop()
+    folder, _, good = compared(LANGUAGE_MODEL, spec)
+    assert not good and timed() == ["BAD-2", "SRU-1", "SRU-1", "BAD-2"]
+    table = json.loads((folder / "table.json").read_text())
+    assert [row["latency"]["rounds"] for row in table["systems"]] == [2, 2]
+    assert table["systems"][0]["label"] == "sru"
+    assert len((folder / "earlier" / "1" / "results.jsonl").read_text().splitlines()) == 2
+    calls.clear()
+    broken.pop()
+    compared(LANGUAGE_MODEL, spec)  # a round that all have is not done again with another seed of one of them
+    assert timed() == ["BAD-1", "SRU-1", "SRU-1", "BAD-1"]
+
+
+SEARCHED = SMALL.replace("2", "1") + (
+    "seeds: [1]\nsystems:\n  BAD: {data.seed: 1}\n  SRU: {}\n"
+    "search: {trials: 2, method: random, budget: {epochs: 1}, settings: {optimizer.lr: [1e-2, 2e-2]}}\n"
+)
+
+
+@pytest.mark.slow
+def test_a_trial_that_something_stopped_is_made_again(compared, calls, monkeypatch):
+    good_call = steps.call
+
+    def call(arguments, log, at_work):
+        if str(arguments[1]).endswith("search/BAD-2.yaml"):
+            return Ended(2, 0.0, "no room")
+        return good_call(arguments, log, at_work)
+
+    monkeypatch.setattr(steps, "call", call)
+    spec = SEARCHED.replace("data.seed: 1", "model.dropout: 0.1")
+    folder, told, good = compared(CLASSIFICATION, spec)
+    assert not good and "search BAD: waits for its trials 2; give the command again" in told
+    table = json.loads((folder / "table.json").read_text())
+    assert [row["system"] for row in table["systems"]] == ["SRU"] and list(table["search"]) == ["SRU"]
+    monkeypatch.setattr(steps, "call", good_call)
+    calls.clear()
+    folder, told, good = compared(CLASSIFICATION, spec)
+    assert good and [one[1].rpartition("/out/")[2] for one in calls if one[0] == "train"] == [
+        "search/BAD-2.yaml",
+        "runs/BAD-1.yaml",
+    ]
+    assert "; to train, this one included: 2 trainings, about" in told[0]
+
+
+@pytest.mark.slow
+def test_a_system_that_always_diverges_is_told_and_the_others_go_on(compared, calls):
+    spec = SEARCHED.replace("data.seed: 1", "optimizer.eps: 0, training.clip: 0").replace(
+        "[1e-2, 2e-2]", "[1e+36, 1e+37]"
+    )
+    spec = spec.replace("  SRU: {}\n", "  SRU: {training.on_nan: skip}\n")
+    folder, told, good = compared(CLASSIFICATION, spec)
+    trained = [one[1].rpartition("/out/")[2] for one in calls if one[0] == "train"]
+    (none,) = [line for line in told if line.startswith("failed: search BAD")]
+    assert not good and "expected a trial of BAD that trains to its end, found none" in none
+    assert sorted(trained)[:1] == ["runs/SRU-1.yaml"] and len(trained) == 5
+    calls.clear()
+    folder, told, good = compared(CLASSIFICATION, spec)
+    assert not good and not [one for one in calls if one[0] == "train"]  # it would diverge again
+
+
+@pytest.mark.slow
+def test_a_search_over_sizes_leaves_all_systems_equally_large(compared):
+    spec = SMALL.replace("epochs: 2", "updates: 2") + (
+        "seeds: [1]\nset: {model.stack.hidden_size: 24, model.stack.dropout: 0}\n"
+        "systems:\n  SRU: {}\n  GRU: {model.stack.cell: gru}\n"
+        "parameters: {as: SRU, by: [model.stack.hidden_size], within: 0.1, multiple: 1}\n"
+        "search: {trials: 3, method: random, budget: {updates: 2},"
+        " settings: {model.stack.num_layers: [1, 3, 6]}}\n"
+    )
+    folder, _, good = compared(LANGUAGE_MODEL, spec)
+    trained = [line for line in records(folder) if line["step"].startswith("train") and line["result"]]
+    sizes = [line["result"]["parameters"] for line in trained]
+    assert good and len(sizes) == 2 * 3 + 2 and max(sizes) < 1.22 * min(sizes)

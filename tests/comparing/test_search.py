@@ -6,7 +6,7 @@ import random
 import pytest
 
 from seqsru.comparing.options import Budget
-from seqsru.comparing.search import Drawn, Search, best, drawn_from, order
+from seqsru.comparing.search import Drawn, Search, best, drawn_from, order, trial_values
 from seqsru.errors import Refused
 from seqsru.settings import SettingsError
 from seqsru.settings.places import parse
@@ -97,3 +97,11 @@ def test_a_search_that_cannot_be_meant_is_refused():
 def test_turns():
     assert [order("abc", turn) for turn in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
     assert order([], 2) == [] and isinstance(drawn("[1]"), Drawn)
+
+
+def test_no_two_trials_are_the_same_as_long_as_there_are_others():
+    found = {"lr": drawn("[1, 2, 3]"), "depth": drawn("[4, 5]")}
+    for seed in range(5):
+        trials = [trial_values(found, seed, n) for n in range(1, 7)]
+        assert all(one not in trials[:n] for n, one in enumerate(trials))
+        assert trial_values(found, seed, 8) in trials  # there are no more

@@ -39,6 +39,36 @@ def refused(texts, tmp_path, capsys):
 @pytest.mark.parametrize(
     "old, new, message",
     [
+        (
+            "{{}}",
+            "{{training: {{steps: 4}}}}",
+            "s.yaml:6: training.steps: expected what the budget does not set, found training.steps; leave it",
+        ),
+        (
+            "systems",
+            "by_seed: {{seed: [3, 4]}}\nsystems",
+            "s.yaml:5: by_seed.seed: expected settings other than output and seed, found seed; name it in se",
+        ),
+        (
+            "systems",
+            "by_seed: {{training.steps: [3, 4]}}\nsystems",
+            "s.yaml:5: training.steps: expected what the budget does not set, found training.steps; leave it",
+        ),
+        (
+            "systems",
+            "search: {{budget: {{epochs: 1}}, settings: {{seed: [1, 2]}}}}\nsystems",
+            "s.yaml:5: search.settings.seed: expected settings other than output and seed, found seed; name ",
+        ),
+        (
+            "cell: gru",
+            "cell: gru, data.validation: {here}/base.yaml",
+            "s.yaml:7: data.validation: expected '",
+        ),
+        (
+            "  GRU: {{model.stack.cell: gru}}\n",
+            "  GRU: {{model.stack.hidden_size: 9}}\nparameters: {{as: SRU, by: [model.stack.hidden_size]}}\n",
+            "s.yaml:7: model.stack.hidden_size: expected what is not solved for, found model.stack.hid",
+        ),
         ("budget", "budgt", "s.yaml:4: budgt is not a setting; did you mean 'budget'?"),
         ("{{}}", "{{optimizer.lrr: 1}}", "s.yaml:6: optimizer.lrr is not a setting; did you mean 'lr'?"),
         ("cell: gru", "cell: gruu", "s.yaml:7: model.stack.cell.name: expected one of "),

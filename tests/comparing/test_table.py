@@ -1,6 +1,7 @@
 """What the table says of numbers that are none, of missing runs, and of a machine that was shared."""
 
 import csv
+import io
 import json
 import math
 import statistics
@@ -9,7 +10,8 @@ import pytest
 
 from seqsru.comparing import plots, table
 from seqsru.comparing.forms import as_csv, markdown
-from seqsru.comparing.plots import plot_all
+from seqsru.comparing.plots import _one_at_a_depth, plot_all
+from seqsru.data.json_files import finite
 
 ROW = {
     "system": "A",
@@ -33,12 +35,12 @@ ROW = {
         "chrf": {
             "test": {"mean": 50.0, "deviation": 0.0, "n": 1},
             "interval": [50.1, 1.5],
-            "to_baseline": {"difference": -0.5, "p_value": 0.25},
+            "to_baseline": {"difference": -0.5, "p_value": 0.25, "seeds": [1]},
         }
     },
     "latency": None,
     "to_baseline": None,
-    "runs": [{"test": math.inf, "curve": [(1.0, None)], "signature": None}],
+    "runs": [{"test": math.inf, "curve": [(1.0, None)], "signature": None, "numbers": None}],
 }
 TABLE = {
     "budget": "1 minutes",
@@ -62,7 +64,7 @@ TABLE = {
 
 
 def test_numbers_beyond_all_numbers_are_null_and_drawn_nowhere(tmp_path):
-    assert json.loads(json.dumps(table._finite(TABLE), allow_nan=False))["systems"][0]["test"]["mean"] is None
+    assert json.loads(json.dumps(finite(TABLE), allow_nan=False))["systems"][0]["test"]["mean"] is None
     plot_all(TABLE, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert markdown(TABLE).splitlines()[2] == (
@@ -73,7 +75,7 @@ def test_numbers_beyond_all_numbers_are_null_and_drawn_nowhere(tmp_path):
 
 def test_bits_have_a_digit_more_than_percent_and_perplexities():
     one = {"mean": 1.50049, "deviation": 0.0, "n": 1}
-    compared = {"difference": -0.01951, "p_value": 0.25}
+    compared = {"difference": -0.01951, "p_value": 0.25, "seeds": [1]}
     row = {**ROW, "test": one, "interval": [1.5, 0.00449], "to_baseline": compared, "validation": one}
     named = {"measure": "bits_per_token", "validation_metric": "bits_per_token", "baseline": "A"}
     search = {"A": {"settings": {"optimizer.lr": 0.1}, "trial": 1, "trials": {"1": {}}, "value": 1.60049}}
@@ -97,6 +99,7 @@ def test_a_further_measure_has_its_columns():
         "chrf_middle": "50.1",
         "chrf_half": "1.5",
         "chrf_difference": "-0.5",
+        "chrf_compared_n": "1",
         "chrf_p_value": "0.25",
     }
     assert (row["difference"], row["interval_half"], row["passes_mean"]) == ("", "", "1.25")
@@ -176,3 +179,20 @@ def test_without_matplotlib_one_line_says_so(tmp_path, monkeypatch):
         'run: pip install "seqsru[plot]"'
     ]
     assert (tmp_path / "table.md").exists()
+
+
+def test_a_difference_of_some_seeds_and_a_goal_that_some_reached_say_so():
+    chrf = {**ROW["further"]["chrf"], "to_baseline": {"difference": 0.5, "p_value": 0.25, "seeds": [2, 3]}}
+    runs = ROW["runs"] * 3
+    row = {**ROW, "runs": runs, "goal_seconds": {"mean": 90.0, "deviation": 0.0, "n": 1}}
+    table = {**TABLE, "seeds": [1, 2, 3], "baseline": "LSTM", "goal": 7.0}
+    shown = markdown({**table, "systems": [{**row, "further": {"chrf": chrf}}]})
+    assert "| +0.50 (p = 0.250, seed 2, 3) |" in shown and "| 1.5 (1 of 3) |" in shown
+    (found,) = csv.DictReader(io.StringIO(as_csv({**table, "systems": [{**row, "further": {"chrf": chrf}}]})))
+    assert found["chrf_compared_n"] == "2" and found["compared_n"] == ""
+
+
+def test_variants_of_a_cell_are_lines_of_their_own_over_depth():
+    rows = [("a-1", "sru", 1.0), ("b-1", "sru", 1.0), ("a-2", "sru", 2.0), ("c-1", "gru", 1.0)]
+    found = _one_at_a_depth([{"system": s, "label": label, "depth": d} for s, label, d in rows])
+    assert [row["label"] for row in found] == ["a-1", "b-1", "a-2", "gru"]

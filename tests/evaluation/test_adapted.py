@@ -328,6 +328,26 @@ def test_too_little_to_choose_on_is_refused(asked, least):
     tuned(build(), TOKENS[:least], EOS, asked)
 
 
+def test_a_search_goes_down_from_rates_that_diverge(monkeypatch):
+    monkeypatch.setattr("seqsru.evaluation.tuning.RATES", {"sgd": (1e300, 1e60)})
+    seen = []
+    wanted = Wanted(dynamic="sgd", dynamic_decay=0.0, dynamic_segment=8, dynamic_clip=0.0)
+    found, _ = tuned(build(), TOKENS, EOS, wanted, tell=seen.append)
+    finite = [one for one in seen if one.perplexity < math.inf]
+    assert seen[0].perplexity == math.inf and found.dynamic.rate == finite[0].values["dynamic_rate"] < 1e200
+    assert str(seen[-1]).startswith("as it is: ")  # so that nobody takes the best of bad ones for a gain
+
+
+def test_a_text_is_scored_in_inference_mode_too():
+    adaptation = Adaptation(dynamic=Dynamic("sgd", 0.1, 0.0, 8))
+    expected = adapted_nll(build(), TOKENS, EOS, adaptation)
+    with torch.inference_mode():
+        model, tokens = build(), TOKENS.clone()
+    model = build()
+    with torch.inference_mode():
+        assert adapted_nll(model, tokens, EOS, adaptation) == expected
+
+
 def test_no_rate_that_works_is_refused(monkeypatch):
     monkeypatch.setattr("seqsru.evaluation.tuning.RATES", {"sgd": (1e300, 2.0)})
     with pytest.raises(Refused) as caught:

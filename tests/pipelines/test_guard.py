@@ -255,3 +255,16 @@ def test_whatever_a_model_says_the_promises_hold_and_no_line_depends_on_another(
         assert most(one.text.split()) <= most(line.split()) + 2
         assert most(pieces.encode(one.text)) <= most(source) + 2
     assert [pipeline.translate([line], guard=ALL)[0] for line in lines[:2]] == found[:2]
+
+
+def test_alternatives_that_fail_are_left_out():
+    """Who takes another of the n best than the first, as distillation does, gets what was promised."""
+    answers = ["Tom sah 10 Vögel.", "Tom sah Vögel.", "Vögel und Tom 10", "und und und und 10"]
+    tokenizer = words([*TEXT, *answers])
+    guard, decoding = "numbers,repeats", Decoding(beam=4, n_best=4)
+    for asked, kept in ((guard, [2]), ("numbers", [2, 3]), ("none", [1, 2, 3])):
+        search = Scripted(tokenizer, lambda *_: answers)
+        guarded = Guarded(search, tokenizer, tokenizer, replace(decoding, guard=asked))
+        (found,) = guarded(["Tom sah 10 Vögel."], False)
+        assert found.text == answers[0]
+        assert [one.text for one in found.alternatives] == [answers[n] for n in kept]

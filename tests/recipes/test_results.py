@@ -240,8 +240,8 @@ def test_a_comparison_gives_its_numbers_and_its_table(tree, capsys):
     assert "deep: 14 numbers, of what runs/deep/table.json has\n" in capsys.readouterr().out
     table = (recipe / "README.md").read_text().split("<!-- results deep -->\n")[1]
     assert table == (
-        "|  | test f1 | to LSTM | test exact match | to LSTM | parameters | passes | processor ms an update "
-        "| minutes to `40` | ms a token, `P50` |\n"
+        "|  | test f1 | to LSTM | test exact match | to LSTM | parameters | passes "
+        "| processor ms an update, all in all | minutes to `40` | ms a token, `P50` |\n"
         f"|{' --- |' * 10}\n"
         "| SRU | 42.28 ± 0.82 | +3.04 (p = 0.001) | 29.00 |  | 1,234,567 | 2.8 | 300 | 1.5 | 0.012 |\n"
         "| LSTM | 42.28 ± 0.25 |  | 29.00 ± 0.25 |  | 1,234,567 | 2.8 | 300 |  |  |\n"

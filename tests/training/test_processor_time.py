@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 from seqsru.errors import Refused
+from seqsru.ops import compiled
 from seqsru.training import RunDirectory, TrainingOptions
 from seqsru.training.resume import newest
 
@@ -48,3 +49,28 @@ def test_it_is_a_number_that_can_be_meant():
         match=r"^max_processor_minutes: expected at most 1,000,000,000, found 2000000000\.0; lower it",
     ):
         TrainingOptions(epochs=1, max_processor_minutes=2e9)
+
+
+def test_what_is_compiled_while_it_trains_uses_up_neither_time(tmp_path, monkeypatch):
+    trainer = tiny.make(tmp_path, schedule="constant", epochs=1)
+    loss = trainer.objective.loss
+
+    def compiling(*given):
+        compiled.spent.seconds += 100.0
+        compiled.spent.processor_seconds += 200.0
+        return loss(*given)
+
+    monkeypatch.setattr(trainer.objective, "loss", compiling)
+    trainer.fit()
+    found = progress(tmp_path)
+    assert -100.0 < found["seconds"] + 100.0 * found["step"] < 50.0
+    assert -200.0 < found["processor_seconds"] + 200.0 * found["step"] < 100.0
+
+
+def test_compiling_is_counted():
+    before = compiled.Spent(compiled.spent.seconds, compiled.spent.processor_seconds)
+    source = "def kernel(n):\n    pass\n"
+    namespace = {}
+    exec(source, namespace)  # a function that no file has, so that it is compiled here
+    compiled.address(lambda: namespace["kernel"], ["int64"], name="nothing", sources=[], fastmath=[])
+    assert compiled.spent.seconds > before.seconds
