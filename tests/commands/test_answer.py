@@ -159,7 +159,8 @@ def test_what_a_reader_refuses(texts, run, refused, question_run, classification
         "behind the question\n"
     )
     assert refused("quantize", question_run, "--shortlist", "none").endswith(
-        "expected a translation or language model for the compiled engine, found Reader; take engine torch"
+        "expected a translation or language model for the compiled engine, found Reader; "
+        "use the run directory itself, which torch decodes from"
     )
 
 

@@ -118,7 +118,7 @@ def test_what_cannot_be_quantised_or_asked_of_a_file(
 ):
     assert refused("quantize", classification_run, "--shortlist", "none").endswith(
         "expected a translation or language model for the compiled engine, found Classifier; "
-        "take engine torch"
+        "use the run directory itself, which torch decodes from"
     )
     assert refused("quantize", language_run, "--best", "3").endswith(
         "expected a translation model with a shortlist, found a language model; leave it out: "
