@@ -27,10 +27,9 @@ def left(spec: Spec, records: Records, made: Mapping[str, Any], settings: Values
     """
     search, systems = spec.search, len(spec.systems)
     done = [line for line in records.lines.values() if line.state == "done" or final(line)]
-    names = [f"runs/{system}-{seed}" for system in spec.systems for seed in spec.options.seeds]
-    if search is not None:  # a system of which the search found nothing is not trained
-        none = [line.job for line in done if line.step == "search" and final(line)]
-        names = [name for name in names if name.removeprefix("runs/").rpartition("-")[0] not in none]
+    none = [line.job for line in done if line.step == "search" and final(line)]  # of these nothing trains
+    trained = [system for system in spec.systems if system not in none]
+    names = [f"runs/{system}-{seed}" for system in trained for seed in spec.options.seeds]
     todo: list[Budget] = [spec.budget for name in names if records.done("train", name) is None]
     if search is not None and len([line for line in done if line.step == "search"]) < systems:
         before = 0.0

@@ -44,7 +44,7 @@ class Searching:
                 if rung > 1:
                     scores, higher = self._scores(system, alive[system], rung - 1, rungs[rung - 2][1])
                     alive[system] = best(scores, count, higher)
-            turns = max(map(len, alive.values()), default=0)
+            turns = max((len(alive[system]) for system in left), default=0)
             jobs = [
                 self.plan.trial(system, sorted(alive[system])[turn], rung, budget)
                 for turn in range(turns)
