@@ -40,19 +40,6 @@ class Choices:
     shares: Sequence[float] = ()
 
 
-def adapted_nll(
-    model: LanguageModel,
-    tokens: Tensor,
-    eos: int,
-    adaptation: Adaptation,
-    rms: Sequence[Tensor] | None = None,
-    *,
-    window: int = WINDOW,
-) -> float:
-    """Negative log probability of one stream, summed in float64; parameters and errors of `adapted_nlls`."""
-    return adapted_nlls(model, tokens, eos, adaptation, rms, window=window).sum().item()
-
-
 def adapted_nlls(
     model: LanguageModel,
     tokens: Tensor,
@@ -121,7 +108,7 @@ def stream_nlls(
     dynamic : Dynamic, optional
     rms : sequence of Tensor, optional
     window : int
-        As for `adapted_nll`.
+        As for `adapted_nlls`.
 
     Returns
     -------

@@ -102,22 +102,6 @@ def _sum(parts: Iterable[Tensor]) -> float:
     return float(total)
 
 
-@torch.no_grad()
-def stream_nll(model: LanguageModel, tokens: Tensor, eos: int, *, window: int = WINDOW) -> float:
-    """Negative log probability of one stream, summed in float64.
-
-    Parameters
-    ----------
-    model : LanguageModel
-    tokens : integer Tensor of shape (N,)
-        Every one is predicted; the first from ``eos`` and the initial state.
-    eos : int
-    window : int
-        Tokens in a forward call.
-    """
-    return _sum(_by_window(model, tokens, eos, window))
-
-
 def _by_window(model: LanguageModel, tokens: Tensor, eos: int, window: int) -> Iterator[Tensor]:
     """Negative log probability of each token of a stream, (T,) in float64, a window after the other."""
     tokens = tokens.to(model.embedding.weight.device, torch.int64)

@@ -12,7 +12,7 @@ from seqsru.data.subwords import Pieces
 from seqsru.data.vocabulary import Characters, Words
 from seqsru.errors import Refused
 from seqsru.evaluation import perplexity as module
-from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls, stream_nll
+from seqsru.evaluation.perplexity import TextScore, perplexity, sentence_nlls
 from seqsru.models import LanguageModel
 
 LINES = [" ".join("abcde"[(i * j + j) % 5] for j in range(1 + i % 7)) for i in range(30)] + ["", "a z"]
@@ -55,8 +55,8 @@ def test_every_token_and_every_end_of_line_counts(words, carried, cell):
 
 
 def test_the_window_does_not_matter(words):
-    model, tokens = build(words), TokenStream.from_lines(LINES, words).tokens
-    values = [stream_nll(model, tokens, words.eos, window=w) for w in (1, 7, 64, len(tokens), 10_000)]
+    model, text = build(words), TokenStream.from_lines(LINES, words)
+    values = [perplexity(model, text, window=w).nll for w in (1, 7, 64, len(text.tokens), 10_000)]
     assert values == pytest.approx([values[0]] * 5, rel=1e-6)
 
 
