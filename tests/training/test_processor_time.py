@@ -68,9 +68,7 @@ def test_what_is_compiled_while_it_trains_uses_up_neither_time(tmp_path, monkeyp
 
 
 def test_compiling_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setenv(
-        "XDG_CACHE_HOME", str(tmp_path)
-    )  # where nothing is kept yet, however often the tests ran
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is kept there, however often the tests ran
     before = compiled.Spent(compiled.spent.seconds, compiled.spent.processor_seconds)
     source = "def kernel(n):\n    pass\n"
     namespace = {}
