@@ -24,10 +24,10 @@ for name in "${names[@]}"; do
     echo "== $name: training, 40 minutes on one core; Ctrl-C saves, and running this again goes on"
     seqsru train "$here/$name.yaml"
 
-    echo "== $name: BLEU and chrF of the test sentences by the mean of the four best checkpoints, and in int8"
-    seqsru evaluate "$run" --average 4 --threads 1 --translations "$run/translations" --json "$run/test.json"
-    seqsru quantize "$run" --average 4 --output "$run.seqsru"
-    seqsru evaluate "$run.seqsru" --json "$run/int8.json"
+    echo "== $name: BLEU and chrF of the test sentences by the best checkpoint, and in int8"
+    seqsru evaluate "$run" --threads 1 --translations "$run/translations" --json "$run/test.json"
+    seqsru quantize "$run" --output "$run.seqsru"
+    seqsru evaluate "$run.seqsru" --threads 1 --json "$run/int8.json"
     seqsru latency "$run.seqsru" --first 50 --json "$run/latency_int8.json"
 
     echo "== $name: comparing with what is expected"
