@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -88,18 +88,10 @@ def perplexity_by_line(
             parts = [adapted_nlls(model, text.tokens, text.eos, adaptation, rms)]
         else:
             parts = list(_by_window(model, text.tokens, text.eos, window))
-        nll = _sum(parts)
+        nll = float(sum(part.sum() for part in parts))  # window by window
         lines = [float(part.sum()) for part in torch.cat(parts).cpu().tensor_split(ends[:-1])]
     state = "carried" if carried else "separate"
     return TextScore(nll, len(text.tokens), text.words, text.lines, text.bytes, text.unknown, state), lines
-
-
-def _sum(parts: Iterable[Tensor]) -> float:
-    """The sum of all parts, window by window."""
-    total: Tensor | float = 0.0
-    for part in parts:
-        total = total + part.sum()
-    return float(total)
 
 
 def _by_window(model: LanguageModel, tokens: Tensor, eos: int, window: int) -> Iterator[Tensor]:
