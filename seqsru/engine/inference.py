@@ -27,6 +27,7 @@ from seqsru.ops.compiled import IGNORED
 
 Ids = Sequence[int]
 STOPS = ("first", "exact", "all")  # in the order of `search`'s constants
+COMPILING = "seqsru: compiling the engine for this processor, once: about a minute"  # said when it is
 _HELD = 4  # workspaces kept for the next call
 
 
@@ -498,6 +499,6 @@ def _entry() -> Callable[[int], int]:
 def _body() -> Callable[..., Any]:
     """Import what is to be compiled, and with it Numba; it is said, since it takes its time."""
     if sys.stderr is not None:  # it may be closed
-        print("seqsru: compiling the engine for this processor, once: about a minute", file=sys.stderr)
+        print(COMPILING, file=sys.stderr)
     function: Callable[..., Any] = import_module("seqsru.engine.entries").run
     return function

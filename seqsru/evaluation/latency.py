@@ -84,7 +84,7 @@ def measure(
     ------
     Refused
         No line to decode, a count below its least value, no line that gave a second token, a forced length
-        for a decoder without steps, or several threads for the compiled engine.
+        for a decoder without steps or with guards, or several threads for the compiled engine.
     """
     lines = [line for line in lines if line.strip()]
     _check(decoders, lines, length, repeats)
@@ -165,6 +165,10 @@ def _check(decoders: Sequence[TimedDecoder], lines: Sequence[str], length: int |
         raise Refused(f"none for {stepless[0]}, which gives no tokens", length, "leave it out", "length")
     if length is not None and length < 2:
         raise Refused("at least 2", length, "the first token is kept apart from the later ones", "length")
+    guards = [str(decoder.settings.get("guard", "none")) for decoder in decoders]
+    if length is not None and (guard := next((one for one in guards if one != "none"), None)):
+        why = "take --guard none, or leave the length out"
+        raise Refused("no guard beside a forced length, which it would mend", guard, why, "length")
 
 
 def _times(decoder: TimedDecoder) -> tuple[TimeName, ...]:

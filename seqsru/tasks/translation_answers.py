@@ -207,19 +207,22 @@ def distill(
     return Distiller(fields, write)
 
 
-def latency(trained: Trained, name: str, *, beam: int | None = None) -> TimedDecoder:
+def latency(trained: Trained, name: str, **search: object) -> TimedDecoder:
     """The decoder that `translate` uses.
 
     Parameters
     ----------
     trained : Trained
     name : str
-    beam : int or None
-        Beam to measure with; the run's where not given.
+    **search : object
+        As `search_flags` has them.
     """
     pipeline: TranslationPipeline = trained.pipeline
-    decoding = pipeline.decoding if beam is None else replace(pipeline.decoding, beam=beam)
-    return pipeline.timed(name, replace(decoding, n_best=1))
+    return pipeline.timed(name, searched(pipeline.decoding, search))
+
+
+# One line at a time and its best output; how long it may be is the protocol's, which can force it.
+_TIMED = search_flags(skip=["n_best", "batch_size", "batch_by", "length_factor", "length_offset"])
 
 
 TRANSLATION = Kind(
@@ -241,6 +244,6 @@ TRANSLATION = Kind(
         "distill": Answer(
             distill, joined(from_signature(distill, skip=["trained", "referenced", "search"]), search_flags())
         ),
-        "latency": Answer(latency, from_signature(latency, skip=["trained", "name"])),
+        "latency": Answer(latency, _TIMED),
     },
 )

@@ -17,6 +17,7 @@ from tiny_runs import (
 
 import seqsru
 from seqsru.commands.main import main
+from seqsru.engine.inference import COMPILING
 
 ROOT = Path(seqsru.__file__).parent.parent
 
@@ -70,14 +71,18 @@ def recognition_run(texts):
 
 @pytest.fixture
 def run(capsys, monkeypatch):
-    """Call a command with text on standard input; gives status, stdout and stderr."""
+    """Call a command with text on standard input; gives status, stdout and stderr.
+
+    Whether the engine has been compiled on this machine before is left out of stderr.
+    """
 
     def call(*arguments, stdin=""):
         data = stdin.encode() if isinstance(stdin, str) else stdin
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
-        return (status, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return status, out, err.replace(f"{COMPILING}\n", "")
 
     return call
 

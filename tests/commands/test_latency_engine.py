@@ -8,6 +8,7 @@ import seqsru
 from seqsru.commands.main import main
 from seqsru.evaluation.latency import measure
 from seqsru.evaluation.latency_report import table
+from seqsru.pipelines.guard import Guarded
 
 INT8 = ("--engine", "compiled", "--precision", "int8")
 INSIDE = ["first_token", "later_tokens", "encoding", "sentences"]
@@ -149,6 +150,24 @@ def test_a_model_that_nobody_describes(translation_file):
     report = measure([seqsru.load(translation_file).timed("alone")], ["one two"], length=2, repeats=1)
     assert (report["systems"][0]["weights"], report["systems"][0]["parameters"]) == (None, None)
     assert "alone (beam 2, compiled int8)\n" in table(report)
+
+
+def test_guards_are_part_of_the_time_but_not_of_a_forced_length(
+    measured, refused, texts, translation_run, monkeypatch
+):
+    asked = []
+    guard = Guarded.__call__
+    monkeypatch.setattr(Guarded, "__call__", lambda self, *rest: asked.append(self) or guard(self, *rest))
+    report, _ = measured(translation_run, *INT8, "--guard", "repeats,numbers", "--alpha", 0.5, length=None)
+    (signature,) = report["signatures"]
+    assert "|guard:repeats+numbers|" in signature and "|alpha:0.5|" in signature
+    assert len(asked) == 2 * 2 * 2 + 1  # each line bare and with the clock, twice, and a line before
+    assert {one.decoding.guard for one in asked} == {"repeats,numbers"}
+    forced = "latency", translation_run, texts / "test.src", "--length", "4", "--guard", "tidy"
+    assert refused(*forced) == (
+        "seqsru: length: expected no guard beside a forced length, which it would mend, found tidy; "
+        "take --guard none, or leave the length out"
+    )
 
 
 def test_what_is_refused(refused, translation_run, translation_file):

@@ -152,6 +152,9 @@ def test_latency_is_signed_with_search_and_protocol(texts, run, translation_run,
         ["--repeats", "2", "--warmup", "1"],
         ["--repeats", "1", "--warmup", "2"],
         ["--repeats", "1", "--warmup", "1", "--beam", "3"],
+        ["--repeats", "1", "--warmup", "1", "--alpha", "0.5"],
+        ["--repeats", "1", "--warmup", "1", "--guard", "repeats"],
+        ["--repeats", "1", "--warmup", "1", "--rule", "no_repeat_ngram.size=2"],
         ["--repeats", "1", "--warmup", "1", "--length", "3"],
     ]
     lines = [signed(run(*common, *arguments)[1]) for arguments in every]
