@@ -54,6 +54,7 @@ reads the clock itself, between two tokens. Of a recogniser: whole recordings, a
   seqsru latency runs/en-de in.txt --beam 1 --threads 1 --json latency.json --plot latency.png
   seqsru latency runs/sru --against runs/lstm --length 50       # by turns, and the ratio with its spread
   seqsru latency runs/en-de.seqsru                              # what `seqsru quantize` made
+  seqsru latency runs/en-de.seqsru --guard repeats,numbers --alpha 1.4 # flags of the search: as translate's
   seqsru latency runs/an4 --piece 0.5                           # a recogniser that streams
   seqsru latency runs/en-de --engine compiled --against-engine torch
   seqsru latency runs/en-de --engine compiled --precision int8 --against-precision float32
