@@ -229,11 +229,12 @@ def _warnings(spec: Spec, jobs: Mapping[str, list[Job]], rows: Sequence[Row], re
         one for row in rows for one in row["runs"] if one["busy"] < LEAST_BUSY and one["device"] == "cpu"
     ]
     if shared:
-        shares = [100 * one["busy"] for one in shared]
+        shares = sorted(100 * one["busy"] for one in shared)
+        ends = dict.fromkeys(f"{one:.0f}" for one in (shares[0], shares[-1]))
         which = ", ".join(one["job"] for one in shared)
         by_the_clock = spec.budget.unit == "minutes"  # the others are not used up by other work
         found.append(
-            f"{which}: processors for {min(shares):.0f} to {max(shares):.0f} % of the threads' time, below "
+            f"{which}: processors for {' to '.join(ends)} % of the threads' time, below "
             f"{100 * LEAST_BUSY:.0f} %: other work took the rest, so "
             + ("equal time was no equal work" if by_the_clock else "their speeds are those of a busy machine")
         )
