@@ -239,7 +239,8 @@ def test_translations_are_compared_as_evaluate_compares_them(compared, texts):
     base = TRANSLATION.replace(
         "tokenizer:", "  test: {{source: {folder}/test.src, target: {folder}/test.tgt}}\ntokenizer:"
     )
-    spec = "latency: false\nbudget: {updates: 30}\nseeds: [1]\nbaseline: GRU\nevaluate: {beam: 3}\n"
+    spec = "budget: {updates: 30}\nseeds: [1]\nbaseline: GRU\nevaluate: {beam: 3}\n"
+    spec += "latency: {count: 2, rounds: 1, length: 4, engine: torch}\nset: {decoding.guard: repeats}\n"
     spec += "measures: [ter, chrf]\nsystems:\n"
     spec += "  SRU: {model.decoder.cell: sru}\n  GRU: {}\n"
     folder, _, good = compared(base, spec)
@@ -261,6 +262,13 @@ def test_translations_are_compared_as_evaluate_compares_them(compared, texts):
             (expected.baseline, expected.system), abs=1e-9
         )
         assert found["p_value"] == expected.p_value and own["test"]["mean"] == found["system"]
+    # Guards are part of what is tested; lines of a forced length are timed without.
+    signed = {
+        one["step"]: one["result"]["signature"]
+        for one in records(folder)
+        if one["state"] == "done" and one["step"] in ("test", "time 1")
+    }
+    assert "|guard:repeats|" in signed["test"] and "|guard:none|" in signed["time 1"]
 
 
 @pytest.mark.slow
