@@ -104,11 +104,14 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [line for line in lines if line.strip()][: arguments.first]
     reads = [arguments.file] if arguments.file is not None else []
     writes = {"--json": arguments.json, "--plot": arguments.plot}
-    decoders = [
-        _described(run, ask(run, "latency", arguments, name, reads=reads, writes=writes))
-        for name, run in zip(names, trained)
-    ]
-    report = measure(decoders, lines, **complete(arguments, MEASURING))
+    asked = complete(arguments, MEASURING)
+    decoders = []
+    for name, run in zip(names, trained):
+        decoder = ask(run, "latency", arguments, name, reads=reads, writes=writes)
+        if asked["length"] is not None:
+            decoder = decoder.forced or decoder
+        decoders.append(_described(run, decoder))
+    report = measure(decoders, lines, **asked)
     protocol = report["protocol"]
     signatures = [
         run.signed(

@@ -196,8 +196,6 @@ class Work:
             flags += ["--precision", timing.precision]
         if timing.length is not None:
             flags += ["--length", str(timing.length)]
-            if job.settings.flat().get("decoding.guard", "none") != "none":
-                flags += ["--guard", "none"]  # which would mend lines of a forced length
         self.steps.call(job, "latency", self.output / job.name, *flags, "--json", path)
         report = json.loads(read(path, MOST, "measure again"))
         (system,) = report["systems"]

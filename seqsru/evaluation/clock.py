@@ -44,6 +44,8 @@ class TimedDecoder:
         Of a decoder of audio: ``seconds(line)`` is how long the recording of a line lasts.
     reading : str
         Method of a model without steps that reads a line.
+    forced : TimedDecoder or None
+        The decoder to measure in its place where a length is forced, if not itself.
     """
 
     name: str
@@ -58,6 +60,7 @@ class TimedDecoder:
     parameters: int | None = None
     seconds: Callable[[str], float] | None = None
     reading: str = "forward"
+    forced: TimedDecoder | None = None
 
     @property
     def device(self) -> torch.device | None:

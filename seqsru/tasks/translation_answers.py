@@ -208,7 +208,7 @@ def distill(
 
 
 def latency(trained: Trained, name: str, **search: object) -> TimedDecoder:
-    """The decoder that `translate` uses.
+    """The decoder that `translate` uses; where a length is forced, without the guards that the run has.
 
     Parameters
     ----------
@@ -218,7 +218,11 @@ def latency(trained: Trained, name: str, **search: object) -> TimedDecoder:
         As `search_flags` has them.
     """
     pipeline: TranslationPipeline = trained.pipeline
-    return pipeline.timed(name, searched(pipeline.decoding, search))
+    decoding = searched(pipeline.decoding, search)
+    timed = pipeline.timed(name, decoding)
+    if "guard" in search or not decoding.guards:
+        return timed
+    return replace(timed, forced=pipeline.timed(name, replace(decoding, guard="none")))
 
 
 # One line at a time and its best output; how long it may be is the protocol's, which can force it.

@@ -153,7 +153,7 @@ def test_a_model_that_nobody_describes(translation_file):
 
 
 def test_guards_are_part_of_the_time_but_not_of_a_forced_length(
-    measured, refused, texts, translation_run, monkeypatch
+    measured, run, refused, texts, translation_run, tmp_path, monkeypatch
 ):
     asked = []
     guard = Guarded.__call__
@@ -163,6 +163,13 @@ def test_guards_are_part_of_the_time_but_not_of_a_forced_length(
     assert "|guard:repeats+numbers|" in signature and "|alpha:0.5|" in signature
     assert len(asked) == 2 * 2 * 2 + 1  # each line bare and with the clock, twice, and a line before
     assert {one.decoding.guard for one in asked} == {"repeats,numbers"}
+    guarded = tmp_path / "guarded"
+    run("train", translation_run / "config.yaml", "decoding.guard=tidy", f"output={guarded}")
+    report, _ = measured(guarded, *INT8, length=None)
+    assert "|guard:tidy|" in report["signatures"][0]
+    before = len(asked)
+    report, _ = measured(guarded, *INT8, length=4)  # what the run has, a forced length leaves out
+    assert "|guard:none|" in report["signatures"][0] and len(asked) == before
     forced = "latency", translation_run, texts / "test.src", "--length", "4", "--guard", "tidy"
     assert refused(*forced) == (
         "seqsru: length: expected no guard beside a forced length, which it would mend, found tidy; "
