@@ -33,6 +33,7 @@ Results of other settings, sources or machines are refused, and never put into o
   seqsru compare ptb.yaml
   seqsru compare ptb.yaml --table               # the table of what is there by now
   seqsru compare ptb.yaml --anew                # put aside what the file, or the machine, no longer fits
+  seqsru compare ptb.yaml --again LSTM          # train it anew: other work had taken its processors
 
 A file of a language model, which is searched first:
 
@@ -63,6 +64,14 @@ A file of a language model, which is searched first:
         action="store_true",
         help="put aside, and do anew, what was done with other settings or sources",
     )
+    parser.add_argument(
+        "--again",
+        metavar="SYSTEM",
+        action="append",
+        default=[],
+        help="put aside the trainings of this system, and do them anew, with the settings that a search "
+        "found; may be repeated",
+    )
     parser.set_defaults(keeps_result=True)  # in the folder, so standard output may be closed
 
 
@@ -73,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refused(
             "one of --check, --table and --anew", " and ".join(f"--{one}" for one in asked), "choose one"
         )
+    if arguments.again and asked not in ([], ["anew"]):
+        raise Refused(f"--again without --{asked[0]}", "both", "leave one out")
     if not arguments.spec.is_file():
         raise NotFound(f"a YAML file at {arguments.spec}", "none", "check the path")
     from seqsru.comparing.outlook import described
@@ -89,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             for line in described(spec, plan):
                 print(line)
         return 0
-    work = Work(spec, tell, anew=arguments.anew)
+    work = Work(spec, tell, anew=arguments.anew, again=arguments.again)
     if arguments.table:
         work.make_table()
         print(table_in(spec.options.output), end="")

@@ -96,7 +96,7 @@ class Steps:
         self._put_aside(wrong, "what the file asks for now")
 
     def _put_aside(self, wrong: dict[tuple[str, str], str], expected: str) -> None:
-        """Refuse steps, or put them aside with all that was made of them."""
+        """Refuse steps, or put them aside."""
         if not wrong:
             return
         if not self.anew:
@@ -104,9 +104,18 @@ class Steps:
             more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             do = "put it back, choose another output, or do these anew with --anew"
             raise Refused(f"results of {expected} in {self.records.path}", "; ".join(shown) + more, do)
+        self._move(wrong)
+
+    def again(self, jobs: Collection[str]) -> None:
+        """Put aside trainings, with all that was made of them, which are then done anew."""
+        if known := [key for key in self.records.lines if key[1] in jobs]:
+            self._move(known)
+
+    def _move(self, keys: Collection[tuple[str, str]]) -> None:
+        """Put steps aside with all that was made of them."""
         place = self._earlier()
-        again = {job for step, job in wrong if step.startswith(TRAIN)}
-        gone = {key for key in self.records.lines if key in wrong or key[1] in again}
+        again = {job for step, job in keys if step.startswith(TRAIN)}
+        gone = {key for key in self.records.lines if key in keys or key[1] in again}
         # What was timed side by side is timed anew side by side.
         if any(step.startswith(TIME) or step.startswith(TRAIN) for step, _ in gone):
             gone |= {key for key in self.records.lines if key[0].startswith(TIME)}

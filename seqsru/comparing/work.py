@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ from seqsru.comparing.spec import Spec
 from seqsru.comparing.steps import SEARCH, TEST, TIME, TRAIN, Steps
 from seqsru.comparing.table import write_tables
 from seqsru.data.room import room
-from seqsru.errors import Busy, Refused
+from seqsru.errors import Busy, Refused, unknown
 from seqsru.evaluation.items import read_shares
 from seqsru.regular import read
 from seqsru.training.lock import held
@@ -37,10 +37,14 @@ class Work:
         Is given what a person should know, a line at a time.
     anew : bool
         As for `Steps`.
+    again : collection of str
+        Systems whose trainings are put aside and done anew, once, at the next `run`.
     """
 
-    def __init__(self, spec: Spec, tell: Callable[[str], None], *, anew: bool = False) -> None:
-        self.spec, self.tell, self.anew = spec, tell, anew
+    def __init__(
+        self, spec: Spec, tell: Callable[[str], None], *, anew: bool = False, again: Collection[str] = ()
+    ) -> None:
+        self.spec, self.tell, self.anew, self.again = spec, tell, anew, again
         self.output = spec.options.output
         self.plan = Plan(spec, self.output / "tokenizers", tell)
 
@@ -53,6 +57,9 @@ class Work:
             Whether everything that was trained came to its end.
         """
         with self._held(), self._resumable():
+            for system in self.again:
+                if system not in self.spec.systems:
+                    raise unknown(system, self.spec.systems, "again")
             self.plan.check()
             first = next(iter(self.spec.systems))
             nothing = {} if self.spec.search is None else self.plan.values(1)  # what is asked is not searched
@@ -62,6 +69,7 @@ class Work:
             if self.spec.search is not None:
                 Searching(self.plan, self.steps).run()
             jobs = self._jobs()
+            self.steps.again([job.name for system in self.again for job in jobs.get(system, [])])
             both = partial(self._train_and_test, jobs=jobs)
             self.steps.at_work.each(both, by_turns(jobs), self.spec.options.jobs)
             self._time(jobs)

@@ -45,12 +45,12 @@ def calls(monkeypatch):
 def compared(texts, tmp_path, calls):
     """Write a base and a comparison, and do it; gives its folder and what was told."""
 
-    def work(base, spec, *, anew=False):
+    def work(base, spec, **options):
         (tmp_path / "base.yaml").write_text(base.format(folder=texts))
         path = tmp_path / "spec.yaml"
         path.write_text(f"output: {tmp_path}/out\nbase: {tmp_path}/base.yaml\n{spec}")
         told = []
-        good = Work(read(path), told.append, anew=anew).run()
+        good = Work(read(path), told.append, **options).run()
         return tmp_path / "out", told, good
 
     return work

@@ -35,6 +35,7 @@ depth: model.stack.num_layers
 measures: [bits_per_byte]
 latency: {count: 2, rounds: 2, length: 4, engine: torch}
 """
+CHANGED = MODELS.replace("LSTM: {model", "LSTM: {optimizer.lr: 2e-2, model")
 COUNT = 2 * (2 + 2) + 2 * 2  # a training and a test of each system and seed, and two rounds of each system
 
 
@@ -151,6 +152,7 @@ def test_the_table_of_language_models_has_what_the_runs_have(compared, calls, te
     )
     check_nothing_is_done_again(compared, calls, folder)
     check_changes_are_refused(compared, calls, folder)
+    check_a_system_is_done_again(compared, calls, folder)
 
 
 @pytest.mark.slow
@@ -191,9 +193,8 @@ def check_nothing_is_done_again(compared, calls, folder):
 
 def check_changes_are_refused(compared, calls, folder):
     done = len(calls)
-    changed = MODELS.replace("LSTM: {model", "LSTM: {optimizer.lr: 2e-2, model")
     with pytest.raises(Refused) as refused:
-        compared(LANGUAGE_MODEL, changed)
+        compared(LANGUAGE_MODEL, CHANGED)
     why = "optimizer.lr 0.02 instead of 0.01"
     assert str(refused.value) == (
         f"expected results of what the file asks for now in {folder}/results.jsonl, found "
@@ -201,7 +202,7 @@ def check_changes_are_refused(compared, calls, folder):
         "put it back, choose another output, or do these anew with --anew"
     )
     assert len(calls) == done
-    _, told, _ = compared(LANGUAGE_MODEL, changed, anew=True)
+    _, told, _ = compared(LANGUAGE_MODEL, CHANGED, anew=True)
     # Timed side by side, so all of that is timed anew.
     again = [call[0] for call in calls[done:]]
     assert again.count("train") == again.count("evaluate") == 2 and again.count("latency") == 4
@@ -209,6 +210,27 @@ def check_changes_are_refused(compared, calls, folder):
     assert (folder / "earlier" / "1" / "runs" / "LSTM-3" / "config.yaml").is_file()
     kept = [json.loads(line)["job"] for line in (folder / "earlier/1/results.jsonl").read_text().splitlines()]
     assert "runs/LSTM-1" in kept and "runs/SRU-1" not in kept
+
+
+def check_a_system_is_done_again(compared, calls, folder):
+    done, file = len(calls), folder / "results.jsonl"
+    before = file.read_bytes()
+    with pytest.raises(Refused, match="^again: expected one of SRU, LSTM, found 'LSMT'; did you mean 'LSTM'"):
+        compared(LANGUAGE_MODEL, CHANGED, again=["SRU", "LSMT"])
+    assert len(calls) == done and file.read_bytes() == before
+    _, told, good = compared(LANGUAGE_MODEL, CHANGED, again=["SRU"])
+    again = [call[0] for call in calls[done:]]
+    assert good and again.count("train") == again.count("evaluate") == 2 and again.count("latency") == 4
+    assert any(line.startswith(f"put aside in {folder}/earlier/2: ") for line in told)
+    assert (folder / "earlier" / "2" / "runs" / "SRU-1" / "checkpoints").is_dir()
+    old = [json.loads(line) for line in (folder / "earlier/2/results.jsonl").read_text().splitlines()]
+    assert {one["job"] for one in old if one["step"] in ("train", "test")} == {"runs/SRU-1", "runs/SRU-3"}
+    # So many updates from one seed give the same weights, and the same signature of the test.
+    tests = [
+        {one["job"]: one["result"]["signature"] for one in lines if one["step"] == "test" and one["result"]}
+        for lines in (old, records(folder))
+    ]
+    assert tests[0].items() <= tests[1].items()
 
 
 @pytest.mark.slow

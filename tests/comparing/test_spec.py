@@ -231,6 +231,10 @@ def test_the_command_itself(texts, tmp_path, capsys):
     assert capsys.readouterr().err == (
         "seqsru: expected one of --check, --table and --anew, found --check and --anew; choose one\n"
     )
+    assert main(["compare", str(spec), "--table", "--again", "SRU"]) == 2
+    assert capsys.readouterr().err == (
+        "seqsru: expected --again without --table, found both; leave one out\n"
+    )
     assert main(["compare", str(spec), "--table"]) == 2
     assert capsys.readouterr().err == (
         f"seqsru: expected results in {tmp_path}/out/results.jsonl, found none; compare first, "
