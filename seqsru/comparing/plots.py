@@ -10,6 +10,7 @@ from typing import Any
 from seqsru.evaluation.plots import new_figure, save
 
 Row = Mapping[str, Any]
+WIDE = 4.0  # times the least, from which on an axis is logarithmic
 
 
 def plot_all(table: Mapping[str, Any], folder: Path) -> None:
@@ -94,10 +95,8 @@ def plot_curves(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
             label = "_"  # one line of a system is in the legend
     if table["goal"] is not None:
         axes.axhline(table["goal"], color="grey", linestyle=":", linewidth=1.0)
-    values = sorted(v for row in rows for run in row["runs"] for _, v in run["curve"] if v is not None)
-    if not table["validation_higher_is_better"] and values and values[0] > 0 and values[-1] > 10 * values[0]:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+    if not table["validation_higher_is_better"]:
+        _scale(axes, [v for row in rows for run in row["runs"] for _, v in run["curve"] if v is not None])
     axes.set_xlabel(f"{name} of training")
     axes.set_ylabel(f"validation {table['validation_metric']}")
     axes.grid(True, which="both", alpha=0.3)
@@ -152,7 +151,20 @@ def plot_depth(table: Mapping[str, Any], rows: list[Row], path: Path) -> None:
             axes.set_ylim(bottom=0)
         else:
             axes.legend(fontsize=8)
+            if not table["higher_is_better"]:
+                _scale(axes, [one for row in rows if (one := quality(row)) is not None])
     save(figure, path)
+
+
+def _scale(axes: Any, values: list[float]) -> None:
+    """Make the y axis logarithmic where values are so far apart that the least could not be told apart."""
+    if values and 0 < WIDE * min(values) < max(values):
+        from matplotlib.ticker import LogLocator, NullLocator
+
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _one_at_a_depth(rows: list[Row]) -> list[Row]:

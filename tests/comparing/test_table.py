@@ -161,6 +161,21 @@ def test_curves_go_over_the_time_of_the_budget(drawn, time, last, unit):
     assert axes.lines[0].get_xdata()[1] == pytest.approx(last / (60 if unit == "minutes" else 1))
 
 
+@pytest.mark.parametrize(
+    "tests, higher, scale",
+    [((100.0, 640.0), False, "log"), ((100.0, 399.0), False, "linear"), ((10.0, 90.0), True, "linear")],
+)
+def test_a_perplexity_far_from_the_others_leaves_them_apart(drawn, tests, higher, scale):
+    rows = [{**of(one, curve=((90.0, one),)), "depth": depth} for depth, one in enumerate(tests, 1)]
+    found = drawn(
+        systems=rows,
+        depth="model.stack.num_layers",
+        higher_is_better=higher,
+        validation_higher_is_better=higher,
+    )
+    assert found["depth.png"].get_yscale() == found["curves.png"].get_yscale() == scale
+
+
 def test_without_matplotlib_one_line_says_so(tmp_path, monkeypatch):
     import sys
 
