@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     import torch
 
     from seqsru.pipelines import AnyPipeline
-    from seqsru.tasks.making import RunOptions as RunOptions
     from seqsru.tasks.making import check_output as check_output
-    from seqsru.tasks.making import choose_device as choose_device
     from seqsru.tasks.making import count_parameters as count_parameters
     from seqsru.tasks.making import kept_tokenizers as kept_tokenizers
-    from seqsru.tasks.making import load_settings as load_settings
     from seqsru.tasks.making import prepare as prepare
     from seqsru.tasks.making import probe_layers as probe_layers
     from seqsru.tasks.making import rehearse as rehearse
-    from seqsru.tasks.making import schema as schema
-    from seqsru.tasks.making import task_of as task_of
+    from seqsru.tasks.run_settings import RunOptions as RunOptions
+    from seqsru.tasks.run_settings import choose_device as choose_device
+    from seqsru.tasks.run_settings import load_settings as load_settings
+    from seqsru.tasks.run_settings import schema as schema
+    from seqsru.tasks.run_settings import task_of as task_of
     from seqsru.tasks.train import train as train
 
     Device = str | torch.device
@@ -48,17 +48,17 @@ EngineName = Literal["auto", "compiled", "torch"]
 
 # Where what needs torch is: importing it takes a second.
 _PLACES = {
-    "RunOptions": "making",
+    "RunOptions": "run_settings",
     "check_output": "making",
-    "choose_device": "making",
+    "choose_device": "run_settings",
     "count_parameters": "making",
     "kept_tokenizers": "making",
-    "load_settings": "making",
+    "load_settings": "run_settings",
     "prepare": "making",
     "probe_layers": "making",
     "rehearse": "making",
-    "schema": "making",
-    "task_of": "making",
+    "schema": "run_settings",
+    "task_of": "run_settings",
     "train": "train",
 }
 
@@ -261,7 +261,8 @@ def _opened(
         return _open_file(Path(run), checkpoint, average, device, engine, precision)
     if precision is not None and not compiled:
         raise Refused("engine compiled with a precision", engine, "take it, or leave precision out", "engine")
-    from seqsru.tasks.making import choose_device, open_trained
+    from seqsru.tasks.opening import open_trained
+    from seqsru.tasks.run_settings import choose_device
 
     where = choose_device("cpu" if compiled else device)  # before anything is read
     return open_trained(run, str(checkpoint), average, where, (precision or "float32") if compiled else None)
@@ -304,7 +305,7 @@ def files_of(run: str | os.PathLike[str], task: Answering) -> list[Path]:
 
 def translates(run: str | os.PathLike[str]) -> bool:
     """Say whether a run is a translation model, by its settings."""
-    from seqsru.tasks.making import settings_of
+    from seqsru.tasks.run_settings import settings_of
 
     return settings_of(run).chosen == "translation"
 

@@ -48,7 +48,7 @@ def language_model_at(path: Path | None) -> Fused:
     import torch
 
     from seqsru.evaluation.environment import weights_hash
-    from seqsru.tasks.making import open_trained
+    from seqsru.tasks.opening import open_trained
 
     trained = open_trained(path, "best", 1, torch.device("cpu"))
     if not isinstance(trained.pipeline, LanguagePipeline):

@@ -11,14 +11,8 @@ from seqsru.evaluation.signature import DIGITS, machine, parameters, signature
 from seqsru.ops.precision import float32_products
 from seqsru.settings import Values, shown
 from seqsru.tasks.going_on import check_unchanged, file_sums
-from seqsru.tasks.making import (
-    check_output,
-    earlier_settings,
-    keep_settings,
-    prepared,
-    rehearse,
-    task_of,
-)
+from seqsru.tasks.making import check_output, prepared, rehearse
+from seqsru.tasks.run_settings import earlier_settings, keep_settings, task_of
 from seqsru.training import Outcome, RunDirectory, Trainer, TrainingOptions, checkpoints
 from seqsru.training.covered import check_covered
 from seqsru.training.finite import HELP, stopped

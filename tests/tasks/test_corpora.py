@@ -14,7 +14,7 @@ from seqsru.data import facts, text_cache, texts
 from seqsru.engine.file import load
 from seqsru.engine.shortlist import Shortlist
 from seqsru.settings import SettingsError
-from seqsru.tasks.making import task_of as runs_task
+from seqsru.tasks.run_settings import task_of as runs_task
 from seqsru.training import checkpoints
 
 TEXTS = {"lm": LANGUAGE_MODEL, "mt": TRANSLATION}

@@ -11,6 +11,7 @@ from seqsru import settings as strict
 from seqsru.models.language_model import LanguageModel
 from seqsru.ops import precision
 from seqsru.tasks import making
+from seqsru.tasks.opening import open_trained
 from seqsru.training.trainer import Trainer
 
 ON_GPU = SimpleNamespace(device=torch.device("cuda"))
@@ -81,7 +82,7 @@ def test_another_process_s_switches_come_back_after_an_error(tmp_path, monkeypat
 
 def test_a_number_measured_on_a_gpu_says_what_its_products_were(tmp_path, monkeypatch):
     runs.train(settings(tmp_path), lambda line: None)
-    trained = making.open_trained(tmp_path / "run", "last", 1, torch.device("cpu"))
+    trained = open_trained(tmp_path / "run", "last", 1, torch.device("cpu"))
     assert "precision" not in trained.signed({})
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "parameters", lambda module: iter([ON_GPU]))
