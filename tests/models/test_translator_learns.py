@@ -10,7 +10,7 @@ from seqsru.cells import CELLS, Stack
 from seqsru.decoding import Decoding, beam_search
 from seqsru.models import ATTENTIONS, Decoder, Translator
 
-EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 4, 400
+EOS, DIGITS, LONGEST, UPDATES = 1, range(2, 12), 4, 300
 
 
 def batch(count, generator):
