@@ -55,7 +55,8 @@ class Watch:
         with suppress(RuntimeError):
             self._store.set(f"alive/{self._rank}", "left")
         self._stopped.set()
-        self._thread.join(timeout=2 * BEAT)
+        # A thread that comes back from the store while Python ends aborts the process.
+        self._thread.join(timeout=SILENT)
 
     @contextmanager
     def waiting(self, at_once: bool) -> Iterator[None]:
